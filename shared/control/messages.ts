@@ -1,0 +1,88 @@
+// The control stream's five kinds of message: one mTLS HTTP/2 stream (POST /v1/control) from each sidecar to any
+// injector replica, newline-delimited JSON both ways. Items are full state with a version: whoever missed one
+// message is made whole by the next. The schema for other languages is messages.schema.json (a test compares).
+import type { PolicySet } from '../policy/model.ts'
+import type { TrustBundle } from '../trust-bundle.ts'
+
+export const CONTROL_PATH = '/v1/control'
+/** Both sides send at least this often; silence of LOST_AFTER_MS ends the stream. */
+export const HEARTBEAT_MS = 5_000
+export const LOST_AFTER_MS = 15_000
+
+/** Sidecar → injector, first on the stream: who speaks. The certificate proves the service account. */
+export type Hello = {
+  readonly kind: 'hello'
+  readonly podUid: string
+  readonly version: string
+  /** Policy features the sidecar's evaluator knows. */
+  readonly features: readonly string[]
+}
+
+/** Sidecar → injector: the full set of canonical IP literals it uses; replaces the former set. */
+export type Subscribe = { readonly kind: 'subscribe'; readonly addresses: readonly string[] }
+
+/** Sidecar → injector, each heartbeat and after each `state`: what is in force. */
+export type Status = {
+  readonly kind: 'status'
+  /** Version of the last `state` applied, or 0. */
+  readonly stateVersion: number
+  /** SHA-256 fingerprints (hex) of the roots in force: how a root rotation is confirmed. */
+  readonly roots: readonly string[]
+  readonly certificateSerial?: string
+  readonly certificateNotAfter?: string
+}
+
+/** Injector → sidecar: everything that binds this pod. `version` grows within one stream. */
+export type State = {
+  readonly kind: 'state'
+  readonly version: number
+  readonly policy: PolicySet
+  readonly trust: readonly TrustBundle[]
+  /** The cluster's prefixes (CIDR): pods, Services, nodes. An address outside them is not mesh. */
+  readonly prefixes: readonly string[]
+}
+
+/** Injector → sidecar: answers to subscribed addresses, at first and whenever one changes; empty as a heartbeat. */
+export type Addresses = { readonly kind: 'addresses'; readonly entries: readonly AddressEntry[] }
+
+export type FromSidecar = Hello | Subscribe | Status
+export type FromInjector = State | Addresses
+
+/** A mesh pod: what a dialler needs to reach it through its tunnel and to know it when it answers. */
+export type MeshPod = {
+  readonly uid: string
+  readonly name: string
+  readonly namespace: string
+  /** The SPIFFE ID that it must present. */
+  readonly identity: string
+  /** Ports that its own capture leaves alone: dialled in plaintext. */
+  readonly skipInboundPorts: readonly number[]
+  readonly zone?: string
+}
+
+export type Endpoint = {
+  readonly address: string
+  readonly port: number
+  readonly zone?: string
+  /** Absent: a pod or host without a sidecar. */
+  readonly mesh?: MeshPod
+}
+
+export type ServicePort = { readonly port: number; readonly endpoints: readonly Endpoint[] }
+
+export type AddressEntry =
+  /** A live pod with a sidecar. */
+  | { readonly kind: 'mesh'; readonly address: string; readonly pod: MeshPod }
+  /** A live pod, node or host without a sidecar. */
+  | { readonly kind: 'plain'; readonly address: string }
+  /** A Service's cluster IP, with its ready endpoints. */
+  | {
+      readonly kind: 'service'
+      readonly address: string
+      readonly service: string
+      readonly ports: readonly ServicePort[]
+    }
+  /** Inside the prefixes, but nothing live has it. */
+  | { readonly kind: 'unknown'; readonly address: string }
+  /** Two live pods claim it. */
+  | { readonly kind: 'ambiguous'; readonly address: string; readonly uids: readonly string[] }

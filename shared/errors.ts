@@ -1,0 +1,183 @@
+// Every refusal Postern can make has one stable code, the same in log, metric, wire, test and docs/errors.md.
+// This table is the only place where codes are defined; a test compares it with the docs.
+
+/** What a code means and what to do about it, in one line each. Shown by logs, refusals and docs. */
+type CodeInfo = { readonly meaning: string; readonly hint: string }
+
+const info = (meaning: string, hint: string): CodeInfo => ({ meaning, hint })
+
+export const CODES = {
+  // Configuration: pod annotations, environment, policy documents.
+  PSTN_ANNOTATION_INVALID: info(
+    'A postern.dev annotation has an unknown key or a value that does not parse.',
+    'docs/annotations.md lists every key with its values.',
+  ),
+  PSTN_CONFIG_INVALID: info(
+    'The configuration of a Postern process does not parse.',
+    'The message names the key; unknown keys are refused.',
+  ),
+  PSTN_POLICY_INVALID: info(
+    'A policy document does not parse or asks for something unknown. The last good set stays in force.',
+    'The message names file, line and path. Fix the ConfigMap; nothing needs a restart.',
+  ),
+  PSTN_POLICY_UNSUPPORTED: info(
+    'A sidecar was sent a policy that needs a feature it does not have; it refuses what the policy covers.',
+    'Recreate the pod so that it gets the current sidecar image.',
+  ),
+  // Injection.
+  PSTN_INJECT_REFUSED: info(
+    'A pod that opted in cannot be given a sidecar.',
+    'The message names the field; change it or set postern.dev/inject: disabled.',
+  ),
+  PSTN_INJECT_SKIPPED: info(
+    'A pod was deliberately left without a sidecar (for instance hostNetwork in an opted-in namespace).',
+    'The message says why.',
+  ),
+  PSTN_ADMISSION_MALFORMED: info(
+    'A request to the webhook is not an AdmissionReview v1.',
+    'Only the API server should call the webhook.',
+  ),
+  // Issuance.
+  PSTN_CSR_DENIED: info(
+    'A certificate request was denied; the reason names the rule it breaks.',
+    'An honest sidecar never sees this; read the reason on the CertificateSigningRequest.',
+  ),
+  PSTN_CSR_FAILED: info('The signer could not sign an approved request.', 'Read the reason on the object.'),
+  PSTN_CSR_TIMEOUT: info(
+    'No certificate arrived in time; the request is retried with backoff.',
+    'Is the injector (approver) running, and does anything serve the signerName?',
+  ),
+  PSTN_CSR_ANSWER_INVALID: info(
+    'An issued certificate does not fit the request (key, SPIFFE ID, usages or chain) and was thrown away.',
+    'Check which signer serves the signerName.',
+  ),
+  PSTN_CLOCK_SKEW: info(
+    'This machine’s clock differs from the signer’s by more than the backdate.',
+    'Synchronize the node’s clock.',
+  ),
+  PSTN_API_UNAVAILABLE: info(
+    'The Kubernetes API server did not answer or refused the sidecar’s token.',
+    'Renewal is retried with backoff; a valid certificate is kept.',
+  ),
+  PSTN_CERT_EXPIRED: info(
+    'This sidecar’s own certificate has expired and could not be renewed yet.',
+    'See the latest PSTN_CSR_… or PSTN_API_… line in the sidecar’s log.',
+  ),
+  // Peer identity: checked on both sides of every tunnel, before any application byte.
+  PSTN_PEER_NO_CERTIFICATE: info(
+    'The peer presented no certificate.',
+    'Only sidecars may dial the tunnel port.',
+  ),
+  PSTN_PEER_UNTRUSTED: info(
+    'The peer’s certificate does not chain to the trust bundle of its trust domain.',
+    'A foreign or forged certificate, or a root that was removed.',
+  ),
+  PSTN_PEER_EXPIRED: info(
+    'The peer’s certificate has expired.',
+    'Look at the peer’s renewal: its log and metrics.',
+  ),
+  PSTN_PEER_NOT_YET_VALID: info(
+    'The peer’s certificate is not valid yet.',
+    'Compare the clocks of both nodes.',
+  ),
+  PSTN_PEER_ID_INVALID: info(
+    'The peer’s certificate has no single valid SPIFFE ID as its URI SAN.',
+    'Use certificates from the Postern signer.',
+  ),
+  PSTN_PEER_TRUST_DOMAIN: info(
+    'The peer’s SPIFFE ID belongs to another trust domain than its certificate was validated for.',
+    'Federation must be configured for foreign trust domains.',
+  ),
+  PSTN_PEER_USAGE: info(
+    'The peer’s certificate is a CA, or lacks the key usages of an X.509-SVID leaf.',
+    'Use certificates from the Postern signer.',
+  ),
+  PSTN_PEER_UNEXPECTED: info(
+    'The peer is a valid workload, but not the one that the directory names for this address.',
+    'An address changed hands, or something impersonates it.',
+  ),
+  PSTN_TLS_FAILED: info('The TLS handshake failed or timed out.', 'Only TLS 1.3 with ALPN h2 is spoken.'),
+  // Inbound.
+  PSTN_POLICY_DENIED: info(
+    'An authorization policy forbids it; the log names the policy.',
+    'Change the policy.',
+  ),
+  PSTN_PLAINTEXT_REFUSED: info(
+    'Plaintext arrived at a pod in strict mode.',
+    'Opt the caller in, or keep the port permissive while it migrates.',
+  ),
+  PSTN_DESTINATION_NOT_LOCAL: info(
+    'A connection or CONNECT names an address that is not this pod’s.',
+    'Postern never relays. A stale client directory heals by itself.',
+  ),
+  PSTN_OWN_PORT: info(
+    'A connection names one of Postern’s own ports.',
+    'Those are reached directly, never relayed.',
+  ),
+  PSTN_TUNNEL_MALFORMED: info(
+    'A tunnel request is not a CONNECT with a canonical IP and port.',
+    'Only sidecars may dial the tunnel port.',
+  ),
+  PSTN_APP_UNREACHABLE: info(
+    'The application does not accept on that port.',
+    'Is it listening on the pod address (not only on loopback)?',
+  ),
+  PSTN_LIMIT: info(
+    'A limit on connections, streams, resets or handshakes was reached.',
+    'See docs/operations.md.',
+  ),
+  PSTN_DRAINING: info('The sidecar is shutting down and takes nothing new.', 'Clients retry elsewhere.'),
+  // Outbound.
+  PSTN_LOOP: info('A captured dial names Postern’s own listener.', 'Dial the application, not the proxy.'),
+  PSTN_ADDRESS_UNKNOWN: info(
+    'The destination is inside the cluster’s prefixes, but nothing live has that address.',
+    'A pod that is gone, or a directory that cannot be reached: see the control stream’s state.',
+  ),
+  PSTN_ADDRESS_AMBIGUOUS: info('Two live pods claim the same address.', 'Check the CNI plugin.'),
+  PSTN_NO_ENDPOINT: info('The Service has no ready endpoint for this port.', 'Check the Service’s pods.'),
+  PSTN_OUTBOUND_REQUIRED: info(
+    'postern.dev/outbound: require is set and the destination has no sidecar.',
+    'Opt the destination in, or use auto.',
+  ),
+  PSTN_PEER_UNREACHABLE: info('The peer’s tunnel port does not answer.', 'Is its sidecar running?'),
+  PSTN_NOT_READY: info(
+    'The sidecar has no certificate, trust bundle or policy yet.',
+    'Its log says what it is waiting for.',
+  ),
+  // Control stream.
+  PSTN_CONTROL_REJECTED: info(
+    'The injector refused the control stream.',
+    'The message says which check failed.',
+  ),
+  PSTN_CONTROL_MALFORMED: info(
+    'A message on the control stream breaks its schema.',
+    'Versions too far apart.',
+  ),
+  // Interception.
+  PSTN_INTERCEPTION: info(
+    'The nftables rules could not be installed or do not work.',
+    'The init container needs NET_ADMIN and a kernel with nf_tables.',
+  ),
+} as const satisfies Record<string, CodeInfo>
+
+export type Code = keyof typeof CODES
+
+export const isCode = (text: string): text is Code => Object.hasOwn(CODES, text)
+
+/** The one error type. `message` says what and where; the code's table entry says what to do. */
+export class PosternError extends Error {
+  readonly code: Code
+
+  constructor(code: Code, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'PosternError'
+    this.code = code
+  }
+}
+
+/** Any thrown value as a PosternError; `fallback` is the code for what was not ours. */
+export function asPosternError(thrown: unknown, fallback: Code): PosternError {
+  if (thrown instanceof PosternError) return thrown
+  const message = thrown instanceof Error ? thrown.message : String(thrown)
+  return new PosternError(fallback, message, { cause: thrown })
+}

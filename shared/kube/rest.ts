@@ -1,0 +1,129 @@
+// The Kubernetes REST API in as few lines as the sidecar can afford: JSON over one keep-alive HTTPS agent, with the
+// token read anew from its file (kubelet rotates it). The injector uses the same client; watching is injector/kube/.
+// Why not @kubernetes/client-node: docs/adr/0002-kubernetes-client.md.
+import { readFile } from 'node:fs/promises'
+import { request as httpRequest, type IncomingMessage } from 'node:http'
+import { Agent, request as httpsRequest, type IncomingMessage } from 'node:https'
+
+export type KubeEndpoint = {
+  /** `https://host:port`; `http://` only for the embedded cluster. */
+  readonly server: string
+  /** PEM. The only roots that are trusted for the API server. */
+  readonly ca?: string
+  /** One of these authenticates. `tokenFile` is read at each request. */
+  readonly tokenFile?: string
+  readonly token?: string
+  readonly clientCertificate?: { readonly cert: string; readonly key: string }
+}
+
+/** An answer of 400 and above: `reason` and `message` are the API server's Status fields. */
+export class KubeError extends Error {
+  readonly status: number
+  readonly reason: string
+
+  constructor(status: number, reason: string, message: string) {
+    super(message)
+    this.name = 'KubeError'
+    this.status = status
+    this.reason = reason
+  }
+}
+
+export const isKubeError = (thrown: unknown, status: number): boolean =>
+  thrown instanceof KubeError && thrown.status === status
+
+export type PatchType =
+  | 'application/merge-patch+json'
+  | 'application/json-patch+json'
+  | 'application/apply-patch+yaml'
+
+/** Paths are absolute with their query, for instance `/api/v1/namespaces/x/pods?limit=1`. All calls throw KubeError or the socket's error. */
+export type Kube = Disposable & {
+  get<T>(path: string, signal?: AbortSignal): Promise<T>
+  create<T>(path: string, body: T, signal?: AbortSignal): Promise<T>
+  replace<T>(path: string, body: T, signal?: AbortSignal): Promise<T>
+  patch<T>(path: string, type: PatchType, body: unknown, signal?: AbortSignal): Promise<T>
+  delete(path: string, body?: unknown, signal?: AbortSignal): Promise<void>
+  /** The raw response of a GET, for watches and logs. The caller reads or destroys it. */
+  stream(path: string, signal: AbortSignal): Promise<IncomingMessage>
+}
+
+const REQUEST_TIMEOUT_MS = 15_000
+const MAX_ANSWER_BYTES = 64 * 1024 * 1024
+
+type Call = { method: string; path: string; body?: unknown; type?: string; signal?: AbortSignal | undefined }
+
+export function connectKube(endpoint: KubeEndpoint): Kube {
+  const { server, ca, clientCertificate } = endpoint
+  const secure = server.startsWith('https:')
+  const agent = secure
+    ? new Agent({ keepAlive: true, ca: ca === undefined ? [] : [ca], ...clientCertificate })
+    : undefined
+
+  const send = async ({
+    method,
+    path,
+    body,
+    type = 'application/json',
+    signal,
+  }: Call): Promise<IncomingMessage> => {
+    const token = endpoint.tokenFile ? (await readFile(endpoint.tokenFile, 'utf8')).trim() : endpoint.token
+    const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
+    const headers: Record<string, string> = { accept: 'application/json' }
+    if (token) headers.authorization = `Bearer ${token}`
+    if (payload) Object.assign(headers, { 'content-type': type, 'content-length': String(payload.length) })
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
+    const options = { method, headers, ...(signal && { signal }), ...(agent && { agent }) }
+    const request = (secure ? httpsRequest : httpRequest)(new URL(path, server), options, resolve)
+    request.setTimeout(REQUEST_TIMEOUT_MS, () =>
+      request.destroy(new Error(`no answer from ${server} within ${REQUEST_TIMEOUT_MS} ms`)),
+    )
+    request.on('error', reject)
+    request.end(payload)
+    return promise
+  }
+
+  const json = async <T>(call: Call): Promise<T> => {
+    const response = await send(call)
+    const text = await readAll(response)
+    if ((response.statusCode ?? 500) >= 400) throw kubeError(response.statusCode ?? 500, text)
+    return (text === '' ? undefined : JSON.parse(text)) as T
+  }
+
+  return {
+    get: (path, signal) => json({ method: 'GET', path, signal }),
+    create: (path, body, signal) => json({ method: 'POST', path, body, signal }),
+    replace: (path, body, signal) => json({ method: 'PUT', path, body, signal }),
+    patch: (path, type, body, signal) => json({ method: 'PATCH', path, body, type, signal }),
+    delete: (path, body, signal) => json({ method: 'DELETE', path, body, signal }),
+    stream: async (path, signal) => {
+      const response = await send({ method: 'GET', path, signal })
+      if ((response.statusCode ?? 500) < 400) {
+        response.socket.setTimeout(0)
+        return response
+      }
+      throw kubeError(response.statusCode ?? 500, await readAll(response))
+    },
+    [Symbol.dispose]: () => agent?.destroy(),
+  }
+}
+
+async function readAll(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of response) {
+    size += chunk.length
+    if (size > MAX_ANSWER_BYTES) throw new Error(`answer larger than ${MAX_ANSWER_BYTES} bytes`)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+function kubeError(status: number, text: string): KubeError {
+  try {
+    const { reason = '', message = text } = JSON.parse(text) as { reason?: string; message?: string }
+    return new KubeError(status, reason, message)
+  } catch {
+    return new KubeError(status, '', text.slice(0, 500))
+  }
+}

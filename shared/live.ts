@@ -1,0 +1,47 @@
+// A value that changes while the process lives, and who wants to know. Policy, trust and credentials are Lives:
+// a change reaches live connections by a synchronous call, with no polling and no event names.
+
+export type Live<T> = {
+  get(): T
+  /** Calls `listener` at each later change, in order of subscription. Returns how to stop. */
+  subscribe(listener: (value: T) => void): () => void
+}
+
+export type Settable<T> = Live<T> & { set(value: T): void }
+
+export function live<T>(initial: T): Settable<T> {
+  let current = initial
+  const listeners = new Set<(value: T) => void>()
+  return {
+    get: () => current,
+    subscribe: listener => {
+      listeners.add(listener)
+      return () => listeners.delete(listener)
+    },
+    set: value => {
+      current = value
+      for (const listener of [...listeners]) listener(value)
+    },
+  }
+}
+
+/** Resolves with the first value that passes `test`, at once if the present one does; rejects when aborted. */
+export function until<T, U extends T>(
+  source: Live<T>,
+  test: (value: T) => value is U,
+  signal: AbortSignal,
+): Promise<U> {
+  const { promise, resolve, reject } = Promise.withResolvers<U>()
+  const aborted = () => reject(signal.reason)
+  const check = (value: T) => {
+    if (test(value)) resolve(value)
+  }
+  const stop = source.subscribe(check)
+  if (signal.aborted) aborted()
+  signal.addEventListener('abort', aborted, { once: true })
+  check(source.get())
+  return promise.finally(() => {
+    stop()
+    signal.removeEventListener('abort', aborted)
+  })
+}

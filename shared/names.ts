@@ -1,0 +1,33 @@
+// Names that the sidecar, the injector, the manifests and the tests share. A test holds deploy/ against them.
+
+export const DOMAIN = 'postern.dev'
+export const SYSTEM_NAMESPACE = 'postern-system'
+export const INJECTOR_NAME = 'postern-injector'
+export const WORKLOAD_SIGNER = 'postern.dev/workload'
+
+/** The trust bundle's ConfigMap in the injector's namespace: keys `trust-domain` and `roots.pem`. */
+export const TRUST_CONFIGMAP = 'postern-trust'
+/** The CA's Secret in the injector's namespace. */
+export const CA_SECRET = 'postern-ca'
+export const LEADER_LEASE = 'postern-injector'
+/** ClusterRole that lets a namespace's service accounts create and get CertificateSigningRequests. */
+export const WORKLOAD_ROLE = 'postern-workload'
+
+export const POLICY_LABEL = 'postern.dev/policy'
+/** On a namespace: `enabled` opts every pod in. On a pod the annotation of the same name wins. */
+export const INJECT_KEY = 'postern.dev/inject'
+/** On a namespace: `strict` refuses plaintext to all of its injected pods. */
+export const MODE_LABEL = 'postern.dev/mode'
+
+/** Containers and volumes that injection adds. */
+export const PROXY_CONTAINER = 'postern-proxy'
+export const INIT_CONTAINER = 'postern-init'
+export const STATE_VOLUME = 'postern-state'
+export const TOKEN_VOLUME = 'postern-token'
+/** Mount points in the sidecar; the state volume is memory-backed and mounted by nobody else. */
+export const STATE_DIR = '/run/postern'
+export const TOKEN_DIR = '/var/run/secrets/postern'
+
+/** A pod may own at most this many certificate requests at a time: `postern-<uid>-0` to `-7`. */
+export const CSR_SLOTS = 8
+export const csrName = (podUid: string, slot: number): string => `postern-${podUid}-${slot}`

@@ -1,0 +1,75 @@
+// The normalized policy documents: what the injector sends and every evaluator compiles. Already validated,
+// defaults filled in, and bound to the pods they select; the YAML form is shared/policy/parse.ts.
+// Semantics follow Istio's AuthorizationPolicy and PeerAuthentication.
+
+/** A pattern over a string: exact, `prefix*`, `*suffix`, or `*` (present, not empty). */
+export type StringMatch = string
+
+/** One `from` entry: all the given fields must match (AND); within a field any value (OR), and no `not` value. */
+export type SourceMatch = {
+  readonly principals?: readonly StringMatch[]
+  readonly notPrincipals?: readonly StringMatch[]
+  readonly namespaces?: readonly StringMatch[]
+  readonly notNamespaces?: readonly StringMatch[]
+  /** `<namespace>/<service account>`, or the bare name for the policy's own namespace (normalized to the long form). */
+  readonly serviceAccounts?: readonly StringMatch[]
+  readonly notServiceAccounts?: readonly StringMatch[]
+}
+
+export type OperationMatch = {
+  readonly ports?: readonly number[]
+  readonly notPorts?: readonly number[]
+}
+
+/** Matches when any `from` and any `to` match; an absent list matches everything. */
+export type Rule = {
+  readonly from?: readonly SourceMatch[]
+  readonly to?: readonly OperationMatch[]
+}
+
+export type AuthorizationPolicy = {
+  readonly kind: 'AuthorizationPolicy'
+  /** `<namespace>/<name>`: how logs, metrics and refusals name it. */
+  readonly name: string
+  readonly action: 'ALLOW' | 'DENY'
+  /** No rules: an ALLOW policy that matches nothing (deny all), a DENY policy that denies nothing. */
+  readonly rules: readonly Rule[]
+  /** Features that an evaluator must know; an unknown one fails closed (PSTN_POLICY_UNSUPPORTED). */
+  readonly features: readonly string[]
+}
+
+export type InboundMode = 'strict' | 'permissive'
+
+/** The effective mutual-TLS mode of one pod, after mesh, namespace and workload were merged. */
+export type EffectiveMode = {
+  readonly inbound: InboundMode
+  /** Per application port, where it differs. */
+  readonly ports: { readonly [port: string]: InboundMode }
+}
+
+/** Everything that one sidecar enforces. */
+export type PolicySet = {
+  readonly mode: EffectiveMode
+  readonly policies: readonly AuthorizationPolicy[]
+  /** What holds where no ALLOW policy selects the pod. */
+  readonly defaultAction: 'allow' | 'deny'
+}
+
+/** The features that this build's evaluator knows. */
+export const FEATURES = ['l4'] as const
+
+/** What is known of a caller when it is authorized. `identity` is absent for plaintext (unauthenticated) peers. */
+export type Caller = { readonly identity?: string; readonly address: string }
+
+export type PolicyRequest = { readonly caller: Caller; readonly port: number }
+
+/** `policy` and `rule` (index) name what decided; absent for the default. */
+export type Decision =
+  | { readonly allow: true; readonly policy?: string; readonly rule?: number }
+  | {
+      readonly allow: false
+      readonly code: 'PSTN_POLICY_DENIED' | 'PSTN_POLICY_UNSUPPORTED' | 'PSTN_PLAINTEXT_REFUSED'
+      readonly policy?: string
+      readonly rule?: number
+      readonly reason: string
+    }

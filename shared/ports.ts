@@ -1,0 +1,22 @@
+// The port table (see ARCHITECTURE.md). The sidecar's own ports are never relayed to and never captured.
+
+export const PROXY_UID = 15008
+
+export const PORTS = {
+  /** Outbound capture, loopback only. */
+  outbound: 15001,
+  /** Inbound capture of what did not come through the tunnel. */
+  inbound: 15006,
+  /** The tunnel: HBONE over mTLS. */
+  tunnel: 15008,
+  /** Metrics, health and rewritten probes, status only. */
+  status: 15020,
+  /** Nobody listens: the start-up probe's target answers only through the inbound redirect. */
+  startup: 15021,
+} as const
+
+export const INJECTOR_PORTS = { webhook: 9443, control: 15012, metrics: 15014 } as const
+
+const own = new Set<number>(Object.values(PORTS))
+
+export const isOwnPort = (port: number): boolean => own.has(port)
