@@ -3,7 +3,7 @@
 // Why not @kubernetes/client-node: docs/adr/0002-kubernetes-client.md.
 import { readFile } from 'node:fs/promises'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
-import { Agent, request as httpsRequest, type IncomingMessage } from 'node:https'
+import { Agent, request as httpsRequest } from 'node:https'
 
 export type KubeEndpoint = {
   /** `https://host:port`; `http://` only for the embedded cluster. */
