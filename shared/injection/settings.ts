@@ -1,0 +1,131 @@
+// What the injector tells one sidecar at injection: the whole of POSTERN_CONFIG. Fixed for the pod's life;
+// whatever may change later comes over the control stream.
+import { isIP } from 'node:net'
+import { LOG_LEVELS, type LogLevel } from '../log.ts'
+import { isTrustDomain, parseSpiffeId, type SpiffeId } from '../spiffe-id.ts'
+import { type Decode, integer, listOf, object, oneOf, refuse, tagged, text } from './decode.ts'
+
+export type HttpHeader = { readonly name: string; readonly value: string }
+
+/** What the kubelet would have dialled on the application itself. */
+export type ProbeTarget =
+  | {
+      readonly kind: 'http'
+      readonly port: number
+      /** With its query. */
+      readonly path: string
+      readonly scheme: 'HTTP' | 'HTTPS'
+      readonly headers: readonly HttpHeader[]
+    }
+  | { readonly kind: 'tcp'; readonly port: number }
+  | { readonly kind: 'grpc'; readonly port: number; readonly service: string }
+
+export const PROBE_ENDPOINTS = ['livez', 'readyz', 'startupz', 'postStart', 'preStop'] as const
+
+/** A probe or hook that the kubelet now asks of the status port. */
+export type RewrittenProbe = {
+  /** On PORTS.status: `/app-health/<random>/<container>/<endpoint>`. */
+  readonly path: string
+  readonly container: string
+  readonly timeoutSeconds: number
+  readonly target: ProbeTarget
+}
+
+export type ProxySettings = {
+  readonly trustDomain: string
+  readonly signerName: string
+  /** `host:port` of the control stream. */
+  readonly controlAddress: string
+  /** The only identity that may speak on the control stream. */
+  readonly injectorIdentity: SpiffeId
+  readonly logLevel: LogLevel
+  /** What happens to destinations without a sidecar: plaintext, or refused. */
+  readonly outbound: 'auto' | 'require'
+  readonly certificateLifetimeSeconds: number
+  readonly drainSeconds: number
+  readonly skipInboundPorts: readonly number[]
+  readonly skipOutboundPorts: readonly number[]
+  readonly skipOutboundCidrs: readonly string[]
+  readonly udp: 'allow' | 'block'
+  /** The start-up probe's path on PORTS.startup; random, so that no application answers it by chance. */
+  readonly startupPath: string
+  readonly probes: readonly RewrittenProbe[]
+}
+
+export const MAX_PROBE_TIMEOUT_SECONDS = 3600
+
+const port = integer(1, 65_535)
+const anyText = text(() => true, 'a string')
+const timeoutSeconds = integer(1, MAX_PROBE_TIMEOUT_SECONDS)
+
+const PROBE_PATH = new RegExp(`^/app-health/[A-Za-z0-9_-]+/[a-z0-9-]+/(${PROBE_ENDPOINTS.join('|')})$`)
+
+const header = object<HttpHeader>({
+  name: text(value => /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(value), 'a header name'),
+  value: text(value => /^[\t\x20-\x7e\x80-\xff]*$/.test(value), 'a header value'),
+})
+
+const probe = object<RewrittenProbe>({
+  path: text(value => PROBE_PATH.test(value), '/app-health/<random>/<container>/<endpoint>'),
+  container: text(value => value !== '', 'a container name'),
+  timeoutSeconds,
+  target: tagged<ProbeTarget>({
+    http: object({
+      kind: oneOf(['http']),
+      port,
+      path: text(value => /^\/[\x21-\x7e]*$/.test(value), 'a path that begins with / and has no blanks'),
+      scheme: oneOf(['HTTP', 'HTTPS']),
+      headers: listOf(header),
+    }),
+    tcp: object({ kind: oneOf(['tcp']), port }),
+    grpc: object({ kind: oneOf(['grpc']), port, service: anyText }),
+  }),
+})
+
+const spiffeId: Decode<SpiffeId> = (value, where) => {
+  try {
+    return parseSpiffeId(anyText(value, where)).id
+  } catch (thrown) {
+    throw refuse(where, thrown instanceof Error ? thrown.message : String(thrown))
+  }
+}
+
+const decode = object<ProxySettings>({
+  trustDomain: text(isTrustDomain, 'a trust domain'),
+  signerName: text(value => /^[a-z0-9.-]+\/[A-Za-z0-9._-]+$/.test(value), '<domain>/<name>'),
+  controlAddress: text(isHostPort, '<host>:<port>'),
+  injectorIdentity: spiffeId,
+  logLevel: oneOf(LOG_LEVELS),
+  outbound: oneOf(['auto', 'require']),
+  certificateLifetimeSeconds: integer(600, 31_536_000),
+  drainSeconds: integer(0, 3600),
+  skipInboundPorts: listOf(port),
+  skipOutboundPorts: listOf(port),
+  skipOutboundCidrs: listOf(text(isCidr, 'a CIDR such as 10.0.0.0/8')),
+  udp: oneOf(['allow', 'block']),
+  startupPath: text(value => /^\/[A-Za-z0-9/_-]+$/.test(value), 'a path'),
+  probes: listOf(probe),
+})
+
+/** @throws PosternError PSTN_CONFIG_INVALID naming the key and the reason. */
+export function parseProxySettings(json: string): ProxySettings {
+  let value: unknown
+  try {
+    value = JSON.parse(json)
+  } catch (thrown) {
+    throw refuse('POSTERN_CONFIG', `is not JSON: ${thrown instanceof Error ? thrown.message : thrown}`)
+  }
+  return Object.freeze(decode(value, 'POSTERN_CONFIG'))
+}
+
+function isHostPort(value: string): boolean {
+  const [, host = '', number = ''] = /^(\[[0-9a-f:]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})$/.exec(value) ?? []
+  return host !== '' && Number(number) > 0 && Number(number) <= 65_535
+}
+
+function isCidr(value: string): boolean {
+  const [address = '', bits = '', ...rest] = value.split('/')
+  const family = isIP(address)
+  if (family === 0 || rest.length > 0 || !/^(0|[1-9][0-9]{0,2})$/.test(bits)) return false
+  return Number(bits) <= (family === 4 ? 32 : 128)
+}
