@@ -1,6 +1,6 @@
 // One text for each IP address, so that addresses can be compared as strings: RFC 5952 for IPv6 (what Kubernetes
 // writes in status.podIPs), and plain IPv4 for IPv4-mapped IPv6 (what a dual-stack socket reports of an IPv4 peer).
-import { isIPv4, isIPv6 } from 'node:net'
+import { BlockList, isIPv4, isIPv6 } from 'node:net'
 
 const MAPPED = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/
 
@@ -19,3 +19,30 @@ export function canonicalAddress(text: string): string | undefined {
 /** `host:port` as URLs and HBONE write it: IPv6 in brackets. */
 export const authorityOf = (address: string, port: number): string =>
   address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
+
+/** The parts of `host:port` with an IP literal in canonical form, or undefined: the inverse of authorityOf. */
+export function parseAuthority(text: string): { address: string; port: number } | undefined {
+  const [, v6, v4, digits = ''] = /^(?:\[([0-9a-f:]+)\]|([0-9.]+)):([1-9][0-9]{0,4})$/.exec(text) ?? []
+  const address = v6 ?? v4
+  const port = Number(digits)
+  if (address === undefined || port > 65_535 || canonicalAddress(address) !== address) return undefined
+  return { address, port }
+}
+
+export type Cidr = { readonly network: string; readonly bits: number; readonly family: 'ipv4' | 'ipv6' }
+
+/** A prefix such as `10.0.0.0/8`, or undefined. Host bits may be set, as Kubernetes allows them to be. */
+export function parseCidr(text: string): Cidr | undefined {
+  const [, address = '', digits] = /^([0-9a-fA-F:.]+)\/(0|[1-9][0-9]{0,2})$/.exec(text) ?? []
+  const family = isIPv4(address) ? 'ipv4' : isIPv6(address) ? 'ipv6' : undefined
+  const bits = Number(digits)
+  if (family === undefined || bits > (family === 'ipv4' ? 32 : 128)) return undefined
+  return { network: address, bits, family }
+}
+
+/** Whether any of the prefixes contains a canonical address. */
+export function cidrsContain(prefixes: readonly Cidr[]): (address: string) => boolean {
+  const list = new BlockList()
+  for (const { network, bits, family } of prefixes) list.addSubnet(network, bits, family)
+  return address => list.check(address, address.includes(':') ? 'ipv6' : 'ipv4')
+}
