@@ -123,7 +123,7 @@ function isHostPort(value: string): boolean {
   return host !== '' && Number(number) > 0 && Number(number) <= 65_535
 }
 
-function isCidr(value: string): boolean {
+export function isCidr(value: string): boolean {
   const [address = '', bits = '', ...rest] = value.split('/')
   const family = isIP(address)
   if (family === 0 || rest.length > 0 || !/^(0|[1-9][0-9]{0,2})$/.test(bits)) return false

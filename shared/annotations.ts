@@ -1,0 +1,248 @@
+// The one table of what users may write on pods (annotations) and namespaces (labels), and its parser to typed
+// values. docs/annotations.md and the ValidatingAdmissionPolicy in deploy/ repeat the keys; tests compare them.
+import { PosternError } from './errors.ts'
+import { isCidr } from './injection/settings.ts'
+import { LOG_LEVELS } from './log.ts'
+import { DOMAIN, INJECT_KEY } from './names.ts'
+import type { InboundMode } from './policy/model.ts'
+import { isOwnPort } from './ports.ts'
+import { didYouMean } from './suggest.ts'
+
+/** One problem: where (the key), what is wrong, what to write instead. */
+export type AnnotationProblem = { readonly key: string; readonly reason: string; readonly hint: string }
+
+type Option<T> = {
+  readonly key: string
+  /** What may be written, for docs and hints. */
+  readonly values: string
+  /** What holds when nothing is written, in the same form. */
+  readonly fallback?: string
+  readonly meaning: string
+  /** Undefined: not one of `values`. */
+  readonly parse: (text: string) => T | undefined
+}
+
+const option = <T>(key: string, rest: Omit<Option<T>, 'key'>): Option<T> => ({
+  key: `${DOMAIN}/${key}`,
+  ...rest,
+})
+
+export const POD_ANNOTATIONS = {
+  inject: option('inject', {
+    values: 'enabled, disabled',
+    meaning: 'Gives the pod a sidecar, or keeps it without one whatever its namespace says.',
+    parse: oneOf('enabled', 'disabled'),
+  }),
+  skipInboundPorts: option('skip-inbound-ports', {
+    values: 'ports, for example 9100,9101',
+    fallback: '',
+    meaning: 'Ports that are reached directly: no mTLS, no policy.',
+    parse: ports,
+  }),
+  skipOutboundPorts: option('skip-outbound-ports', {
+    values: 'ports, for example 3306',
+    fallback: '',
+    meaning: 'Destination ports that are dialled directly.',
+    parse: ports,
+  }),
+  skipOutboundCidrs: option('skip-outbound-cidrs', {
+    values: 'CIDRs, for example 169.254.0.0/16,fd00::/8',
+    fallback: '',
+    meaning: 'Destination addresses that are dialled directly.',
+    parse: text => items(text, item => (isCidr(item) ? item : undefined)),
+  }),
+  outbound: option('outbound', {
+    values: 'auto, require',
+    fallback: 'auto',
+    meaning: 'What happens to destinations without a sidecar: plaintext, or refused.',
+    parse: oneOf('auto', 'require'),
+  }),
+  udp: option('udp', {
+    values: 'allow, block',
+    fallback: 'allow',
+    meaning: 'Whether UDP, which no sidecar can protect, may pass.',
+    parse: oneOf('allow', 'block'),
+  }),
+  logLevel: option('log-level', {
+    values: LOG_LEVELS.join(', '),
+    fallback: 'info',
+    meaning: 'The sidecar’s log level.',
+    parse: oneOf(...LOG_LEVELS),
+  }),
+  drainSeconds: option('drain-seconds', {
+    values: '0 to 3600',
+    fallback: '45',
+    meaning: 'How long connections may go on after the pod is told to stop.',
+    parse: text => integer(text, 0, 3600),
+  }),
+  certificateLifetimeSeconds: option('certificate-lifetime', {
+    values: 'a duration of at least 10m, for example 24h or 1h30m',
+    fallback: '24h',
+    meaning: 'The lifetime that the sidecar asks for; the signer may issue less.',
+    parse: text => within(duration(text), 600, 31_536_000),
+  }),
+  proxyCpuRequest: option('proxy-cpu-request', {
+    values: 'a quantity, for example 50m or 0.5',
+    fallback: '50m',
+    meaning: 'CPU requested for the sidecar. It has no CPU limit.',
+    parse: text => (/^(\d+m|\d+(\.\d{1,3})?)$/.test(text) && Number.parseFloat(text) > 0 ? text : undefined),
+  }),
+  proxyMemoryRequest: option('proxy-memory-request', {
+    values: 'a quantity of at least 32Mi, for example 64Mi',
+    fallback: '64Mi',
+    meaning: 'Memory requested for the sidecar.',
+    parse: memory,
+  }),
+  proxyMemoryLimit: option('proxy-memory-limit', {
+    values: 'a quantity of at least 32Mi, for example 256Mi',
+    fallback: '256Mi',
+    meaning: 'The sidecar’s memory limit; not below the request.',
+    parse: memory,
+  }),
+} as const
+
+/** Written by the webhook on a pod that it gave a sidecar; refused when a user writes it. */
+export const INJECTED_ANNOTATION = `${DOMAIN}/injected`
+
+export const NAMESPACE_LABELS = {
+  inject: option('inject', {
+    values: 'enabled, disabled',
+    fallback: 'disabled',
+    meaning: 'Gives every pod of the namespace a sidecar; the pod’s annotation wins.',
+    parse: oneOf('enabled', 'disabled'),
+  }),
+  mode: option('mode', {
+    values: 'strict, permissive',
+    fallback: 'permissive',
+    meaning:
+      'Whether the namespace’s sidecars refuse plaintext. A PeerAuthentication for the namespace wins.',
+    parse: oneOf<InboundMode>('strict', 'permissive'),
+  }),
+} as const
+
+type Table = { readonly [name: string]: Option<unknown> }
+type Values<T extends Table> = { readonly [K in keyof T]: Exclude<ReturnType<T[K]['parse']>, undefined> }
+
+/** What a pod asks for, defaults filled in; `inject` is absent where the pod leaves it to its namespace. */
+export type PodOptions = Omit<Values<typeof POD_ANNOTATIONS>, 'inject'> & {
+  readonly inject?: 'enabled' | 'disabled'
+}
+
+export type NamespaceOptions = Values<typeof NAMESPACE_LABELS>
+
+type Texts = { readonly [key: string]: string } | null | undefined
+
+/**
+ * Every problem at once; `options` holds the default where a value is wrong. `injected` says that the pod already
+ * holds our sidecar, as at a reinvocation of the webhook.
+ */
+export function readPodOptions(
+  annotations: Texts,
+  injected: boolean,
+): { readonly options: PodOptions; readonly problems: readonly AnnotationProblem[] } {
+  const problems = unknownKeys(annotations, POD_ANNOTATIONS, 'annotation', [INJECTED_ANNOTATION])
+  if (!injected && annotations?.[INJECTED_ANNOTATION] !== undefined)
+    problems.push({
+      key: INJECTED_ANNOTATION,
+      reason: 'is set by Postern alone, and this pod has no sidecar',
+      hint: `write ${INJECT_KEY}: enabled instead`,
+    })
+  const options = values(annotations, POD_ANNOTATIONS, problems)
+  const { proxyMemoryLimit, proxyMemoryRequest } = options
+  if (bytes(proxyMemoryLimit) < bytes(proxyMemoryRequest))
+    problems.push({
+      key: POD_ANNOTATIONS.proxyMemoryLimit.key,
+      reason: `${proxyMemoryLimit} is below the request of ${proxyMemoryRequest}`,
+      hint: 'raise the limit or lower the request',
+    })
+  return { options, problems }
+}
+
+/** @throws PosternError PSTN_ANNOTATION_INVALID naming every problem. */
+export function parsePodOptions(annotations: Texts, injected = false): PodOptions {
+  const { options, problems } = readPodOptions(annotations, injected)
+  if (problems.length > 0) throw new PosternError('PSTN_ANNOTATION_INVALID', describeProblems(problems))
+  return options
+}
+
+/** A namespace is not ours to refuse: problems are for events, and what is wrong counts as not written. */
+export function readNamespaceOptions(labels: Texts): {
+  readonly options: NamespaceOptions
+  readonly problems: readonly AnnotationProblem[]
+} {
+  const problems = unknownKeys(labels, NAMESPACE_LABELS, 'namespace label', [])
+  return { options: values(labels, NAMESPACE_LABELS, problems), problems }
+}
+
+export const describeProblems = (problems: readonly AnnotationProblem[]): string =>
+  problems.map(({ key, reason, hint }) => `${key}: ${reason}; ${hint}`).join('. ')
+
+function unknownKeys(texts: Texts, table: Table, what: string, others: string[]): AnnotationProblem[] {
+  const known = [...Object.values(table).map(({ key }) => key), ...others]
+  return Object.keys(texts ?? {})
+    .filter(key => key.startsWith(`${DOMAIN}/`) && !known.includes(key))
+    .map(key => ({
+      key,
+      reason: `unknown ${what}${didYouMean(key, known)}`,
+      hint: 'docs/annotations.md lists every key',
+    }))
+}
+
+function values<T extends Table>(texts: Texts, table: T, problems: AnnotationProblem[]): Values<T> {
+  const read = Object.entries(table).map(([name, { key, values, fallback, parse }]) => {
+    const written = texts?.[key]
+    const value = written === undefined ? undefined : parse(written.trim())
+    if (written !== undefined && value === undefined)
+      problems.push({ key, reason: `${JSON.stringify(written)} is not valid`, hint: `write ${values}` })
+    return [name, value ?? (fallback === undefined ? undefined : parse(fallback))] as const
+  })
+  // The table's keys and parsers are what Values<T> is made of; Object.entries forgets that.
+  return Object.fromEntries(read.filter(([, value]) => value !== undefined)) as Values<T>
+}
+
+function oneOf<T extends string>(...allowed: readonly T[]): (text: string) => T | undefined {
+  return text => allowed.find(value => value === text)
+}
+
+/** Comma-separated, blanks around items allowed, an empty text for none; undefined if one item is wrong. */
+function items<T>(text: string, parse: (item: string) => T | undefined): readonly T[] | undefined {
+  if (text === '') return []
+  const parsed = text.split(',').map(item => parse(item.trim()))
+  const good = parsed.filter(item => item !== undefined)
+  return good.length === parsed.length ? [...new Set(good)] : undefined
+}
+
+function ports(text: string): readonly number[] | undefined {
+  return items(text, item => {
+    const port = integer(item, 1, 65_535)
+    return port === undefined || isOwnPort(port) ? undefined : port
+  })
+}
+
+function integer(text: string, min: number, max: number): number | undefined {
+  return /^(0|[1-9]\d{0,8})$/.test(text) ? within(Number(text), min, max) : undefined
+}
+
+function within(value: number | undefined, min: number, max: number): number | undefined {
+  return value !== undefined && value >= min && value <= max ? value : undefined
+}
+
+/** Seconds of `24h`, `1h30m`, `90s`: Go's form, as elsewhere in Kubernetes, in whole units. */
+function duration(text: string): number | undefined {
+  const [whole, hours = 0, minutes = 0, seconds = 0] =
+    /^(?=.)(?:(\d{1,5})h)?(?:(\d{1,7})m)?(?:(\d{1,9})s)?$/.exec(text) ?? []
+  return whole === undefined ? undefined : Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds)
+}
+
+const UNITS = { '': 1, k: 1e3, M: 1e6, G: 1e9, Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30 } as const
+const isUnit = (text: string): text is keyof typeof UNITS => Object.hasOwn(UNITS, text)
+
+/** Bytes of a Kubernetes quantity, or NaN. */
+function bytes(quantity: string): number {
+  const [, digits = '', unit = ''] = /^(\d{1,12})([A-Za-z]*)$/.exec(quantity) ?? []
+  return digits !== '' && isUnit(unit) ? Number(digits) * UNITS[unit] : Number.NaN
+}
+
+function memory(text: string): string | undefined {
+  return bytes(text) >= 32 * UNITS.Mi ? text : undefined
+}

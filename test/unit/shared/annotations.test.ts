@@ -1,0 +1,145 @@
+import { readFile } from 'node:fs/promises'
+import t from 'tap'
+import {
+  INJECTED_ANNOTATION,
+  NAMESPACE_LABELS,
+  POD_ANNOTATIONS,
+  parsePodOptions,
+  readNamespaceOptions,
+  readPodOptions,
+} from '../../../shared/annotations.ts'
+import { PosternError } from '../../../shared/errors.ts'
+import { INJECT_KEY, MODE_LABEL } from '../../../shared/names.ts'
+
+const problemKeys = (annotations: Record<string, string>, injected = false) =>
+  readPodOptions(annotations, injected).problems.map(problem => problem.key)
+
+t.test('a pod that says nothing gets the defaults and leaves injection to its namespace', async t => {
+  for (const nothing of [undefined, null, {}, { 'example.com/inject': 'yes' }])
+    t.strictSame(parsePodOptions(nothing), {
+      skipInboundPorts: [],
+      skipOutboundPorts: [],
+      skipOutboundCidrs: [],
+      outbound: 'auto',
+      udp: 'allow',
+      logLevel: 'info',
+      drainSeconds: 45,
+      certificateLifetimeSeconds: 86_400,
+      proxyCpuRequest: '50m',
+      proxyMemoryRequest: '64Mi',
+      proxyMemoryLimit: '256Mi',
+    })
+})
+
+t.test('every annotation is read to its typed value', async t => {
+  const options = parsePodOptions({
+    'postern.dev/inject': 'enabled',
+    'postern.dev/skip-inbound-ports': '9100, 9101,9100',
+    'postern.dev/skip-outbound-ports': '3306',
+    'postern.dev/skip-outbound-cidrs': '169.254.0.0/16, fd00::/8',
+    'postern.dev/outbound': 'require',
+    'postern.dev/udp': 'block',
+    'postern.dev/log-level': 'debug',
+    'postern.dev/drain-seconds': '0',
+    'postern.dev/certificate-lifetime': '1h30m',
+    'postern.dev/proxy-cpu-request': '0.5',
+    'postern.dev/proxy-memory-request': '1Gi',
+    'postern.dev/proxy-memory-limit': '2Gi',
+  })
+  t.strictSame(options, {
+    inject: 'enabled',
+    skipInboundPorts: [9100, 9101],
+    skipOutboundPorts: [3306],
+    skipOutboundCidrs: ['169.254.0.0/16', 'fd00::/8'],
+    outbound: 'require',
+    udp: 'block',
+    logLevel: 'debug',
+    drainSeconds: 0,
+    certificateLifetimeSeconds: 5400,
+    proxyCpuRequest: '0.5',
+    proxyMemoryRequest: '1Gi',
+    proxyMemoryLimit: '2Gi',
+  })
+})
+
+const REFUSED: readonly (readonly [key: string, ...values: string[]])[] = [
+  ['inject', 'true', 'Enabled', ''],
+  ['skip-inbound-ports', '0', '65536', '80,,81', '80-90', '1e3', '+80', '080', 'http', '15008'],
+  ['skip-outbound-ports', '-1', '80;81', '15001'],
+  ['skip-outbound-cidrs', '10.0.0.0', '10.0.0.0/33', 'fd00::/129', '10.0.0/8', 'example.com/8', ','],
+  ['outbound', 'strict', ''],
+  ['udp', 'deny'],
+  ['log-level', 'verbose', 'INFO'],
+  ['drain-seconds', '45s', '-1', '3601', '1.5', ''],
+  ['certificate-lifetime', '9m', '599s', '24', '1d', 'h', '', '1.5h', '10m1h', '99999h', '30m '.repeat(2)],
+  ['proxy-cpu-request', '0', '0m', '50M', '1.2345', '-1'],
+  ['proxy-memory-request', '64', '64m', '31Mi', '64mi', '1e9', '0.5Gi'],
+  ['proxy-memory-limit', '0', 'unlimited'],
+]
+
+for (const [name, ...values] of REFUSED)
+  t.test(`bad values of ${name} are refused with their key`, async t => {
+    for (const value of values)
+      t.same(problemKeys({ [`postern.dev/${name}`]: value }), [`postern.dev/${name}`], JSON.stringify(value))
+  })
+
+t.test('all problems are named at once, each with its reason and hint', async t => {
+  try {
+    parsePodOptions({
+      'postern.dev/inject': 'yes',
+      'postern.dev/udp': 'no',
+      'postern.dev/drain-second': '5',
+    })
+    t.fail('accepted')
+  } catch (thrown) {
+    if (!(thrown instanceof PosternError)) throw thrown
+    t.equal(thrown.code, 'PSTN_ANNOTATION_INVALID')
+    t.match(thrown.message, 'postern.dev/inject: "yes" is not valid; write enabled, disabled')
+    t.match(thrown.message, 'postern.dev/udp: "no" is not valid; write allow, block')
+    t.match(
+      thrown.message,
+      'postern.dev/drain-second: unknown annotation; did you mean postern.dev/drain-seconds?',
+    )
+  }
+})
+
+t.test('a wrong value leaves the default in force', async t => {
+  t.equal(readPodOptions({ 'postern.dev/drain-seconds': 'x' }, false).options.drainSeconds, 45)
+})
+
+t.test('a memory limit below the request is refused, defaults included', async t => {
+  t.same(problemKeys({ 'postern.dev/proxy-memory-limit': '32Mi' }), ['postern.dev/proxy-memory-limit'])
+  t.same(problemKeys({ 'postern.dev/proxy-memory-request': '1Gi' }), ['postern.dev/proxy-memory-limit'])
+})
+
+t.test('an unknown key far from every other gets no suggestion', async t => {
+  const [problem] = readPodOptions({ 'postern.dev/telemetry': 'x' }, false).problems
+  t.equal(problem?.reason, 'unknown annotation')
+})
+
+t.test('the mark of injection is accepted on a pod that holds our sidecar, and only there', async t => {
+  t.same(problemKeys({ [INJECTED_ANNOTATION]: '0.1.0' }, true), [])
+  t.same(problemKeys({ [INJECTED_ANNOTATION]: '0.1.0' }, false), [INJECTED_ANNOTATION])
+})
+
+t.test('namespace labels are read with their defaults', async t => {
+  t.strictSame(readNamespaceOptions({}).options, { inject: 'disabled', mode: 'permissive' })
+  const read = readNamespaceOptions({ [INJECT_KEY]: 'enabled', [MODE_LABEL]: 'strict' })
+  t.strictSame(read, { options: { inject: 'enabled', mode: 'strict' }, problems: [] })
+})
+
+t.test('a wrong namespace label is a problem and counts as not written', async t => {
+  const { options, problems } = readNamespaceOptions({ [MODE_LABEL]: 'strikt', 'postern.dev/moed': 'strict' })
+  t.equal(options.mode, 'permissive')
+  t.same(problems.map(({ key }) => key).sort(), [MODE_LABEL, 'postern.dev/moed'])
+})
+
+t.test('docs/annotations.md holds exactly the table', async t => {
+  const docs = await readFile(new URL('../../../docs/annotations.md', import.meta.url), 'utf8')
+  const rows = docs.split('\n').filter(line => line.startsWith('| `postern.dev/'))
+  const expected = [...Object.values(POD_ANNOTATIONS), ...Object.values(NAMESPACE_LABELS)].map(
+    ({ key, values, fallback = '–', meaning }) =>
+      `| \`${key}\` | ${values} | ${fallback || 'none'} | ${meaning} |`,
+  )
+  t.strictSame(rows, expected)
+})
