@@ -1,0 +1,99 @@
+import t, { type Test } from 'tap'
+import { type Import, importsOf, type SourceFile, sourceFiles } from '../support/source-files.ts'
+
+const SOURCE = ['shared', 'proxy', 'injector', 'embedded', 'cli', 'deploy', 'bench']
+const STAGES = ['accept', 'identify', 'authorize', 'resolve', 'forward']
+/** Packages that may be loaded into a sidecar: each costs private memory in every pod. */
+const SIDECAR_PACKAGES = ['pino']
+
+const files = sourceFiles(...SOURCE)
+
+t.test('the reader of imports sees every form of them', async t => {
+  const text = [
+    `import t from 'tap'`,
+    `import './side-effect.ts'`,
+    `import {\n  a,\n} from '../b/c.ts'`,
+    `import type { D } from './d.ts'`,
+    `export { e } from './e.ts'`,
+    `const f = await import('./f.ts')`,
+  ].join('\n')
+  t.same(
+    importsOf('x/y.ts', text).map(({ specifier, typeOnly, file }) => [specifier, typeOnly, file]),
+    [
+      ['tap', false, undefined],
+      ['./side-effect.ts', false, 'x/side-effect.ts'],
+      ['../b/c.ts', false, 'b/c.ts'],
+      ['./d.ts', true, 'x/d.ts'],
+      ['./e.ts', false, 'x/e.ts'],
+      ['./f.ts', false, 'x/f.ts'],
+    ],
+  )
+})
+
+t.test('shared imports nothing of the others', async t => {
+  refuse(t, within('shared'), ({ file }) => file !== undefined && !file.startsWith('shared/'))
+})
+
+t.test('the proxy imports only itself and shared', async t => {
+  refuse(t, within('proxy'), ({ file }) => file !== undefined && !/^(?:proxy|shared)\//.test(file))
+})
+
+t.test('the injector imports only itself and shared', async t => {
+  refuse(t, within('injector'), ({ file }) => file !== undefined && !/^(?:injector|shared)\//.test(file))
+})
+
+t.test('stages of the proxy never import each other', async t => {
+  for (const stage of STAGES) {
+    const others = STAGES.filter(other => other !== stage).map(other => `proxy/${other}/`)
+    refuse(t, within(`proxy/${stage}`), ({ file }) => others.some(other => file?.startsWith(other)))
+  }
+})
+
+t.test('no source imports a test', async t => {
+  refuse(t, files, ({ file }) => file?.startsWith('test/') ?? false)
+})
+
+t.test('only main imports app', async t => {
+  const importers = files.filter(({ path }) => !/\/main\.ts$|^embedded\//.test(path))
+  refuse(t, importers, ({ file, typeOnly }) => !typeOnly && /^(?:proxy|injector)\/app\.ts$/.test(file ?? ''))
+})
+
+t.test('a sidecar loads no package but those that are worth their memory', async t => {
+  const allowed = ({ specifier, typeOnly, file }: Import) =>
+    typeOnly || file !== undefined || specifier.startsWith('node:') || SIDECAR_PACKAGES.includes(specifier)
+  refuse(t, loadedBy(within('proxy')), found => !allowed(found))
+})
+
+t.test('the Kubernetes client is used for its types alone', async t => {
+  refuse(t, files, ({ specifier, typeOnly }) => specifier.startsWith('@kubernetes/') && !typeOnly)
+})
+
+t.test('only config reads the environment', async t => {
+  const readers = sourceFiles('shared', 'proxy', 'injector', 'embedded', 'cli')
+    .filter(({ path, text }) => !path.endsWith('/config.ts') && /\bprocess\.env\b/.test(text))
+    .map(({ path }) => path)
+  t.same(readers, [])
+})
+
+function within(folder: string): SourceFile[] {
+  return files.filter(({ path }) => path.startsWith(`${folder}/`))
+}
+
+/** `roots` and every file that they load at run time. */
+function loadedBy(roots: readonly SourceFile[]): SourceFile[] {
+  const byPath = new Map(files.map(file => [file.path, file]))
+  const loaded = new Set(roots)
+  for (const { imports } of loaded)
+    for (const { file, typeOnly } of imports) {
+      const next = typeOnly || file === undefined ? undefined : byPath.get(file)
+      if (next) loaded.add(next)
+    }
+  return [...loaded]
+}
+
+function refuse(t: Test, importers: readonly SourceFile[], forbidden: (found: Import) => boolean): void {
+  const found = importers.flatMap(({ path, imports }) =>
+    imports.filter(forbidden).map(({ specifier }) => `${path} imports ${specifier}`),
+  )
+  t.same(found, [])
+}
