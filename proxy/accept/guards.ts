@@ -1,6 +1,6 @@
 // What a connection may name as its destination. Postern never relays: inbound goes to this pod's own addresses,
 // and nothing leads to its own listeners. A remote dial to 15001 does arrive, on 15006, and these checks refuse it.
-import { authorityOf, canonicalAddress } from '../../shared/addresses.ts'
+import { authorityOf, parseAuthority as parseAddressAndPort } from '../../shared/addresses.ts'
 import { PosternError } from '../../shared/errors.ts'
 import { isOwnPort, PORTS } from '../../shared/ports.ts'
 import type { Destination } from './original-destination.ts'
@@ -28,17 +28,14 @@ export function checkOutboundDestination(destination: Destination, podIps: reado
   }
 }
 
-const AUTHORITY = /^(?:([0-9.]+)|\[([0-9a-f:]+)\]):([1-9][0-9]{0,4})$/
-
 /** Parses `:authority` of a CONNECT. @throws PosternError PSTN_TUNNEL_MALFORMED unless a canonical IP and a port. */
 export function parseAuthority(text: string): Destination {
-  const [, ipv4, ipv6, digits] = AUTHORITY.exec(text) ?? []
-  const address = ipv4 ?? ipv6
-  const port = Number(digits)
-  if (address === undefined || port > 65_535 || canonicalAddress(address) !== address) {
-    throw new PosternError('PSTN_TUNNEL_MALFORMED', `${JSON.stringify(text.slice(0, 100))} is no IP:port`)
-  }
-  return { address, port }
+  const destination = parseAddressAndPort(text)
+  if (destination) return destination
+  throw new PosternError(
+    'PSTN_TUNNEL_MALFORMED',
+    `${JSON.stringify(text.slice(0, 100))} is no canonical IP:port`,
+  )
 }
 
 /** Loopback and the unspecified addresses, which the kernel dials as loopback. */

@@ -1,6 +1,6 @@
 // The pod's interception as one nftables text: pure, so that what a pod gets can be read, compared and tested.
 // Loading it again replaces the table in one transaction; nothing outside `inet postern` is touched.
-import { isIP } from 'node:net'
+import { parseCidr } from '../../shared/addresses.ts'
 import { PosternError } from '../../shared/errors.ts'
 import { PORTS, PROXY_UID } from '../../shared/ports.ts'
 
@@ -77,11 +77,8 @@ function portSet(ports: readonly number[]): string {
   return [...new Set(ports)].toSorted((a, b) => a - b).join(', ')
 }
 
-function family(cidr: string): 'ip' | 'ip6' {
-  const [, address = '', bits = ''] = /^([0-9a-fA-F:.]+)\/([0-9]{1,3})$/.exec(cidr) ?? []
-  const version = isIP(address)
-  if (version === 0 || Number(bits) > (version === 4 ? 32 : 128)) {
-    throw new PosternError('PSTN_CONFIG_INVALID', `${JSON.stringify(cidr)} is no CIDR such as 10.0.0.0/8`)
-  }
-  return version === 4 ? 'ip' : 'ip6'
+function family(text: string): 'ip' | 'ip6' {
+  const cidr = parseCidr(text)
+  if (cidr) return cidr.family === 'ipv4' ? 'ip' : 'ip6'
+  throw new PosternError('PSTN_CONFIG_INVALID', `${JSON.stringify(text)} is no CIDR such as 10.0.0.0/8`)
 }
