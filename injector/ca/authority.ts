@@ -1,0 +1,224 @@
+// The built-in certificate authority: a root (5 years), an issuer under it (30 days), and leaves that are built from
+// a derived identity and a public key alone. Nothing of a request's own text reaches a certificate.
+import 'reflect-metadata'
+import { randomBytes, webcrypto } from 'node:crypto'
+import {
+  AuthorityKeyIdentifierExtension,
+  BasicConstraintsExtension,
+  ExtendedKeyUsageExtension,
+  type Extension,
+  type JsonName,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  SubjectAlternativeNameExtension,
+  SubjectKeyIdentifierExtension,
+  X509Certificate,
+  X509CertificateGenerator,
+} from '@peculiar/x509'
+import { PosternError } from '../../shared/errors.ts'
+import { type Certificate, parseCertificate } from '../../shared/x509/certificate.ts'
+import { OID } from '../../shared/x509/oids.ts'
+import { decodePem, encodePem } from '../../shared/x509/pem.ts'
+
+const DAY_SECONDS = 24 * 3600
+export const ROOT_LIFETIME_SECONDS = 5 * 365 * DAY_SECONDS
+export const ISSUER_LIFETIME_SECONDS = 30 * DAY_SECONDS
+/** Clocks of nodes may be this far behind ours without refusing what we sign. */
+export const BACKDATE_SECONDS = 300
+
+const P256 = { name: 'ECDSA', namedCurve: 'P-256' }
+const SIGNATURE = { name: 'ECDSA', hash: 'SHA-256' }
+
+/** A CA certificate (PEM) and its private key (PEM, PKCS#8). The key is never logged. */
+export type KeyedCa = { readonly certificate: string; readonly key: string }
+export type CaMaterial = { readonly root: KeyedCa; readonly issuer: KeyedCa }
+
+export type LeafRequest = {
+  readonly publicKeySpki: Buffer
+  /** Cut to what X.520 allows; a label for people, never an identity. */
+  readonly commonName?: string
+  readonly dnsNames: readonly string[]
+  readonly uri?: string
+  readonly lifetimeSeconds: number
+  /** Milliseconds since the epoch. */
+  readonly now: number
+}
+
+export type IssuedLeaf = {
+  /** PEM: the leaf, then the issuer. */
+  readonly chain: string
+  readonly serial: string
+  readonly notBefore: Date
+  readonly notAfter: Date
+}
+
+export type Authority = {
+  /** PEM certificates that the trust bundle publishes. */
+  readonly roots: readonly string[]
+  readonly issuer: Certificate
+  /** @throws PosternError PSTN_CSR_FAILED if the issuer has expired. */
+  issue(request: LeafRequest): Promise<IssuedLeaf>
+}
+
+type Template = {
+  readonly subject: JsonName
+  readonly publicKey: webcrypto.CryptoKey
+  readonly lifetimeSeconds: number
+  readonly now: number
+  readonly extensions: readonly Extension[]
+}
+
+type Signer = { readonly certificate: X509Certificate; readonly key: webcrypto.CryptoKey }
+
+export async function createRoot(trustDomain: string, now: number): Promise<KeyedCa> {
+  const keys = await webcrypto.subtle.generateKey(P256, true, ['sign', 'verify'])
+  const template = caTemplate(
+    `${trustDomain} root`,
+    trustDomain,
+    keys.publicKey,
+    ROOT_LIFETIME_SECONDS,
+    now,
+    1,
+  )
+  return { certificate: await certify(template, keys.privateKey), key: await exportKey(keys.privateKey) }
+}
+
+/** A new issuer under `root`, with a new key. */
+export async function createIssuer(root: KeyedCa, trustDomain: string, now: number): Promise<KeyedCa> {
+  const keys = await webcrypto.subtle.generateKey(P256, true, ['sign', 'verify'])
+  const lifetime = ISSUER_LIFETIME_SECONDS
+  const template = caTemplate(`${trustDomain} issuer`, trustDomain, keys.publicKey, lifetime, now, 0)
+  const signer = await loadSigner(root)
+  return { certificate: await certify(template, signer), key: await exportKey(keys.privateKey) }
+}
+
+/** The material in a form that signs; it was validated by whoever read it. */
+export async function openAuthority({ root, issuer }: CaMaterial): Promise<Authority> {
+  const signer = await loadSigner(issuer)
+  return {
+    roots: [parseCertificate(root.certificate).pem],
+    issuer: parseCertificate(issuer.certificate),
+    issue: request => issueLeaf(signer, request),
+  }
+}
+
+async function issueLeaf(signer: Signer, request: LeafRequest): Promise<IssuedLeaf> {
+  const { publicKeySpki, commonName, dnsNames, uri, lifetimeSeconds, now } = request
+  if (now >= signer.certificate.notAfter.getTime()) {
+    const expired = signer.certificate.notAfter.toISOString()
+    throw new PosternError(
+      'PSTN_CSR_FAILED',
+      `the issuer expired at ${expired}; the leader has not renewed it`,
+    )
+  }
+  const names = [
+    ...(uri === undefined ? [] : [{ type: 'url' as const, value: uri }]),
+    ...dnsNames.map(value => ({ type: 'dns' as const, value })),
+  ]
+  const pem = await certify(
+    {
+      subject: commonName === undefined ? [] : [{ CN: [cut(commonName)] }],
+      publicKey: await webcrypto.subtle.importKey('spki', new Uint8Array(publicKeySpki), P256, true, [
+        'verify',
+      ]),
+      lifetimeSeconds,
+      now,
+      extensions: [
+        new BasicConstraintsExtension(false, undefined, true),
+        new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
+        new ExtendedKeyUsageExtension([OID.serverAuth, OID.clientAuth]),
+        // RFC 5280, 4.2.1.6: critical where the subject is empty.
+        new SubjectAlternativeNameExtension(names, commonName === undefined),
+      ],
+    },
+    signer,
+  )
+  const { serial, notBefore, notAfter } = parseCertificate(pem)
+  return {
+    chain: pem + parseCertificate(signer.certificate.toString('pem')).pem,
+    serial,
+    notBefore,
+    notAfter,
+  }
+}
+
+function caTemplate(
+  commonName: string,
+  trustDomain: string,
+  publicKey: webcrypto.CryptoKey,
+  lifetimeSeconds: number,
+  now: number,
+  pathLength: number,
+): Template {
+  return {
+    subject: [{ O: ['Postern'] }, { CN: [cut(commonName)] }],
+    publicKey,
+    lifetimeSeconds,
+    now,
+    extensions: [
+      new BasicConstraintsExtension(true, pathLength, true),
+      new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
+      // SPIFFE X.509-SVID, section 3.1: a signing certificate may name its trust domain, without a path.
+      new SubjectAlternativeNameExtension([{ type: 'url', value: trustDomainUri(trustDomain) }]),
+    ],
+  }
+}
+
+export const trustDomainUri = (trustDomain: string): string => `spiffe://${trustDomain}`
+
+/** Signs the template, by itself if `signer` is a bare key. Never outlives the signer. */
+async function certify(template: Template, signer: Signer | webcrypto.CryptoKey): Promise<string> {
+  const { subject, publicKey, lifetimeSeconds, now, extensions } = template
+  const parent = 'certificate' in signer ? signer : undefined
+  const end = now + lifetimeSeconds * 1000
+  const certificate = await X509CertificateGenerator.create({
+    serialNumber: randomSerial(),
+    subject,
+    issuer: parent ? parent.certificate.subjectName : subject,
+    notBefore: wholeSecond(now - BACKDATE_SECONDS * 1000),
+    notAfter: wholeSecond(Math.min(end, parent?.certificate.notAfter.getTime() ?? end)),
+    publicKey,
+    signingKey: 'certificate' in signer ? signer.key : signer,
+    signingAlgorithm: SIGNATURE,
+    extensions: [
+      ...extensions,
+      await SubjectKeyIdentifierExtension.create(publicKey),
+      ...(parent ? [await authorityKeyId(parent.certificate)] : []),
+    ],
+  })
+  return encodePem('CERTIFICATE', Buffer.from(certificate.rawData))
+}
+
+/** The signer's own key identifier, however it was computed: OpenSSL refuses a chain in which the two differ. */
+async function authorityKeyId(signer: X509Certificate): Promise<AuthorityKeyIdentifierExtension> {
+  const own = signer.getExtension(SubjectKeyIdentifierExtension)
+  return own
+    ? new AuthorityKeyIdentifierExtension(own.keyId)
+    : await AuthorityKeyIdentifierExtension.create(signer.publicKey)
+}
+
+async function loadSigner({ certificate, key }: KeyedCa): Promise<Signer> {
+  const pkcs8 = decodePem('PRIVATE KEY', key)
+  if (!pkcs8)
+    throw new PosternError('PSTN_CONFIG_INVALID', 'a CA key is not one PEM block PRIVATE KEY (PKCS#8)')
+  return {
+    certificate: new X509Certificate(certificate),
+    key: await webcrypto.subtle.importKey('pkcs8', new Uint8Array(pkcs8), P256, false, ['sign']),
+  }
+}
+
+const exportKey = async (key: webcrypto.CryptoKey): Promise<string> =>
+  encodePem('PRIVATE KEY', Buffer.from(await webcrypto.subtle.exportKey('pkcs8', key)))
+
+/** 128 bits, of which the two highest are fixed so that it is positive and has no leading zero. */
+function randomSerial(): string {
+  const bytes = randomBytes(16)
+  bytes.writeUInt8((bytes.readUInt8(0) & 0x3f) | 0x40, 0)
+  return bytes.toString('hex')
+}
+
+/** X.509 times have whole seconds. */
+const wholeSecond = (ms: number): Date => new Date(Math.floor(ms / 1000) * 1000)
+
+const MAX_COMMON_NAME_BYTES = 64
+const cut = (name: string): string => name.slice(0, MAX_COMMON_NAME_BYTES)
