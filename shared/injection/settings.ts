@@ -1,6 +1,6 @@
 // What the injector tells one sidecar at injection: the whole of POSTERN_CONFIG. Fixed for the pod's life;
 // whatever may change later comes over the control stream.
-import { isIP } from 'node:net'
+import { parseCidr } from '../addresses.ts'
 import { LOG_LEVELS, type LogLevel } from '../log.ts'
 import { isTrustDomain, parseSpiffeId, type SpiffeId } from '../spiffe-id.ts'
 import { type Decode, integer, listOf, object, oneOf, refuse, tagged, text } from './decode.ts'
@@ -123,9 +123,4 @@ function isHostPort(value: string): boolean {
   return host !== '' && Number(number) > 0 && Number(number) <= 65_535
 }
 
-export function isCidr(value: string): boolean {
-  const [address = '', bits = '', ...rest] = value.split('/')
-  const family = isIP(address)
-  if (family === 0 || rest.length > 0 || !/^(0|[1-9][0-9]{0,2})$/.test(bits)) return false
-  return Number(bits) <= (family === 4 ? 32 : 128)
-}
+export const isCidr = (value: string): boolean => parseCidr(value) !== undefined
