@@ -1,92 +1,204 @@
-// Certificates for test servers and clients: a throw-away authority and leaves with exactly what is asked for.
+// Certificate authorities for tests, of any trust domain and as wrong as a case needs, made with another X.509 library
+// than the one under test.
 import 'reflect-metadata'
-import { generateKeyPairSync, randomBytes } from 'node:crypto'
-import * as x509 from '@peculiar/x509'
+import { createHash, createPrivateKey, createPublicKey, randomBytes, webcrypto } from 'node:crypto'
+import {
+  BasicConstraintsExtension,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
+  type Extension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  SubjectAlternativeNameExtension,
+  type X509Certificate,
+  X509CertificateGenerator,
+} from '@peculiar/x509'
+import type { Credential } from '../../proxy/credentials/credential.ts'
+import { parseSpiffeId } from '../../shared/spiffe-id.ts'
+import type { TrustBundle } from '../../shared/trust-bundle.ts'
+
+export { ExtendedKeyUsage, KeyUsageFlags } from '@peculiar/x509'
 
 const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
-const DAY_MS = 24 * 3600 * 1000
+const MINUTE_MS = 60_000
+const HOUR_MS = 60 * MINUTE_MS
+const DAY_MS = 24 * HOUR_MS
 
-export type CertificateAndKey = { readonly cert: string; readonly key: string }
+type Keys = webcrypto.CryptoKeyPair
 
-export type LeafOptions = {
-  readonly commonName: string
-  /** Groups, for a client of the API server. */
-  readonly organizations?: readonly string[]
+export type IssueOptions = {
+  /** The URI SAN; `uris` instead for none or several. */
+  readonly identity?: string
+  readonly uris?: readonly string[]
   readonly dns?: readonly string[]
-  readonly ips?: readonly string[]
+  readonly notBefore?: Date
+  readonly notAfter?: Date
+  readonly isCa?: boolean
+  readonly keyUsage?: KeyUsageFlags
+  /** `[]`: no such extension. */
+  readonly extKeyUsage?: readonly ExtendedKeyUsage[]
+  /** SubjectPublicKeyInfo (DER) of somebody else's key, as a signer has it; the key is then not in the answer. */
+  readonly publicKey?: Buffer
 }
 
-export type Authority = CertificateAndKey & {
-  /** A leaf for both server and client authentication. */
-  issue(leaf: LeafOptions): Promise<CertificateAndKey>
+export type Issued = {
+  /** PEM, PKCS#8; empty if `publicKey` was given. */
+  readonly key: string
+  /** PEM: the leaf, then the intermediates. */
+  readonly chain: string
+  readonly leaf: string
+  readonly serial: string
+  readonly notBefore: Date
+  readonly notAfter: Date
+  /** As the credential of a sidecar with `identity`. */
+  credential(generation?: number): Credential
 }
 
-export async function createAuthority(commonName: string): Promise<Authority> {
+export type TestAuthority = {
+  readonly trustDomain: string
+  readonly root: string
+  readonly rootFingerprint: string
+  readonly bundle: TrustBundle
+  issue(options: IssueOptions): Promise<Issued>
+  /** An authority below this one, whose leaves carry its certificate in their chain. */
+  intermediate(options?: { notBefore?: Date; notAfter?: Date }): Promise<TestAuthority>
+}
+
+type Signer = { readonly certificate: X509Certificate; readonly keys: Keys; readonly chain: string }
+
+/** Two calls give two authorities with different keys and one subject, which is what a forger would do. */
+export async function testAuthority(trustDomain: string): Promise<TestAuthority> {
   const keys = await generateKeys()
-  const root = await x509.X509CertificateGenerator.createSelfSigned({
-    serialNumber: serial(),
-    name: `CN=${commonName}`,
-    ...validity(),
+  const certificate = await X509CertificateGenerator.createSelfSigned({
+    serialNumber: serialNumber(),
+    name: `CN=${trustDomain} root`,
+    notBefore: new Date(Date.now() - DAY_MS),
+    notAfter: new Date(Date.now() + 365 * DAY_MS),
     keys,
     signingAlgorithm: ALGORITHM,
-    extensions: [
-      new x509.BasicConstraintsExtension(true, undefined, true),
-      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
-    ],
+    extensions: caExtensions(),
   })
+  return authority(trustDomain, certificate, { certificate, keys, chain: '' })
+}
+
+function authority(trustDomain: string, root: X509Certificate, signer: Signer): TestAuthority {
+  const rootPem = pem(root)
   return {
-    cert: pem(root),
-    key: await exportKey(keys.privateKey),
-    issue: async leaf => {
-      const leafKeys = await generateKeys()
-      const certificate = await x509.X509CertificateGenerator.create({
-        serialNumber: serial(),
-        subject: new x509.Name([
-          ...(leaf.organizations ?? []).map(name => ({ O: [name] })),
-          { CN: [leaf.commonName] },
-        ]),
-        issuer: root.subjectName,
-        ...validity(),
-        publicKey: leafKeys.publicKey,
-        signingKey: keys.privateKey,
-        signingAlgorithm: ALGORITHM,
-        extensions: [
-          new x509.BasicConstraintsExtension(false, undefined, true),
-          new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-          new x509.ExtendedKeyUsageExtension([
-            x509.ExtendedKeyUsage.serverAuth,
-            x509.ExtendedKeyUsage.clientAuth,
-          ]),
-          new x509.SubjectAlternativeNameExtension([
-            ...(leaf.dns ?? []).map(value => ({ type: 'dns' as const, value })),
-            ...(leaf.ips ?? []).map(value => ({ type: 'ip' as const, value })),
-          ]),
-        ],
+    trustDomain,
+    root: rootPem,
+    rootFingerprint: createHash('sha256').update(Buffer.from(root.rawData)).digest('hex'),
+    bundle: { trustDomain, roots: [rootPem] },
+    issue: options => issue(signer, options),
+    intermediate: async ({
+      notBefore = new Date(Date.now() - HOUR_MS),
+      notAfter = new Date(Date.now() + 30 * DAY_MS),
+    } = {}) => {
+      const keys = await generateKeys()
+      const certificate = await sign(signer, {
+        name: `CN=${trustDomain} issuer`,
+        notBefore,
+        notAfter,
+        publicKey: keys.publicKey,
+        extensions: caExtensions(),
       })
-      return { cert: pem(certificate), key: await exportKey(leafKeys.privateKey) }
+      return authority(trustDomain, root, { certificate, keys, chain: pem(certificate) + signer.chain })
     },
   }
 }
 
-/** Keys with which an API server signs and checks service account tokens. */
-export function serviceAccountKeys(): { readonly publicKey: string; readonly privateKey: string } {
-  return generateKeyPairSync('ec', {
-    namedCurve: 'P-256',
-    publicKeyEncoding: { type: 'spki', format: 'pem' },
-    privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
+async function issue(signer: Signer, options: IssueOptions): Promise<Issued> {
+  const keys = options.publicKey ? undefined : await generateKeys()
+  const certificate = await sign(signer, {
+    name: '',
+    notBefore: options.notBefore ?? new Date(Date.now() - 5 * MINUTE_MS),
+    notAfter: options.notAfter ?? new Date(Date.now() + HOUR_MS),
+    publicKey: keys?.publicKey ?? (await importKey(options.publicKey)),
+    extensions: leafExtensions(options),
   })
+  const key = keys ? await exportKey(keys.privateKey) : ''
+  const leaf = pem(certificate)
+  const { serialNumber: serial, notBefore, notAfter } = certificate
+  const chain = leaf + signer.chain
+  return {
+    key,
+    chain,
+    leaf,
+    serial,
+    notBefore,
+    notAfter,
+    credential: (generation = 1) => ({
+      generation,
+      identity: parseSpiffeId(options.identity ?? '').id,
+      key,
+      chain,
+      serial,
+      notBefore,
+      notAfter,
+    }),
+  }
 }
 
-const generateKeys = () => crypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify'])
+function leafExtensions(options: IssueOptions): Extension[] {
+  const {
+    identity,
+    uris = identity === undefined ? [] : [identity],
+    dns = [],
+    isCa = false,
+    keyUsage = KeyUsageFlags.digitalSignature,
+    extKeyUsage = [ExtendedKeyUsage.serverAuth, ExtendedKeyUsage.clientAuth],
+  } = options
+  const names = [
+    ...uris.map(value => ({ type: 'url' as const, value })),
+    ...dns.map(value => ({ type: 'dns' as const, value })),
+  ]
+  return [
+    new BasicConstraintsExtension(isCa, undefined, true),
+    new KeyUsagesExtension(keyUsage, true),
+    ...(extKeyUsage.length > 0 ? [new ExtendedKeyUsageExtension([...extKeyUsage])] : []),
+    ...(names.length > 0 ? [new SubjectAlternativeNameExtension(names, true)] : []),
+  ]
+}
 
-const serial = () => `01${randomBytes(15).toString('hex')}`
+const caExtensions = (): Extension[] => [
+  new BasicConstraintsExtension(true, undefined, true),
+  new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
+]
 
-const validity = () => ({
-  notBefore: new Date(Date.now() - 3600_000),
-  notAfter: new Date(Date.now() + 30 * DAY_MS),
-})
+const generateKeys = (): Promise<Keys> => webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify'])
 
-const pem = (certificate: x509.X509Certificate) => `${certificate.toString('pem')}\n`
+type Signed = {
+  name: string
+  notBefore: Date
+  notAfter: Date
+  publicKey: webcrypto.CryptoKey
+  extensions: Extension[]
+}
 
-const exportKey = async (key: CryptoKey) =>
-  `${x509.PemConverter.encode(await crypto.subtle.exportKey('pkcs8', key), 'PRIVATE KEY')}\n`
+const sign = (signer: Signer, { name, ...signed }: Signed): Promise<X509Certificate> =>
+  X509CertificateGenerator.create({
+    serialNumber: serialNumber(),
+    subject: name,
+    issuer: signer.certificate.subject,
+    signingKey: signer.keys.privateKey,
+    signingAlgorithm: ALGORITHM,
+    ...signed,
+  })
+
+/** Positive, with a first byte that needs no padding. */
+const serialNumber = (): string => `4${randomBytes(8).toString('hex').slice(1)}`
+
+const pem = (certificate: X509Certificate): string => `${certificate.toString('pem')}\n`
+
+async function exportKey(key: webcrypto.CryptoKey): Promise<string> {
+  const der = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', key))
+  return String(
+    createPrivateKey({ key: der, format: 'der', type: 'pkcs8' }).export({ format: 'pem', type: 'pkcs8' }),
+  )
+}
+
+function importKey(spki: Buffer | undefined): Promise<webcrypto.CryptoKey> {
+  const der = createPublicKey({ key: spki ?? Buffer.alloc(0), format: 'der', type: 'spki' })
+  return webcrypto.subtle.importKey('spki', der.export({ format: 'der', type: 'spki' }), ALGORITHM, true, [
+    'verify',
+  ])
+}

@@ -1,0 +1,254 @@
+// Real handshakes on loopback: every wrong certificate has its own code, whichever side presents it.
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import { type ConnectionOptions, connect, createServer, type TLSSocket, type TlsOptions } from 'node:tls'
+import t from 'tap'
+import { verifyPeer } from '../../../../proxy/identify/peer-verifier.ts'
+import { clientTlsOptions, serverTlsOptions } from '../../../../proxy/identify/tls-contexts.ts'
+import type { Peer } from '../../../../proxy/tunnel/interface.ts'
+import { PosternError } from '../../../../shared/errors.ts'
+import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
+import { ExtendedKeyUsage, type Issued, KeyUsageFlags, testAuthority } from '../../../support/certificates.ts'
+
+const TRUST_DOMAIN = 'cluster.local'
+const SERVER = 'spiffe://cluster.local/ns/shop/sa/web'
+const CLIENT = 'spiffe://cluster.local/ns/shop/sa/cart'
+const HOUR_MS = 3_600_000
+
+const ours = await testAuthority(TRUST_DOMAIN)
+const forger = await testAuthority(TRUST_DOMAIN)
+const foreign = await testAuthority('elsewhere.example')
+const server = await ours.issue({ identity: SERVER })
+const client = await ours.issue({ identity: CLIENT })
+
+const context = (expected?: string) => ({
+  trustDomain: TRUST_DOMAIN,
+  now: Date.now(),
+  ...(expected !== undefined && { expected: parseSpiffeId(expected).id }),
+})
+
+type Verdict = Peer | string
+
+const verdict = (socket: TLSSocket, expected?: string): Verdict => {
+  try {
+    return verifyPeer(socket, context(expected))
+  } catch (thrown) {
+    return thrown instanceof PosternError ? thrown.code : String(thrown)
+  }
+}
+
+/** What each side thinks of the other after one handshake; undefined for a side whose handshake failed. */
+async function meet(
+  serverOptions: TlsOptions,
+  clientOptions: ConnectionOptions,
+  expected?: string,
+): Promise<{ byServer: Verdict | undefined; byClient: Verdict | undefined }> {
+  const listener = createServer(serverOptions)
+  let byServer: Verdict | undefined
+  listener.on('secureConnection', socket => {
+    byServer = verdict(socket)
+    socket.on('error', () => {})
+    socket.end('x')
+  })
+  listener.listen(0, '127.0.0.1')
+  await once(listener, 'listening')
+  const socket = connect({
+    ...clientOptions,
+    host: '127.0.0.1',
+    port: (listener.address() as AddressInfo).port,
+  })
+  let byClient: Verdict | undefined
+  try {
+    await once(socket, 'secureConnect')
+    byClient = verdict(socket, expected)
+    socket.resume()
+    await once(socket, 'close')
+  } catch {
+    // The other side refused the handshake; byServer tells.
+  }
+  socket.destroy()
+  listener.close()
+  await once(listener, 'close')
+  return { byServer, byClient }
+}
+
+const asServer = ({ key, chain }: Issued): TlsOptions => ({
+  ...serverTlsOptions(server.credential(), ours.bundle),
+  key,
+  cert: chain,
+})
+
+const asClient = ({ key, chain }: Issued): ConnectionOptions => ({
+  ...clientTlsOptions(client.credential(), ours.bundle),
+  key,
+  cert: chain,
+})
+
+t.test('two workloads of one trust domain know each other', async t => {
+  const { byServer, byClient } = await meet(asServer(server), asClient(client), SERVER)
+  t.match(byServer, {
+    identity: CLIENT,
+    trustDomain: TRUST_DOMAIN,
+    address: '127.0.0.1',
+    serial: client.serial,
+  })
+  t.match(byClient, { identity: SERVER, serial: server.serial, notAfter: server.notAfter })
+})
+
+t.test('a leaf below a rotating issuer is accepted with its chain, and refused without', async t => {
+  const leaf = await (await ours.intermediate()).issue({ identity: CLIENT })
+  t.match((await meet(asServer(server), asClient(leaf))).byServer, { identity: CLIENT })
+  const bare = { ...leaf, chain: leaf.leaf }
+  t.equal((await meet(asServer(server), asClient(bare))).byServer, 'PSTN_PEER_UNTRUSTED')
+})
+
+t.test('each wrong certificate has its own code, from either side', async t => {
+  const sent = (leaf: Issued, ...more: string[]): Issued => ({
+    ...leaf,
+    chain: [leaf.chain, ...more].join(''),
+  })
+  const foreignLeaf = await foreign.issue({ identity: CLIENT })
+  const expiredIssuer = await ours.intermediate({ notAfter: new Date(Date.now() - 60_000) })
+  const cases: readonly [name: string, code: string, leaf: Issued][] = [
+    [
+      'signed by a CA of our name with another key',
+      'PSTN_PEER_UNTRUSTED',
+      await forger.issue({ identity: CLIENT }),
+    ],
+    [
+      'of a foreign trust domain',
+      'PSTN_PEER_UNTRUSTED',
+      await foreign.issue({ identity: 'spiffe://elsewhere.example/x' }),
+    ],
+    ['of our trust domain, signed by another domain’s CA', 'PSTN_PEER_UNTRUSTED', foreignLeaf],
+    ['the same with our root appended', 'PSTN_PEER_UNTRUSTED', sent(foreignLeaf, ours.root)],
+    ['the same with both roots appended', 'PSTN_PEER_UNTRUSTED', sent(foreignLeaf, foreign.root, ours.root)],
+    [
+      'signed by a leaf of ours as if it were a CA',
+      'PSTN_PEER_UNTRUSTED',
+      sent(await forger.issue({ identity: CLIENT }), client.leaf, ours.root),
+    ],
+    [
+      'expired',
+      'PSTN_PEER_EXPIRED',
+      await ours.issue({
+        identity: CLIENT,
+        notBefore: new Date(Date.now() - 2 * HOUR_MS),
+        notAfter: new Date(Date.now() - HOUR_MS),
+      }),
+    ],
+    ['with an expired issuer', 'PSTN_PEER_EXPIRED', await expiredIssuer.issue({ identity: CLIENT })],
+    [
+      'of the future',
+      'PSTN_PEER_NOT_YET_VALID',
+      await ours.issue({
+        identity: CLIENT,
+        notBefore: new Date(Date.now() + HOUR_MS),
+        notAfter: new Date(Date.now() + 2 * HOUR_MS),
+      }),
+    ],
+    [
+      'of our CA for another trust domain',
+      'PSTN_PEER_TRUST_DOMAIN',
+      await ours.issue({ identity: 'spiffe://elsewhere.example/ns/shop/sa/cart' }),
+    ],
+    ['without a URI SAN', 'PSTN_PEER_ID_INVALID', await ours.issue({ uris: [], dns: ['cart.shop.svc'] })],
+    ['with two URI SANs', 'PSTN_PEER_ID_INVALID', await ours.issue({ uris: [CLIENT, SERVER] })],
+    [
+      'with a URI SAN that is no SPIFFE ID',
+      'PSTN_PEER_ID_INVALID',
+      await ours.issue({ identity: 'https://cluster.local/ns/shop/sa/cart' }),
+    ],
+    [
+      'that is a CA',
+      'PSTN_PEER_USAGE',
+      await ours.issue({
+        identity: CLIENT,
+        isCa: true,
+        keyUsage: KeyUsageFlags.digitalSignature | KeyUsageFlags.keyCertSign,
+      }),
+    ],
+    [
+      'without extended key usage',
+      'PSTN_PEER_USAGE',
+      await ours.issue({ identity: CLIENT, extKeyUsage: [] }),
+    ],
+    [
+      'without the client’s extended usage',
+      'PSTN_PEER_USAGE',
+      await ours.issue({ identity: CLIENT, extKeyUsage: [ExtendedKeyUsage.serverAuth] }),
+    ],
+    [
+      'without the server’s extended usage',
+      'PSTN_PEER_USAGE',
+      await ours.issue({ identity: CLIENT, extKeyUsage: [ExtendedKeyUsage.clientAuth] }),
+    ],
+    [
+      'without digital signature',
+      'PSTN_PEER_USAGE',
+      await ours.issue({ identity: CLIENT, keyUsage: KeyUsageFlags.keyAgreement }),
+    ],
+  ]
+  for (const [name, code, leaf] of cases) {
+    const { byServer } = await meet(asServer(server), asClient(leaf))
+    t.equal(byServer, code, `client ${name}`)
+    const { byClient } = await meet(asServer(leaf), asClient(client), SERVER)
+    t.equal(byClient, code, `server ${name}`)
+  }
+})
+
+t.test('a client without a certificate has its own code', async t => {
+  const { key: _, cert: __, ...anonymous } = asClient(client)
+  t.equal((await meet(asServer(server), anonymous)).byServer, 'PSTN_PEER_NO_CERTIFICATE')
+})
+
+t.test('a valid workload that is not the expected one is refused', async t => {
+  const other = await ours.issue({ identity: 'spiffe://cluster.local/ns/shop/sa/other' })
+  t.equal((await meet(asServer(other), asClient(client), SERVER)).byClient, 'PSTN_PEER_UNEXPECTED')
+})
+
+t.test('an empty bundle trusts nobody, not the public web', async t => {
+  const nobody = serverTlsOptions(server.credential(), { trustDomain: TRUST_DOMAIN, roots: [] })
+  t.equal((await meet(nobody, asClient(client))).byServer, 'PSTN_PEER_UNTRUSTED')
+})
+
+t.test('TLS 1.2 is not spoken', async t => {
+  const old = { ...asClient(client), minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2' } as const
+  t.same(await meet(asServer(server), old), { byServer: undefined, byClient: undefined })
+})
+
+t.test('a peer without ALPN h2 is refused', async t => {
+  const { ALPNProtocols: _, ...mute } = asClient(client)
+  t.equal((await meet(asServer(server), mute)).byServer, 'PSTN_TLS_FAILED')
+})
+
+/** Whether a second handshake with the first one's session skips verification. */
+async function resumes(serverOptions: TlsOptions): Promise<boolean> {
+  const listener = createServer(serverOptions)
+  listener.on('secureConnection', socket => {
+    socket.on('error', () => {})
+    socket.end('x')
+  })
+  listener.listen(0, '127.0.0.1')
+  await once(listener, 'listening')
+  const { port } = listener.address() as AddressInfo
+  const handshake = async (session?: Buffer) => {
+    const socket = connect({ ...asClient(client), host: '127.0.0.1', port, ...(session && { session }) })
+    let offered: Buffer | undefined
+    socket.on('session', ticket => {
+      offered = ticket
+    })
+    socket.resume()
+    await once(socket, 'close')
+    return { offered, reused: socket.isSessionReused() }
+  }
+  const { offered } = await handshake()
+  const { reused } = await handshake(offered)
+  listener.close()
+  return reused
+}
+
+t.test('a session is never resumed, since that would outlive a removed root', async t => {
+  t.equal(await resumes(asServer(server)), false)
+  t.equal(await resumes({ ...asServer(server), secureOptions: 0 }), true, 'control: without the option it is')
+})
