@@ -123,4 +123,6 @@ function isHostPort(value: string): boolean {
   return host !== '' && Number(number) > 0 && Number(number) <= 65_535
 }
 
-export const isCidr = (value: string): boolean => parseCidr(value) !== undefined
+export function isCidr(value: string): boolean {
+  return parseCidr(value) !== undefined
+}
