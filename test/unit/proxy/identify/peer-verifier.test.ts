@@ -238,9 +238,11 @@ async function resumes(serverOptions: TlsOptions): Promise<boolean> {
     socket.on('session', ticket => {
       offered = ticket
     })
+    await once(socket, 'secureConnect')
+    const reused = socket.isSessionReused()
     socket.resume()
     await once(socket, 'close')
-    return { offered, reused: socket.isSessionReused() }
+    return { offered, reused }
   }
   const { offered } = await handshake()
   const { reused } = await handshake(offered)
