@@ -1,0 +1,138 @@
+// Finds or builds the programs of a real Kubernetes. KUBEBUILDER_ASSETS comes first; what it does not hold is built
+// from the Go modules in binaries/ (pinned by their go.sum) into a cache whose key is everything that determines them.
+import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { access, mkdir, mkdtemp, open, readFile, rename, rm } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import { findCommand, isExecutable } from '../support/requirements.ts'
+
+const run = promisify(execFile)
+
+type Module = { readonly folder: string; readonly packages: Record<string, string>; readonly ldflags: string }
+
+const KUBERNETES_VERSION = { full: 'v1.36.3', major: '1', minor: '36' }
+
+const MODULES: readonly Module[] = [
+  {
+    folder: 'etcd',
+    packages: { etcd: 'go.etcd.io/etcd/server/v3' },
+    ldflags: '',
+  },
+  {
+    folder: 'kubernetes',
+    packages: Object.fromEntries(
+      ['kube-apiserver', 'kubectl', 'kube-controller-manager', 'kube-scheduler', 'kubelet', 'kube-proxy'].map(
+        name => [name, `k8s.io/kubernetes/cmd/${name}`],
+      ),
+    ),
+    ldflags: ['k8s.io/component-base/version', 'k8s.io/client-go/pkg/version']
+      .flatMap(path => [
+        `-X ${path}.gitVersion=${KUBERNETES_VERSION.full}`,
+        `-X ${path}.gitMajor=${KUBERNETES_VERSION.major}`,
+        `-X ${path}.gitMinor=${KUBERNETES_VERSION.minor}`,
+      ])
+      .join(' '),
+  },
+  {
+    folder: 'containerd',
+    packages: Object.fromEntries(
+      ['containerd', 'containerd-shim-runc-v2', 'ctr'].map(name => [
+        name,
+        `github.com/containerd/containerd/v2/cmd/${name}`,
+      ]),
+    ),
+    ldflags: '',
+  },
+  { folder: 'coredns', packages: { coredns: 'github.com/coredns/coredns' }, ldflags: '' },
+]
+
+/** Absolute path of the program `name`; the first call on a machine may take minutes. */
+export async function binary(name: string): Promise<string> {
+  const asset = process.env.KUBEBUILDER_ASSETS && join(process.env.KUBEBUILDER_ASSETS, name)
+  if (asset && isExecutable(asset)) return asset
+  const module = MODULES.find(({ packages }) => name in packages)
+  const path = module?.packages[name]
+  if (!module || !path) throw new Error(`no Go module here builds ${name}`)
+  const go = findCommand('go')
+  if (!go) throw new Error(`${name} is not in KUBEBUILDER_ASSETS, and there is no Go to build it`)
+  const directory = join(cacheDirectory(), await cacheKey(go, module))
+  const target = join(directory, name)
+  if (isExecutable(target)) return target
+  await mkdir(directory, { recursive: true })
+  // Only to spare the machine a second build of the same: the rename alone keeps parallel callers whole.
+  await using _lock = await lock(`${target}.lock`)
+  if (!isExecutable(target)) await build(go, module, path, target)
+  return target
+}
+
+/** In series: one Go build of Kubernetes fills a small machine. */
+export async function binaries<Name extends string>(...names: Name[]): Promise<Record<Name, string>> {
+  const found: Partial<Record<Name, string>> = {}
+  for (const name of names) found[name] = await binary(name)
+  return found as Record<Name, string>
+}
+
+export const cacheDirectory = (): string =>
+  join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'postern')
+
+const sourceOf = ({ folder }: Module) => join(import.meta.dirname, 'binaries', folder)
+
+async function cacheKey(go: string, module: Module): Promise<string> {
+  const source = sourceOf(module)
+  const hash = createHash('sha256')
+  for (const file of ['go.mod', 'go.sum']) hash.update(await readFile(join(source, file)))
+  hash.update((await run(go, ['version'], { cwd: source })).stdout).update(module.ldflags)
+  return `${module.folder}-${hash.digest('hex').slice(0, 16)}`
+}
+
+async function build(go: string, module: Module, path: string, target: string): Promise<void> {
+  console.error(`building ${path} (minutes the first time, seconds with a warm Go cache)`)
+  const scratch = await mkdtemp(`${target}-`)
+  try {
+    const built = join(scratch, 'program')
+    const flags = ['-trimpath', '-buildvcs=false', '-ldflags', `-s -w ${module.ldflags}`]
+    await run(go, ['build', ...flags, '-o', built, path], {
+      cwd: sourceOf(module),
+      env: { ...process.env, CGO_ENABLED: '0' },
+      maxBuffer: 64 * 1024 * 1024,
+    })
+    await rename(built, target)
+  } finally {
+    await rm(scratch, { recursive: true, force: true })
+  }
+}
+
+/** Holds a lock file; that of a process that has ended is taken over. */
+async function lock(path: string): Promise<AsyncDisposable> {
+  for (;;) {
+    try {
+      const file = await open(path, 'wx')
+      await file.writeFile(String(process.pid))
+      await file.close()
+      return { [Symbol.asyncDispose]: () => rm(path, { force: true }) }
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    }
+    if (!(await holderLives(path))) await rm(path, { force: true })
+    await delay(500)
+  }
+}
+
+async function holderLives(path: string): Promise<boolean> {
+  const pid = Number(await readFile(path, 'utf8').catch(() => ''))
+  // Empty: between creation and writing.
+  if (pid === 0)
+    return access(path).then(
+      () => true,
+      () => false,
+    )
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
