@@ -44,6 +44,8 @@ export function createCsr(keys: { publicKey: KeyObject; privateKey: KeyObject },
 }
 
 export type Csr = {
+  /** The whole request. */
+  readonly der: Buffer
   /** The CertificationRequestInfo as it was signed. */
   readonly info: Buffer
   /** The SubjectPublicKeyInfo. */
@@ -61,6 +63,7 @@ export function parseCsr(pem: string): Csr {
     const spki = readInside(info, TAG.sequence)[2]
     if (!info || !spki || !algorithm || rest.length > 0) throw new Error('not three parts')
     return {
+      der: bytes,
       info: info.raw,
       spki: spki.raw,
       signatureValid: isSignedByItself(info, spki, algorithm, signature),

@@ -1,0 +1,207 @@
+// The shell around approver and signer: watches requests to our signer, fetches what the pure parts ask for, writes
+// their answers. Runs on the leader alone; what another leader did meanwhile shows as a conflict and is read anew.
+import type { V1CertificateSigningRequest, V1Pod } from '@kubernetes/client-node'
+import type { Clock } from '../../shared/clock.ts'
+import { isKubeError, type Kube } from '../../shared/kube/rest.ts'
+import type { Live } from '../../shared/live.ts'
+import { failure, type Logger } from '../../shared/log.ts'
+import type { Authority } from '../ca/authority.ts'
+import { watchList } from '../kube/watch.ts'
+import { type ApproverSettings, decide, podOf, type Verdict } from './approve.ts'
+import { isSpent, podUidOf } from './cleanup.ts'
+import type { SignerObserver } from './metrics.ts'
+import { addCondition, CSR_PATH, deleteRequest, getPod, getRequest, setCertificate } from './objects.ts'
+import { leafFor, signable } from './sign.ts'
+import { TrackedRequests } from './tracked-requests.ts'
+import { workQueue } from './work-queue.ts'
+
+export type SignerSettings = ApproverSettings & {
+  readonly maxLeafLifetimeSeconds: number
+  /** How long answered requests stay readable before their names are freed. */
+  readonly cleanupAfterMs: number
+}
+
+export type SignerContext = {
+  readonly kube: Kube
+  readonly clock: Clock
+  readonly log: Logger
+  readonly random: () => number
+  readonly authority: Live<Authority>
+  readonly settings: SignerSettings
+  readonly observer: SignerObserver
+  /** Names of the Services that select the pod. */
+  readonly servicesOf: (pod: V1Pod) => readonly string[]
+}
+
+export type SignerController = {
+  /** Works until `signal` aborts (leadership lost). May be called again afterwards. */
+  run(signal: AbortSignal): Promise<void>
+  /** Frees the names of a pod that is gone. Nothing happens on a replica that does not lead. */
+  podDeleted(uid: string): void
+}
+
+const CONCURRENCY = 8
+const RETRY = { baseMs: 200, capMs: 30_000 }
+const CLEANUP_EVERY_MS = 30_000
+
+export function createSigner(context: SignerContext): SignerController {
+  let freePod: (uid: string) => void = () => undefined
+  const run = async (signal: AbortSignal): Promise<void> => {
+    const tracked = new TrackedRequests()
+    freePod = uid => void free(context, tracked, request => podUidOf(request) === uid, signal)
+    try {
+      await Promise.all([work(context, tracked, signal), cleanUp(context, tracked, signal)])
+    } finally {
+      freePod = () => undefined
+    }
+  }
+  return { run, podDeleted: uid => freePod(uid) }
+}
+
+/** Answers each request as it comes; conflicts and failures are tried again. */
+function work(context: SignerContext, tracked: TrackedRequests, signal: AbortSignal): Promise<void> {
+  const { kube, clock, log, random, settings, observer } = context
+  const handle = async (name: string) => {
+    const request = tracked.open(name)
+    if (!request) return
+    try {
+      if (await answer(context, request, signal)) tracked.answered(request)
+    } catch (error) {
+      if (!isKubeError(error, 409) && !isKubeError(error, 404)) throw error
+      const current = await getRequest(kube, name, signal)
+      if (!current) return tracked.forget(request)
+      tracked.learn(current)
+      throw error
+    }
+  }
+  const onError = (name: string, error: unknown) => {
+    observer.retried()
+    log.warn({ request: name, ...failure(error, 'PSTN_API_UNAVAILABLE') }, 'certificate request: retrying')
+  }
+  const queue = workQueue(handle, { concurrency: CONCURRENCY, retry: RETRY, clock, signal, random, onError })
+  const enqueue = (request: V1CertificateSigningRequest) => queue.add(request.metadata?.name ?? '')
+  return watchList<V1CertificateSigningRequest>(
+    kube,
+    CSR_PATH,
+    { fieldSelector: `spec.signerName=${settings.signerName}` },
+    {
+      onList: requests => {
+        tracked.replace(requests)
+        requests.forEach(enqueue)
+      },
+      onEvent: (type, request) => {
+        if (type === 'DELETED') return tracked.forget(request)
+        tracked.learn(request)
+        enqueue(request)
+      },
+    },
+    { signal, log, clock },
+  )
+}
+
+async function cleanUp(context: SignerContext, tracked: TrackedRequests, signal: AbortSignal): Promise<void> {
+  const { clock, settings } = context
+  const { cleanupAfterMs } = settings
+  while (!signal.aborted) {
+    await free(context, tracked, request => isSpent(request, clock.now(), cleanupAfterMs), signal)
+    await clock.sleep(Math.min(CLEANUP_EVERY_MS, cleanupAfterMs), signal).catch(() => undefined)
+  }
+}
+
+async function free(
+  { kube, log }: SignerContext,
+  tracked: TrackedRequests,
+  spent: (request: V1CertificateSigningRequest) => boolean,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const request of tracked.filter(spent)) {
+    await deleteRequest(kube, request, signal).catch(error => {
+      if (!signal.aborted) log.warn(failure(error, 'PSTN_API_UNAVAILABLE'), 'certificate request not deleted')
+    })
+  }
+}
+
+/** Decides and signs one request as far as it goes now; true once nothing is left to do with it. */
+async function answer(
+  context: SignerContext,
+  object: V1CertificateSigningRequest,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { kube, clock, settings } = context
+  const at = podOf(object)
+  const pod = at && needsPod(object) ? await getPod(kube, at, signal) : undefined
+  const verdict = decide(object, pod, settings, clock.now())
+  switch (verdict.kind) {
+    case 'deny':
+      await deny(context, object, verdict, signal)
+      return true
+    case 'ignore':
+      return sign(context, object, pod, signal)
+    case 'approve': {
+      const message = `identity ${verdict.identity}`
+      const condition = { type: 'Approved', reason: 'PosternApproved', message } as const
+      const approved = await addCondition(kube, object, condition, signal)
+      context.observer.approved()
+      return sign(context, approved, pod, signal)
+    }
+  }
+}
+
+/** Whoever has been answered costs no further call. */
+const needsPod = ({ status }: V1CertificateSigningRequest): boolean =>
+  !status?.certificate && !status?.conditions?.some(({ type }) => type === 'Denied' || type === 'Failed')
+
+async function deny(
+  { kube, log, observer }: SignerContext,
+  object: V1CertificateSigningRequest,
+  { rule, reason }: Extract<Verdict, { kind: 'deny' }>,
+  signal: AbortSignal,
+): Promise<void> {
+  const message = `PSTN_CSR_DENIED ${rule}: ${reason}`
+  await addCondition(kube, object, { type: 'Denied', reason: 'PosternDenied', message }, signal)
+  observer.denied(rule)
+  const { username } = object.spec
+  log.warn(
+    { code: 'PSTN_CSR_DENIED', request: object.metadata?.name, username, rule, reason },
+    'certificate request denied',
+  )
+}
+
+async function sign(
+  { kube, clock, log, authority, settings, observer, servicesOf }: SignerContext,
+  object: V1CertificateSigningRequest,
+  pod: V1Pod | undefined,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const decision = signable(object, settings.trustDomain)
+  const request = object.metadata?.name
+  switch (decision.kind) {
+    case 'wait':
+      return false
+    case 'fail': {
+      const message = `PSTN_CSR_FAILED ${decision.reason}`
+      await addCondition(kube, object, { type: 'Failed', reason: 'PosternFailed', message }, signal)
+      observer.failed()
+      log.warn({ code: 'PSTN_CSR_FAILED', request, reason: decision.reason }, 'certificate request failed')
+      return true
+    }
+    case 'sign': {
+      const { identity, publicKey } = decision
+      const { maxLeafLifetimeSeconds } = settings
+      const serviceNames = pod ? servicesOf(pod) : []
+      const leaf = leafFor({
+        object,
+        identity,
+        publicKey,
+        serviceNames,
+        maxLeafLifetimeSeconds,
+        now: clock.now(),
+      })
+      const { chain, serial, notAfter } = await authority.get().issue(leaf)
+      await setCertificate(kube, object, chain, signal)
+      observer.issued()
+      log.info({ request, identity, pod: leaf.commonName, serial, notAfter }, 'certificate issued')
+      return true
+    }
+  }
+}

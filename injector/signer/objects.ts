@@ -1,0 +1,76 @@
+// The calls to the API server that the approver and signer make, one function each.
+import type { V1CertificateSigningRequest, V1Pod } from '@kubernetes/client-node'
+import { isKubeError, type Kube } from '../../shared/kube/rest.ts'
+import type { ConditionType } from './request.ts'
+
+export const CSR_PATH = '/apis/certificates.k8s.io/v1/certificatesigningrequests'
+
+export type Condition = { readonly type: ConditionType; readonly reason: string; readonly message: string }
+
+const pathOf = ({ metadata }: V1CertificateSigningRequest): string =>
+  `${CSR_PATH}/${encodeURIComponent(metadata?.name ?? '')}`
+
+/** Undefined when there is none. */
+async function orNone<T>(answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer
+  } catch (error) {
+    if (isKubeError(error, 404)) return undefined
+    throw error
+  }
+}
+
+export const getRequest = (kube: Kube, name: string, signal: AbortSignal) =>
+  orNone(kube.get<V1CertificateSigningRequest>(`${CSR_PATH}/${encodeURIComponent(name)}`, signal))
+
+export const getPod = (
+  kube: Kube,
+  { namespace, name }: { namespace: string; name: string },
+  signal: AbortSignal,
+) => orNone(kube.get<V1Pod>(`/api/v1/namespaces/${namespace}/pods/${encodeURIComponent(name)}`, signal))
+
+/** The object as it is sent: items of a list come without kind and apiVersion. */
+function withStatus(
+  object: V1CertificateSigningRequest,
+  status: V1CertificateSigningRequest['status'],
+): V1CertificateSigningRequest {
+  const typed = { apiVersion: 'certificates.k8s.io/v1', kind: 'CertificateSigningRequest' }
+  return { ...object, ...typed, status: { ...object.status, ...status } }
+}
+
+/** Adds a condition, through /approval for a decision and /status for a failure. @throws KubeError 409 if it changed. */
+export function addCondition(
+  kube: Kube,
+  object: V1CertificateSigningRequest,
+  condition: Condition,
+  signal: AbortSignal,
+): Promise<V1CertificateSigningRequest> {
+  const conditions = [...(object.status?.conditions ?? []), { ...condition, status: 'True' }]
+  const subresource = condition.type === 'Failed' ? 'status' : 'approval'
+  return kube.replace(`${pathOf(object)}/${subresource}`, withStatus(object, { conditions }), signal)
+}
+
+/** @throws KubeError 409 if it changed. */
+export function setCertificate(
+  kube: Kube,
+  object: V1CertificateSigningRequest,
+  chain: string,
+  signal: AbortSignal,
+): Promise<V1CertificateSigningRequest> {
+  const certificate = Buffer.from(chain).toString('base64')
+  return kube.replace(`${pathOf(object)}/status`, withStatus(object, { certificate }), signal)
+}
+
+/** Deletes this very object, not a later one of the same name. */
+export async function deleteRequest(
+  kube: Kube,
+  object: V1CertificateSigningRequest,
+  signal: AbortSignal,
+): Promise<void> {
+  const preconditions = { uid: object.metadata?.uid }
+  try {
+    await kube.delete(pathOf(object), { apiVersion: 'v1', kind: 'DeleteOptions', preconditions }, signal)
+  } catch (error) {
+    if (!isKubeError(error, 404) && !isKubeError(error, 409)) throw error
+  }
+}

@@ -1,0 +1,103 @@
+// The signer: whether an approved request may be signed, and what stands in the certificate. Pure. It trusts an
+// approval only as far as it must: the identity of a service account is always the one its token names, whoever
+// approved; only a request of a human or a controller outside the pods is taken at the approver's word.
+import type { V1CertificateSigningRequest, V1Pod } from '@kubernetes/client-node'
+import { parseSpiffeId, type SpiffeId, workloadOf } from '../../shared/spiffe-id.ts'
+import { buildCsrInfo, type Csr, isP256Spki } from '../../shared/x509/csr.ts'
+import type { LeafRequest } from '../ca/authority.ts'
+import { boundPodOf, hasCondition, identityOf, readRequest, requestBytes, requesterOf } from './request.ts'
+
+export const DEFAULT_LIFETIME_SECONDS = 24 * 3600
+/** Services beyond this many lend a leaf no names: whoever creates thousands must not make it too large to send. */
+const MAX_SERVICES = 32
+
+export type Signable =
+  | { readonly kind: 'sign'; readonly identity: SpiffeId; readonly publicKey: Buffer }
+  /** Not approved, or answered already. */
+  | { readonly kind: 'wait' }
+  /** Approved, but nothing that may ever be signed. */
+  | { readonly kind: 'fail'; readonly reason: string }
+
+export function signable(object: V1CertificateSigningRequest, trustDomain: string): Signable {
+  const settled =
+    hasCondition(object, 'Denied') || hasCondition(object, 'Failed') || object.status?.certificate
+  if (settled || !hasCondition(object, 'Approved')) return { kind: 'wait' }
+  const read = readRequest(requestBytes(object))
+  if ('flaw' in read) return { kind: 'fail', reason: read.flaw }
+  const { csr } = read
+  if (!isP256Spki(csr.spki)) return { kind: 'fail', reason: 'the public key must be ECDSA P-256' }
+  if (!csr.signatureValid) return { kind: 'fail', reason: 'it is not signed by the key that it holds' }
+  const requester = requesterOf(object)
+  const identity = requester ? identityOf(requester, trustDomain) : vouchedIdentity(csr, trustDomain)
+  if (!identity || !buildCsrInfo(csr.spki, identity).equals(csr.info)) {
+    const permitted = identity ?? `a workload’s SPIFFE ID in ${trustDomain}`
+    return { kind: 'fail', reason: `the request must hold the URI SAN ${permitted} and nothing else` }
+  }
+  return { kind: 'sign', identity, publicKey: csr.spki }
+}
+
+/** The workload that a canonical request names; the comparison of bytes that follows makes the search safe. */
+function vouchedIdentity({ info }: Csr, trustDomain: string): SpiffeId | undefined {
+  const text = info.toString('latin1')
+  const start = text.indexOf('spiffe://')
+  if (start < 0) return undefined
+  try {
+    const { id } = parseSpiffeId(text.slice(start))
+    return workloadOf(id)?.trustDomain === trustDomain ? id : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Seconds that a leaf lives: as asked, but never longer than the settings allow. */
+export const lifetime = (
+  requestedSeconds: number | undefined,
+  maxSeconds: number,
+  defaultSeconds = DEFAULT_LIFETIME_SECONDS,
+): number => Math.min(requestedSeconds ?? defaultSeconds, maxSeconds)
+
+export type LeafFacts = {
+  readonly object: V1CertificateSigningRequest
+  readonly identity: SpiffeId
+  readonly publicKey: Buffer
+  /** Services of the pod's namespace that select it. */
+  readonly serviceNames: readonly string[]
+  readonly maxLeafLifetimeSeconds: number
+  readonly now: number
+}
+
+export function leafFor(facts: LeafFacts): LeafRequest {
+  const { object, identity, publicKey, serviceNames, maxLeafLifetimeSeconds, now } = facts
+  const { name } = boundPodOf(object)
+  const namespace = workloadOf(identity)?.namespace
+  return {
+    publicKeySpki: publicKey,
+    ...(name && { commonName: name }),
+    uri: identity,
+    dnsNames: [...serviceNames]
+      .sort()
+      .slice(0, MAX_SERVICES)
+      .flatMap(service => [`${service}.${namespace}.svc`, `${service}.${namespace}.svc.cluster.local`]),
+    lifetimeSeconds: lifetime(object.spec.expirationSeconds, maxLeafLifetimeSeconds),
+    now,
+  }
+}
+
+/** A Service as far as it matters here. */
+export type Selecting = {
+  readonly metadata?: { readonly name?: string; readonly namespace?: string }
+  readonly spec?: { readonly selector?: { readonly [label: string]: string } }
+}
+
+/** Names of the Services whose selector matches the pod; one without a selector matches none. */
+export function servicesOf(pod: V1Pod, services: Iterable<Selecting>): string[] {
+  const labels = pod.metadata?.labels ?? {}
+  const names: string[] = []
+  for (const { metadata, spec } of services) {
+    const selector = Object.entries(spec?.selector ?? {})
+    if (selector.length === 0 || metadata?.namespace !== pod.metadata?.namespace) continue
+    if (metadata?.name && selector.every(([label, value]) => labels[label] === value))
+      names.push(metadata.name)
+  }
+  return names
+}
