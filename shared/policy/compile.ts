@@ -1,0 +1,208 @@
+// A PolicySet turned into what evaluate() walks: sets instead of lists, the answers made beforehand, so that a decision
+// allocates nothing. Whatever this build does not understand is compiled to a refusal of all that it might cover.
+import { parseSpiffeId, workloadOf } from '../spiffe-id.ts'
+import {
+  type AuthorizationPolicy,
+  type Decision,
+  type EffectiveMode,
+  FEATURES,
+  type OperationMatch,
+  type PolicySet,
+  type Rule,
+  type SourceMatch,
+} from './model.ts'
+import { compileStrings, type StringSet } from './string-set.ts'
+
+/** A peer whose certificate was verified. `own` is absent for peers of other trust domains. */
+export type KnownCaller = {
+  /** The SPIFFE ID without its scheme, as policies write it. */
+  readonly principal: string
+  /** The workload, if it belongs to our trust domain. */
+  readonly own?: {
+    readonly namespace: string /** `<namespace>/<service account>` */
+    readonly account: string
+  }
+}
+
+export type CompiledSource = { readonly [K in keyof SourceMatch]: StringSet }
+
+export type CompiledOperation = {
+  readonly ports?: ReadonlySet<number>
+  readonly notPorts?: ReadonlySet<number>
+}
+
+export type CompiledRule = {
+  readonly from?: readonly CompiledSource[]
+  readonly to?: readonly CompiledOperation[]
+  readonly decision: Decision
+}
+
+export type CompiledPolicy = {
+  readonly mode: EffectiveMode
+  /** In the order in which they are consulted; the first match decides. */
+  readonly deny: readonly CompiledRule[]
+  readonly allow: readonly CompiledRule[]
+  /** ALLOW policies that this build cannot apply: they allow nothing, and say why where they might have. */
+  readonly unsupported: readonly CompiledRule[]
+  /** What holds when no rule matches. */
+  readonly otherwise: Decision
+  /** Undefined for plaintext peers, and for what is no SPIFFE ID. */
+  readonly callerOf: (identity: string | undefined) => KnownCaller | undefined
+}
+
+const KNOWN_FEATURES: ReadonlySet<string> = new Set(FEATURES)
+const SOURCE_FIELDS: ReadonlySet<string> = new Set<keyof SourceMatch>([
+  'principals',
+  'notPrincipals',
+  'namespaces',
+  'notNamespaces',
+  'serviceAccounts',
+  'notServiceAccounts',
+])
+const OPERATION_FIELDS: ReadonlySet<string> = new Set<keyof OperationMatch>(['ports', 'notPorts'])
+const RULE_FIELDS: ReadonlySet<string> = new Set<keyof Rule>(['from', 'to'])
+
+export function compile(set: PolicySet, { trustDomain }: { readonly trustDomain: string }): CompiledPolicy {
+  const deny: CompiledRule[] = []
+  const allow: CompiledRule[] = []
+  const unsupported: CompiledRule[] = []
+  for (const policy of set.policies) {
+    const obstacle = obstacleIn(policy)
+    if (obstacle !== undefined)
+      (policy.action === 'ALLOW' ? unsupported : deny).push(...refusals(policy, obstacle))
+    else if (policy.action === 'DENY')
+      deny.push(...policy.rules.map((rule, index) => denies(policy, rule, index)))
+    else allow.push(...policy.rules.map((rule, index) => allows(policy, rule, index)))
+  }
+  return {
+    mode: set.mode,
+    deny,
+    allow,
+    unsupported,
+    otherwise: otherwise(set),
+    callerOf: callers(trustDomain),
+  }
+}
+
+function allows(policy: AuthorizationPolicy, rule: Rule, index: number): CompiledRule {
+  return { ...compileRule(rule), decision: { allow: true, policy: policy.name, rule: index } }
+}
+
+function denies(policy: AuthorizationPolicy, rule: Rule, index: number): CompiledRule {
+  const decision: Decision = {
+    allow: false,
+    code: 'PSTN_POLICY_DENIED',
+    policy: policy.name,
+    rule: index,
+    reason: `DENY policy ${policy.name}, rule ${index}`,
+  }
+  return { ...compileRule(rule), decision }
+}
+
+/** Without `from`: who is meant cannot be known. `to` can only be narrowed by what we do not understand. */
+function refusals({ name, rules }: AuthorizationPolicy, obstacle: string): CompiledRule[] {
+  const decision: Decision = {
+    allow: false,
+    code: 'PSTN_POLICY_UNSUPPORTED',
+    policy: name,
+    reason: `policy ${name} needs ${obstacle}, which this sidecar does not know`,
+  }
+  return rules.map(({ to }) => ({ ...(to && readable(to) && { to: to.map(compileOperation) }), decision }))
+}
+
+function otherwise({ policies, defaultAction }: PolicySet): Decision {
+  const names = policies.filter(({ action }) => action === 'ALLOW').map(({ name }) => name)
+  const [only] = names
+  if (only === undefined)
+    return defaultAction === 'allow'
+      ? { allow: true }
+      : {
+          allow: false,
+          code: 'PSTN_POLICY_DENIED',
+          reason: 'no ALLOW policy selects this pod, and the default is deny',
+        }
+  const reason = `no rule of an ALLOW policy matches: ${names.slice(0, 5).join(', ')}${names.length > 5 ? ' …' : ''}`
+  return { allow: false, code: 'PSTN_POLICY_DENIED', reason, ...(names.length === 1 && { policy: only }) }
+}
+
+const compileRule = ({ from, to }: Rule): Omit<CompiledRule, 'decision'> => ({
+  ...(from && { from: from.map(compileSource) }),
+  ...(to && { to: to.map(compileOperation) }),
+})
+
+const compileSource = (source: SourceMatch): CompiledSource =>
+  Object.fromEntries(Object.entries(source).map(([field, values]) => [field, compileStrings(values)]))
+
+const compileOperation = ({ ports, notPorts }: OperationMatch): CompiledOperation => ({
+  ...(ports && { ports: new Set(ports) }),
+  ...(notPorts && { notPorts: new Set(notPorts) }),
+})
+
+/** What in a policy this build cannot apply, or undefined. A newer injector is the honest reason for any of it. */
+function obstacleIn({ action, features, rules }: AuthorizationPolicy): string | undefined {
+  const feature = features.find(name => !KNOWN_FEATURES.has(name))
+  if (feature !== undefined) return feature
+  if (action !== 'ALLOW' && action !== 'DENY') return `the action ${action}`
+  for (const rule of rules) {
+    const field =
+      unknownField(rule, RULE_FIELDS) ??
+      firstObstacle(rule.from, SOURCE_FIELDS, 'an empty from') ??
+      firstObstacle(rule.to, OPERATION_FIELDS, 'an empty to')
+    if (field !== undefined) return field
+  }
+  return undefined
+}
+
+function firstObstacle(
+  entries: readonly object[] | undefined,
+  known: ReadonlySet<string>,
+  empty: string,
+): string | undefined {
+  if (entries === undefined) return undefined
+  if (entries.length === 0) return empty
+  for (const entry of entries) {
+    const field = unknownField(entry, known)
+    if (field !== undefined) return field
+    const lists = Object.values(entry)
+    if (lists.length === 0 || !lists.every(isFilled)) return empty
+  }
+  return undefined
+}
+
+/** Whether the ports of a `to` that holds more than we know may be believed. */
+const readable = (to: readonly OperationMatch[]): boolean =>
+  to.length > 0 && to.every(entry => Object.values(entry).every(isFilled))
+
+const isFilled = (list: unknown): boolean => Array.isArray(list) && list.length > 0
+
+const unknownField = (value: object, known: ReadonlySet<string>): string | undefined => {
+  const field = Object.keys(value).find(key => !known.has(key))
+  return field === undefined ? undefined : `the field ${field}`
+}
+
+/** Identities repeat: the last ones are remembered parsed. */
+const REMEMBERED = 1024
+
+function callers(trustDomain: string): CompiledPolicy['callerOf'] {
+  const known = new Map<string, KnownCaller | undefined>()
+  return identity => {
+    if (identity === undefined) return undefined
+    if (known.has(identity)) return known.get(identity)
+    const caller = knownCaller(identity, trustDomain)
+    if (known.size >= REMEMBERED) known.clear()
+    known.set(identity, caller)
+    return caller
+  }
+}
+
+function knownCaller(identity: string, ownTrustDomain: string): KnownCaller | undefined {
+  try {
+    const workload = workloadOf(parseSpiffeId(identity).id)
+    const principal = identity.slice('spiffe://'.length)
+    if (workload?.trustDomain !== ownTrustDomain) return { principal }
+    const { namespace, serviceAccount } = workload
+    return { principal, own: { namespace, account: `${namespace}/${serviceAccount}` } }
+  } catch {
+    return undefined
+  }
+}

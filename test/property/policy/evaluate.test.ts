@@ -1,0 +1,109 @@
+// Small alphabets on purpose: policies and callers must meet often for a wrong decision to show.
+import fc from 'fast-check'
+import t from 'tap'
+import { compile } from '../../../shared/policy/compile.ts'
+import { evaluate } from '../../../shared/policy/evaluate.ts'
+import type { OperationMatch, PolicyRequest, PolicySet, SourceMatch } from '../../../shared/policy/model.ts'
+import { reference } from './reference.ts'
+
+const TRUST_DOMAIN = 'td.one'
+const domain = fc.constantFrom(TRUST_DOMAIN, 'td.two')
+const namespace = fc.constantFrom('a', 'ab', 'b')
+const account = fc.constantFrom('x', 'xa', 'y')
+
+const workload = fc.tuple(domain, namespace, account).map(([td, ns, sa]) => `${td}/ns/${ns}/sa/${sa}`)
+const principal = fc.oneof(
+  { weight: 9, arbitrary: workload },
+  domain.map(td => `${td}/other/path`),
+)
+
+const cut = (value: fc.Arbitrary<string>) =>
+  fc.tuple(value, fc.nat(), fc.boolean()).map(([text, at, head]) => {
+    const index = at % (text.length + 1)
+    return head ? `${text.slice(0, index)}*` : `*${text.slice(index)}`
+  })
+const pattern = (value: fc.Arbitrary<string>) =>
+  fc.oneof({ weight: 3, arbitrary: value }, { weight: 2, arbitrary: cut(value) })
+const list = <T>(value: fc.Arbitrary<T>) => fc.array(value, { minLength: 1, maxLength: 3 })
+
+const serviceAccount = fc.tuple(namespace, account).map(([ns, sa]) => `${ns}/${sa}`)
+const optional = { requiredKeys: [] as never[] }
+const notEmpty = (value: object) => Object.keys(value).length > 0
+
+const source: fc.Arbitrary<SourceMatch> = fc
+  .record(
+    {
+      principals: list(pattern(principal)),
+      notPrincipals: list(pattern(principal)),
+      namespaces: list(pattern(namespace)),
+      notNamespaces: list(pattern(namespace)),
+      serviceAccounts: list(pattern(serviceAccount)),
+      notServiceAccounts: list(pattern(serviceAccount)),
+    },
+    optional,
+  )
+  .filter(notEmpty)
+
+const port = fc.constantFrom(80, 81, 443)
+const operation: fc.Arbitrary<OperationMatch> = fc
+  .record({ ports: list(port), notPorts: list(port) }, optional)
+  .filter(notEmpty)
+
+const policySet: fc.Arbitrary<PolicySet> = fc.record({
+  mode: fc.constant({ inbound: 'permissive' as const, ports: {} }),
+  defaultAction: fc.constantFrom('allow' as const, 'deny' as const),
+  policies: fc.array(
+    fc.record({
+      kind: fc.constant('AuthorizationPolicy' as const),
+      name: fc.constantFrom('a/one', 'a/two'),
+      action: fc.constantFrom('ALLOW' as const, 'DENY' as const),
+      features: fc.constant(['l4']),
+      rules: fc.array(fc.record({ from: list(source), to: list(operation) }, optional), { maxLength: 3 }),
+    }),
+    { maxLength: 4 },
+  ),
+})
+
+const request: fc.Arbitrary<PolicyRequest> = fc.record({
+  caller: fc.record(
+    { identity: principal.map(text => `spiffe://${text}`), address: fc.constant('10.0.0.1') },
+    { requiredKeys: ['address'] },
+  ),
+  port,
+})
+
+const RUNS = Number(process.env.POSTERN_PROPERTY_RUNS ?? 20_000)
+
+t.test('the compiled policy decides as the semantics table does, and names who decided', async t => {
+  let allowed = 0
+  fc.assert(
+    fc.property(policySet, fc.array(request, { minLength: 1, maxLength: 4 }), (set, requests) => {
+      const compiled = compile(set, { trustDomain: TRUST_DOMAIN })
+      for (const asked of requests) {
+        const decision = evaluate(compiled, asked)
+        if (decision.allow !== reference(set, TRUST_DOMAIN, asked)) return false
+        const named = set.policies.some(
+          ({ name, rules }) => name === decision.policy && (decision.rule ?? 0) <= rules.length,
+        )
+        if (decision.policy !== undefined && !named) return false
+        if (decision.allow) allowed += 1
+      }
+      return true
+    }),
+    { numRuns: RUNS },
+  )
+  t.ok(allowed > RUNS / 10, 'both answers occur: otherwise nothing was compared')
+})
+
+t.test('a plaintext caller is never allowed what a rule with an identity gives', async () => {
+  fc.assert(
+    fc.property(policySet, port, (set, asked) => {
+      const identified = set.policies.filter(({ rules }) => rules.every(rule => rule.from !== undefined))
+      const allowing = identified.filter(({ action }) => action === 'ALLOW')
+      if (allowing.length === 0) return true
+      const compiled = compile({ ...set, policies: identified }, { trustDomain: TRUST_DOMAIN })
+      return !evaluate(compiled, { caller: { address: '10.0.0.1' }, port: asked }).allow
+    }),
+    { numRuns: RUNS / 10 },
+  )
+})

@@ -1,0 +1,256 @@
+import t from 'tap'
+import { compile } from '../../../../shared/policy/compile.ts'
+import { evaluate, inboundMode } from '../../../../shared/policy/evaluate.ts'
+import type {
+  AuthorizationPolicy,
+  Decision,
+  PolicySet,
+  Rule,
+  SourceMatch,
+} from '../../../../shared/policy/model.ts'
+
+const TRUST_DOMAIN = 'cluster.local'
+const ORDERS = 'spiffe://cluster.local/ns/shop/sa/orders'
+const FOREIGN = 'spiffe://partner.example/ns/shop/sa/orders'
+const ODD = 'spiffe://cluster.local/injector'
+
+const policy = (action: 'ALLOW' | 'DENY', ...rules: Rule[]): AuthorizationPolicy => ({
+  kind: 'AuthorizationPolicy',
+  name: `shop/${action.toLowerCase()}`,
+  action,
+  rules,
+  features: ['l4'],
+})
+
+const from = (...sources: SourceMatch[]): Rule => ({ from: sources })
+
+const decide = (
+  policies: readonly AuthorizationPolicy[],
+  identity: string | undefined,
+  port = 8080,
+  rest: Partial<PolicySet> = {},
+): Decision => {
+  const set: PolicySet = {
+    mode: { inbound: 'permissive', ports: {} },
+    policies,
+    defaultAction: 'allow',
+    ...rest,
+  }
+  const caller = { address: '10.0.0.7', ...(identity !== undefined && { identity }) }
+  return evaluate(compile(set, { trustDomain: TRUST_DOMAIN }), { caller, port })
+}
+
+t.test('without a policy the default holds', async t => {
+  t.strictSame(decide([], ORDERS), { allow: true })
+  t.strictSame(decide([], undefined), { allow: true })
+  t.match(decide([], ORDERS, 80, { defaultAction: 'deny' }), { allow: false, code: 'PSTN_POLICY_DENIED' })
+})
+
+t.test('DENY is asked before ALLOW', async t => {
+  const both = [policy('ALLOW', {}), policy('DENY', from({ namespaces: ['shop'] }))]
+  t.match(decide(both, ORDERS), { allow: false, policy: 'shop/deny', rule: 0 })
+  t.strictSame(decide(both, 'spiffe://cluster.local/ns/other/sa/a'), {
+    allow: true,
+    policy: 'shop/allow',
+    rule: 0,
+  })
+})
+
+t.test('once an ALLOW policy selects the pod, what none allows is refused and the policy named', async t => {
+  const allow = policy('ALLOW', from({ serviceAccounts: ['shop/web'] }), from({ principals: ['*/sa/cron'] }))
+  t.match(decide([allow], ORDERS), { allow: false, code: 'PSTN_POLICY_DENIED', policy: 'shop/allow' })
+  t.match(decide([allow], 'spiffe://cluster.local/ns/a/sa/cron'), { allow: true, rule: 1 })
+  t.match(decide([allow, { ...allow, name: 'shop/more' }], ORDERS), { reason: /shop\/allow, shop\/more/ })
+})
+
+t.test(
+  'an ALLOW policy without rules allows nothing, a DENY policy without rules denies nothing',
+  async t => {
+    t.equal(decide([policy('ALLOW')], ORDERS).allow, false)
+    t.equal(decide([policy('DENY')], ORDERS).allow, true)
+  },
+)
+
+const MATCHES: readonly {
+  readonly it: string
+  readonly source: SourceMatch
+  /** For each caller: does the source match under ALLOW, under DENY? */
+  readonly orders: readonly [boolean, boolean]
+  readonly foreign: readonly [boolean, boolean]
+  readonly odd: readonly [boolean, boolean]
+}[] = [
+  {
+    it: 'an exact principal',
+    source: { principals: ['cluster.local/ns/shop/sa/orders'] },
+    orders: [true, true],
+    foreign: [false, false],
+    odd: [false, false],
+  },
+  {
+    it: 'any principal',
+    source: { principals: ['*'] },
+    orders: [true, true],
+    foreign: [true, true],
+    odd: [true, true],
+  },
+  {
+    it: 'a principal by prefix',
+    source: { principals: ['partner.example/*'] },
+    orders: [false, false],
+    foreign: [true, true],
+    odd: [false, false],
+  },
+  {
+    it: 'another principal',
+    source: { notPrincipals: ['cluster.local/ns/shop/sa/web'] },
+    orders: [true, true],
+    foreign: [false, true],
+    odd: [false, true],
+  },
+  {
+    it: 'a namespace',
+    source: { namespaces: ['shop'] },
+    orders: [true, true],
+    foreign: [false, false],
+    odd: [false, false],
+  },
+  {
+    it: 'another namespace',
+    source: { notNamespaces: ['bank'] },
+    orders: [true, true],
+    foreign: [false, true],
+    odd: [false, true],
+  },
+  {
+    it: 'not this namespace',
+    source: { notNamespaces: ['sh*'] },
+    orders: [false, false],
+    foreign: [false, true],
+    odd: [false, true],
+  },
+  {
+    it: 'a service account',
+    source: { serviceAccounts: ['shop/orders'] },
+    orders: [true, true],
+    foreign: [false, false],
+    odd: [false, false],
+  },
+  {
+    it: 'the same service account of another namespace',
+    source: { serviceAccounts: ['bank/orders'] },
+    orders: [false, false],
+    foreign: [false, false],
+    odd: [false, false],
+  },
+  {
+    it: 'not this service account',
+    source: { notServiceAccounts: ['shop/orders'] },
+    orders: [false, false],
+    foreign: [false, true],
+    odd: [false, true],
+  },
+  {
+    it: 'a named foreign principal that is not in a namespace of ours',
+    source: { principals: ['partner.example/*'], notNamespaces: ['shop'] },
+    orders: [false, false],
+    foreign: [true, true],
+    odd: [false, false],
+  },
+  {
+    it: 'fields that do not all match',
+    source: { namespaces: ['shop'], serviceAccounts: ['shop/web'] },
+    orders: [false, false],
+    foreign: [false, false],
+    odd: [false, false],
+  },
+]
+
+for (const { it, source, ...callers } of MATCHES)
+  t.test(`a source that names ${it} matches whom it should, and no plaintext under ALLOW`, async t => {
+    const allows = (identity?: string) => decide([policy('ALLOW', from(source))], identity).allow
+    const denies = (identity?: string) => !decide([policy('DENY', from(source))], identity).allow
+    t.same([allows(ORDERS), denies(ORDERS)], callers.orders, 'own workload')
+    t.same([allows(FOREIGN), denies(FOREIGN)], callers.foreign, 'foreign workload')
+    t.same([allows(ODD), denies(ODD)], callers.odd, 'own identity that is no workload')
+    t.same([allows(undefined), denies(undefined)], [false, true], 'plaintext')
+    t.same([allows('spiffe://x'), denies('spiffe://x')], [false, true], 'no SPIFFE ID')
+  })
+
+t.test('ports narrow a rule, and are known of plaintext too', async t => {
+  const allow = policy('ALLOW', { to: [{ ports: [80, 81], notPorts: [81] }, { notPorts: [80, 81, 82] }] })
+  const allowed = [80, 81, 82, 83].filter(port => decide([allow], undefined, port).allow)
+  t.same(allowed, [80, 83])
+  const deny = policy('DENY', { from: [{ namespaces: ['shop'] }], to: [{ ports: [80] }] })
+  t.same(
+    [80, 81].map(port => decide([deny], ORDERS, port).allow),
+    [false, true],
+  )
+})
+
+// What an injector newer than this sidecar might send.
+const newer = (action: string, rule: object, features: string[] = ['l4']): AuthorizationPolicy =>
+  ({ ...policy('DENY', rule), name: 'shop/newer', action, features }) as AuthorizationPolicy
+
+t.test('an unknown feature refuses exactly the ports that the policy covers', async t => {
+  const deny = newer('DENY', { from: [{ namespaces: ['bank'] }], to: [{ ports: [80], hosts: ['a'] }] }, [
+    'l7',
+  ])
+  t.match(decide([deny], ORDERS, 80), { allow: false, code: 'PSTN_POLICY_UNSUPPORTED', policy: 'shop/newer' })
+  t.equal(decide([deny], ORDERS, 81).allow, true)
+})
+
+const COVERS_ALL: readonly (readonly [string, AuthorizationPolicy])[] = [
+  ['an unlisted field of a rule', newer('DENY', { when: [{ key: 'x' }] })],
+  ['an unlisted field of a source', newer('DENY', { from: [{ ipBlocks: ['10.0.0.0/8'] }] })],
+  ['an unlisted field of an operation', newer('DENY', { to: [{ methods: ['GET'] }] })],
+  ['an unknown action', newer('AUDIT', {})],
+  ['an empty list', newer('DENY', { from: [{ principals: [] }] })],
+  ['an empty list of ports', newer('DENY', { to: [{ ports: [], hosts: ['x'] }] })],
+  ['an empty from', newer('DENY', { from: [] })],
+  ['an empty source', newer('DENY', { from: [{}] })],
+  ['a list that is none', newer('DENY', { from: [{ principals: 'x' }] })],
+]
+
+for (const [it, unknown] of COVERS_ALL)
+  t.test(`a policy with ${it} refuses everything, even what another policy allows`, async t => {
+    const expected = { allow: false, code: 'PSTN_POLICY_UNSUPPORTED' }
+    t.match(decide([unknown, policy('ALLOW', {})], ORDERS), expected)
+    t.match(decide([unknown], undefined), expected)
+  })
+
+t.test('an ALLOW policy that is not understood allows nothing and leaves the others in force', async t => {
+  const unknown = newer('ALLOW', { to: [{ ports: [80], paths: ['/'] }] }, ['l4', 'http'])
+  t.match(decide([unknown], ORDERS, 80), { allow: false, code: 'PSTN_POLICY_UNSUPPORTED', reason: /http/ })
+  t.match(decide([unknown], ORDERS, 81), { allow: false, code: 'PSTN_POLICY_DENIED' })
+  t.match(decide([unknown, policy('ALLOW', {})], ORDERS, 80), { allow: true, policy: 'shop/allow' })
+})
+
+t.test('the mode is per port, and strict where it is not understood', async t => {
+  const ports = { 80: 'strict', 81: 'permissive', 82: 'disable' } as unknown as PolicySet['mode']['ports']
+  const compiled = compile(
+    { mode: { inbound: 'permissive', ports }, policies: [], defaultAction: 'allow' },
+    { trustDomain: TRUST_DOMAIN },
+  )
+  t.same(
+    [80, 81, 82, 83].map(port => inboundMode(compiled, port)),
+    ['strict', 'permissive', 'strict', 'permissive'],
+  )
+})
+
+t.test('more identities than are remembered are still told apart', async t => {
+  const compiled = compile(
+    {
+      mode: { inbound: 'strict', ports: {} },
+      policies: [policy('ALLOW', from({ serviceAccounts: ['shop/a7'] }))],
+      defaultAction: 'allow',
+    },
+    { trustDomain: TRUST_DOMAIN },
+  )
+  const allowed: number[] = []
+  for (let round = 0; round < 2; round += 1)
+    for (let n = 0; n < 1500; n += 1) {
+      const caller = { address: '::1', identity: `spiffe://cluster.local/ns/shop/sa/a${n}` }
+      if (evaluate(compiled, { caller, port: 80 }).allow) allowed.push(n)
+    }
+  t.same(allowed, [7, 7])
+})
