@@ -51,6 +51,10 @@ export const CODES = {
     'An issued certificate does not fit the request (key, SPIFFE ID, usages or chain) and was thrown away.',
     'Check which signer serves the signerName.',
   ),
+  PSTN_CSR_NAME_TAKEN: info(
+    'All eight request names of this pod are taken by finished requests.',
+    'The injector frees them within minutes: is it running?',
+  ),
   PSTN_CLOCK_SKEW: info(
     'This machine’s clock differs from the signer’s by more than the backdate.',
     'Synchronize the node’s clock.',
@@ -62,6 +66,14 @@ export const CODES = {
   PSTN_CERT_EXPIRED: info(
     'This sidecar’s own certificate has expired and could not be renewed yet.',
     'See the latest PSTN_CSR_… or PSTN_API_… line in the sidecar’s log.',
+  ),
+  PSTN_TRUST_INVALID: info(
+    'The published trust bundle is empty, does not parse or is for another trust domain. The last good one stays.',
+    'Read the ConfigMap postern-trust in the injector’s namespace.',
+  ),
+  PSTN_STATE_UNSAVED: info(
+    'The sidecar could not write its memory volume: a restart during an outage would lose what it holds.',
+    'Is the volume full, or not memory-backed and owned by the sidecar’s user?',
   ),
   // Peer identity: checked on both sides of every tunnel, before any application byte.
   PSTN_PEER_NO_CERTIFICATE: info(
