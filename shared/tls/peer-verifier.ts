@@ -1,0 +1,80 @@
+// Who is at the other end of a TLS connection: the one check that both sides of every tunnel and of the control stream
+// make after the handshake and before any byte. Node has verified the chain against one trust domain's bundle
+// (contexts.ts); what makes a leaf an SVID, and the right one, is checked here on its DER.
+import type { TLSSocket } from 'node:tls'
+import { canonicalAddress } from '../addresses.ts'
+import { asPosternError, type Code, PosternError } from '../errors.ts'
+import type { SpiffeId } from '../spiffe-id.ts'
+import { type Certificate, parseCertificate } from '../x509/certificate.ts'
+import { checkSvidLeaf } from '../x509/svid.ts'
+import { ALPN } from './contexts.ts'
+
+/** A peer that passed every check. */
+export type VerifiedPeer = {
+  readonly identity: SpiffeId
+  readonly trustDomain: string
+  /** Canonical IP literal of the socket's other end. */
+  readonly address: string
+  /** Lower-case hex. */
+  readonly serial: string
+  readonly notAfter: Date
+}
+
+export type PeerContext = {
+  /** The domain whose bundle the socket's context holds. */
+  readonly trustDomain: string
+  /** The only identity that may answer; absent on the server's side. */
+  readonly expected?: SpiffeId
+  /** Milliseconds since the epoch. */
+  readonly now: number
+}
+
+/**
+ * The peer of a finished handshake.
+ * @throws PosternError PSTN_TLS_FAILED (no TLS 1.3 with ALPN h2), PSTN_PEER_NO_CERTIFICATE, PSTN_PEER_UNTRUSTED,
+ * PSTN_PEER_EXPIRED, PSTN_PEER_NOT_YET_VALID, PSTN_PEER_ID_INVALID, PSTN_PEER_TRUST_DOMAIN, PSTN_PEER_USAGE or
+ * PSTN_PEER_UNEXPECTED.
+ */
+export function verifyPeer(socket: TLSSocket, { trustDomain, expected, now }: PeerContext): VerifiedPeer {
+  checkProtocol(socket)
+  const raw = socket.getPeerX509Certificate()?.raw
+  if (!raw) throw new PosternError('PSTN_PEER_NO_CERTIFICATE', 'the peer presented no certificate')
+  checkChain(socket)
+  const leaf = parseLeaf(raw)
+  const identity = checkSvidLeaf(leaf, { trustDomain, now })
+  if (expected !== undefined && identity !== expected) {
+    throw new PosternError('PSTN_PEER_UNEXPECTED', `expected ${expected}, met ${identity}`)
+  }
+  const address = canonicalAddress(socket.remoteAddress ?? '')
+  if (address === undefined) throw new PosternError('PSTN_TLS_FAILED', 'the peer is gone')
+  return { identity, trustDomain, address, serial: leaf.serial, notAfter: leaf.notAfter }
+}
+
+function checkProtocol(socket: TLSSocket): void {
+  if (socket.getProtocol() !== 'TLSv1.3' || socket.alpnProtocol !== ALPN) {
+    const spoken = `${socket.getProtocol()} with ALPN ${socket.alpnProtocol || 'none'}`
+    throw new PosternError('PSTN_TLS_FAILED', `the peer speaks ${spoken}, not TLSv1.3 with ALPN ${ALPN}`)
+  }
+}
+
+/** OpenSSL's verdicts that have a code of their own; every other flaw of a chain is a lack of trust. */
+const VERDICTS: Readonly<Record<string, Code>> = {
+  CERT_HAS_EXPIRED: 'PSTN_PEER_EXPIRED',
+  CERT_NOT_YET_VALID: 'PSTN_PEER_NOT_YET_VALID',
+  INVALID_PURPOSE: 'PSTN_PEER_USAGE',
+}
+
+function checkChain({ authorized, authorizationError }: TLSSocket): void {
+  if (authorized) return
+  // Node's types say Error; it is OpenSSL's name for the flaw.
+  const flaw = String(authorizationError)
+  throw new PosternError(VERDICTS[flaw] ?? 'PSTN_PEER_UNTRUSTED', `the peer’s certificate chain: ${flaw}`)
+}
+
+function parseLeaf(raw: Buffer): Certificate {
+  try {
+    return parseCertificate(raw)
+  } catch (thrown) {
+    throw asPosternError(thrown, 'PSTN_PEER_ID_INVALID')
+  }
+}
