@@ -3,11 +3,10 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { type ConnectionOptions, connect, createServer, type TLSSocket, type TlsOptions } from 'node:tls'
 import t from 'tap'
-import { verifyPeer } from '../../../../proxy/identify/peer-verifier.ts'
-import { clientTlsOptions, serverTlsOptions } from '../../../../proxy/identify/tls-contexts.ts'
-import type { Peer } from '../../../../proxy/tunnel/interface.ts'
 import { PosternError } from '../../../../shared/errors.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
+import { clientTlsOptions, serverTlsOptions } from '../../../../shared/tls/contexts.ts'
+import { type VerifiedPeer, verifyPeer } from '../../../../shared/tls/peer-verifier.ts'
 import { ExtendedKeyUsage, type Issued, KeyUsageFlags, testAuthority } from '../../../support/certificates.ts'
 
 const TRUST_DOMAIN = 'cluster.local'
@@ -27,7 +26,7 @@ const context = (expected?: string) => ({
   ...(expected !== undefined && { expected: parseSpiffeId(expected).id }),
 })
 
-type Verdict = Peer | string
+type Verdict = VerifiedPeer | string
 
 const verdict = (socket: TLSSocket, expected?: string): Verdict => {
   try {
