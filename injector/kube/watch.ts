@@ -5,6 +5,7 @@
 import type { V1ObjectMeta, V1Status } from '@kubernetes/client-node'
 import { backoffMs } from '../../shared/backoff.ts'
 import type { Clock } from '../../shared/clock.ts'
+import { withDeadline } from '../../shared/deadline.ts'
 import { isKubeError, type Kube, KubeError } from '../../shared/kube/rest.ts'
 import { lines } from '../../shared/lines.ts'
 import { failure, type Logger } from '../../shared/log.ts'
@@ -31,6 +32,7 @@ const PAGE = 500
 const MAX_LINE_BYTES = 8 * 1024 * 1024
 const RETRY = { baseMs: 200, capMs: 15_000 }
 const SLACK_MS = 10_000
+const SILENT = 'the watch went silent: neither events nor an end within its timeout'
 const KEEP_ALIVE_MS = 10_000
 /** A watch that ends sooner than this was not held: going on at once would be a storm of requests. */
 const HELD_MS = 1_000
@@ -109,7 +111,8 @@ async function follow<T extends Item>(
     const opened = clock.monotonic()
     const held = () => clock.monotonic() - opened >= HELD_MS
     try {
-      await withDeadline(options, timeoutSeconds * 1_000 + SLACK_MS, async signal => {
+      const ms = timeoutSeconds * 1_000 + SLACK_MS
+      await withDeadline({ clock, ms, signal: options.signal, late: SILENT }, async signal => {
         const response = await kube.stream(`${path}?${search}`, signal)
         response.socket.setKeepAlive(true, KEEP_ALIVE_MS)
         for await (const line of lines(response, MAX_LINE_BYTES)) {
@@ -140,25 +143,4 @@ function apply<T extends Item>(line: string, handlers: WatchHandlers<T>): string
     }
   }
   return object.metadata?.resourceVersion
-}
-
-async function withDeadline(
-  { signal, clock }: WatchOptions,
-  ms: number,
-  work: (signal: AbortSignal) => Promise<void>,
-): Promise<void> {
-  const done = new AbortController()
-  const stalled = new AbortController()
-  const sleepSignal = AbortSignal.any([signal, done.signal])
-  clock.sleep(ms, sleepSignal).then(
-    () => stalled.abort(new Error(`the watch went silent: neither event nor end within ${ms} ms`)),
-    () => undefined,
-  )
-  try {
-    await work(AbortSignal.any([signal, stalled.signal]))
-  } catch (thrown) {
-    throw stalled.signal.aborted ? stalled.signal.reason : thrown
-  } finally {
-    done.abort()
-  }
 }
