@@ -40,9 +40,12 @@ export function parseCidr(text: string): Cidr | undefined {
   return { network: address, bits, family }
 }
 
-/** Whether any of the prefixes contains a canonical address. */
+/** Whether any of the prefixes contains a canonical address. One list a family: BlockList takes `::/0` to hold IPv4 too. */
 export function cidrsContain(prefixes: readonly Cidr[]): (address: string) => boolean {
-  const list = new BlockList()
-  for (const { network, bits, family } of prefixes) list.addSubnet(network, bits, family)
-  return address => list.check(address, address.includes(':') ? 'ipv6' : 'ipv4')
+  const lists = { ipv4: new BlockList(), ipv6: new BlockList() }
+  for (const { network, bits, family } of prefixes) lists[family].addSubnet(network, bits, family)
+  return address => {
+    const family = address.includes(':') ? 'ipv6' : 'ipv4'
+    return lists[family].check(address, family)
+  }
 }

@@ -76,6 +76,15 @@ t.test('prefixes contain their addresses in both families and no others', async 
   t.notOk(cidrsContain([])('10.0.0.1'), 'no prefixes contain nothing')
 })
 
+t.test('all of one family contains none of the other', async t => {
+  const everything = (network: string, family: 'ipv4' | 'ipv6') =>
+    cidrsContain([{ network, bits: 0, family }])
+  t.ok(everything('::', 'ipv6')('2001:db8::1'))
+  t.notOk(everything('::', 'ipv6')('10.0.0.1'))
+  t.ok(everything('0.0.0.0', 'ipv4')('10.0.0.1'))
+  t.notOk(everything('0.0.0.0', 'ipv4')('2001:db8::1'))
+})
+
 t.test('a malformed prefix is refused', async t => {
   for (const text of ['10.0.0.0', '10.0.0.0/33', '10.0.0.0/', '10.0.0.0/08', 'fd00::/129', '10.0/8', 'x/8']) {
     t.equal(parseCidr(text), undefined, text)
