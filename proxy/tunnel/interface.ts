@@ -1,9 +1,16 @@
 // What the rest of the proxy knows of the tunnel. The wire is HBONE (HTTP/2 CONNECT over mutual TLS 1.3);
 // which HTTP/2 implementation speaks it is decided behind this file.
 import type { Duplex } from 'node:stream'
+import type { SecureContextOptions, TLSSocket } from 'node:tls'
 import type { MeshPod } from '../../shared/control/messages.ts'
 import type { Code } from '../../shared/errors.ts'
 import type { SpiffeId } from '../../shared/spiffe-id.ts'
+
+/**
+ * A byte stream with TCP's manners, which a socket has by itself: `end` comes only for an orderly end, and
+ * `resetAndDestroy` tells the other side that ours was not one.
+ */
+export type Connection = Duplex & { resetAndDestroy(): unknown }
 
 /** A peer that passed every check of identify/, before any application byte. */
 export type Peer = {
@@ -23,18 +30,34 @@ export type TunnelRequest = {
   readonly authority: string
   /** Lower-case names; only `traceparent`, `tracestate`, `baggage` and `forwarded` are kept. */
   readonly headers: Readonly<Record<string, string>>
+  /** Aborts when the peer resets the stream or its connection ends before an answer. */
+  readonly signal: AbortSignal
   /** Answers 200 and gives the byte stream. */
-  accept(): Duplex
+  accept(): Connection
   /** Answers 400, 403 or 503 with the code in the header `postern-code`. */
   refuse(status: 400 | 403 | 503, code: Code): void
 }
 
 export type TunnelServer = AsyncDisposable & {
-  /** Tells every peer to open no new streams (GOAWAY); existing ones go on. */
-  drain(): void
+  /** The port that is bound. */
+  readonly port: number
+  /** Accepts no connection and no stream any more (GOAWAY); resolves when the last stream has ended. */
+  drain(): Promise<void>
   /** Closes the connections whose peer no longer passes `keep` (a removed root, a revoked identity). */
   closePeers(keep: (peer: Peer) => boolean, code: Code): void
 }
+
+/** What one end shows and accepts, made of the credential and the trust bundle in force. A change is a new value. */
+export type TunnelTls = {
+  /** The credential's: connections of another generation take no new streams. */
+  readonly generation: number
+  readonly notAfter: Date
+  /** Key, chain, roots and every other option of the TLS context. */
+  readonly context: SecureContextOptions
+}
+
+/** Every check of identify/ on a TLS socket whose handshake is done. @throws PosternError PSTN_PEER_… */
+export type IdentifyPeer = (socket: TLSSocket) => Peer
 
 export type TunnelTarget = {
   /** Address of the peer's tunnel: the pod IP (the port is PORTS.tunnel). */
@@ -51,5 +74,7 @@ export type TunnelDialer = AsyncDisposable & {
    * @throws PosternError the peer's code if it refused (PSTN_POLICY_DENIED …), PSTN_PEER_… if its identity is not
    * the expected one, PSTN_PEER_UNREACHABLE or PSTN_TLS_FAILED.
    */
-  open(target: TunnelTarget, signal: AbortSignal): Promise<{ stream: Duplex; peer: Peer }>
+  open(target: TunnelTarget, signal: AbortSignal): Promise<{ stream: Connection; peer: Peer }>
+  /** As the server's: closes connections at once whose peer no longer passes. */
+  closePeers(keep: (peer: Peer) => boolean, code: Code): void
 }

@@ -1,0 +1,67 @@
+// Joins two connections until both have ended: bytes, half-closes, resets and back-pressure travel each way as they
+// would over one TCP connection. Stream callbacks only: nothing here makes a promise for a chunk.
+import type { Duplex } from 'node:stream'
+
+/** A byte stream that can say that its end was not an orderly one; a socket and a tunnel's stream are. */
+export type Resettable = Duplex & { resetAndDestroy(): unknown }
+
+export type Spliced = {
+  readonly aToB: number
+  readonly bToA: number
+  /** How it ended: both sides closed in order, one was reset, or `signal` aborted. */
+  readonly outcome: 'ended' | 'reset' | 'aborted'
+}
+
+/** Never rejects. After it, both are destroyed. */
+export function splice(
+  a: Resettable,
+  b: Resettable,
+  { signal }: { readonly signal: AbortSignal },
+): Promise<Spliced> {
+  const { promise, resolve } = Promise.withResolvers<Spliced>()
+  const forth = { bytes: 0, ended: false }
+  const back = { bytes: 0, ended: false }
+  let open = 2
+
+  const settle = (outcome: Spliced['outcome']) => {
+    signal.removeEventListener('abort', onAbort)
+    resolve({ aToB: forth.bytes, bToA: back.bytes, outcome })
+  }
+  const tearDown = (outcome: Spliced['outcome']) => {
+    a.resetAndDestroy()
+    b.resetAndDestroy()
+    settle(outcome)
+  }
+  const onReset = () => tearDown('reset')
+  const onAbort = () => tearDown('aborted')
+  const onClose = () => {
+    open -= 1
+    // Closed before both directions have ended: it was cut off, even where no error says so.
+    if (!forth.ended || !back.ended) onReset()
+    else if (open === 0) settle('ended')
+  }
+
+  pass(a, b, forth, onReset)
+  pass(b, a, back, onReset)
+  for (const side of [a, b]) side.on('error', onReset).once('close', onClose)
+  signal.addEventListener('abort', onAbort, { once: true })
+  if (signal.aborted) onAbort()
+  else if (a.destroyed || b.destroyed) onReset()
+  return promise
+}
+
+type Direction = { bytes: number; ended: boolean }
+
+function pass(from: Resettable, to: Resettable, direction: Direction, onCutOff: () => void): void {
+  from.on('data', (chunk: Buffer) => {
+    direction.bytes += chunk.length
+    if (!to.write(chunk)) from.pause()
+  })
+  to.on('drain', () => from.resume())
+  from.once('end', () => {
+    // A destroyed stream may still say `end`: what it held is all there is, not all that was sent.
+    if (from.destroyed) return onCutOff()
+    direction.ended = true
+    to.end()
+  })
+}

@@ -1,0 +1,167 @@
+// One TLS connection of the dialler: connects, identifies the peer before a byte of HTTP/2 is sent, and opens streams.
+import {
+  type ClientHttp2Session,
+  type ClientHttp2Stream,
+  connect as connectHttp2,
+  constants,
+} from 'node:http2'
+import type { TLSSocket } from 'node:tls'
+import { authorityOf } from '../../shared/addresses.ts'
+import { asPosternError, isCode, PosternError } from '../../shared/errors.ts'
+import type { Connection, IdentifyPeer, Peer, TunnelTarget, TunnelTls } from './interface.ts'
+import {
+  CLIENT_SESSION_OPTIONS,
+  DIALER_LIMITS,
+  LIVENESS_INTERVAL_MS,
+  watchLiveness,
+  widen,
+} from './settings.ts'
+import { type AnswerHeaders, abortable, handshake, response } from './steps.ts'
+import { asConnection, reset } from './stream.ts'
+
+export type ConnectionOptions = {
+  readonly tls: TunnelTls
+  readonly identify: IdentifyPeer
+  readonly port: number
+}
+
+type Established = { readonly session: ClientHttp2Session; readonly peer: Peer }
+
+/** Lives from its creation to `onClose`. Streams that wait for the handshake count as its streams. */
+export class TunnelConnection {
+  readonly generation: number
+  readonly #established: Promise<Established>
+  readonly #onClose: () => void
+  #peer: Peer | undefined
+  #session: ClientHttp2Session | undefined
+  #streams = 0
+  #retired = false
+  #refusal: PosternError | undefined
+  #idleTimer: NodeJS.Timeout | undefined
+
+  constructor(target: TunnelTarget, options: ConnectionOptions, onClose: () => void) {
+    this.generation = options.tls.generation
+    this.#onClose = onClose
+    this.#established = this.#connect(target, options)
+    this.#established.catch(() => this.close())
+  }
+
+  get peer(): Peer | undefined {
+    return this.#peer
+  }
+
+  get hasRoom(): boolean {
+    const allowed = this.#session?.remoteSettings.maxConcurrentStreams ?? DIALER_LIMITS.streamsPerConnection
+    return !this.#retired && this.#streams < Math.min(allowed, DIALER_LIMITS.streamsPerConnection)
+  }
+
+  /** Takes no new streams and closes after the last. */
+  retire(): void {
+    this.#retired = true
+    if (this.#streams === 0) this.close()
+  }
+
+  /** Ends every stream at once. */
+  close(refusal?: PosternError): void {
+    this.#retired = true
+    this.#refusal ??= refusal
+    clearTimeout(this.#idleTimer)
+    this.#session?.destroy()
+    this.#onClose()
+  }
+
+  /** @throws PosternError; if `retired` is true then, the connection is at fault and another may do. */
+  async open(target: TunnelTarget, signal: AbortSignal): Promise<{ stream: Connection; peer: Peer }> {
+    this.#streams += 1
+    clearTimeout(this.#idleTimer)
+    let stream: ClientHttp2Stream
+    let established: Established
+    try {
+      established = await abortable(this.#established, signal)
+      stream = this.#request(established.session, target)
+    } catch (thrown) {
+      this.#release()
+      throw thrown
+    }
+    stream.once('close', () => this.#release())
+    await this.#answer(stream, target.authority, signal)
+    return { stream: asConnection(stream), peer: established.peer }
+  }
+
+  get retired(): boolean {
+    return this.#retired
+  }
+
+  #release(): void {
+    this.#streams -= 1
+    if (this.#streams > 0) return
+    if (this.#retired) this.close()
+    else this.#idleTimer = setTimeout(() => this.retire(), DIALER_LIMITS.idleMs).unref()
+  }
+
+  async #connect(target: TunnelTarget, { tls, identify, port }: ConnectionOptions): Promise<Established> {
+    const socket = await handshake(target.address, port, tls, DIALER_LIMITS.connectTimeoutMs)
+    try {
+      const peer = identify(socket)
+      if (peer.identity !== target.pod.identity) {
+        const where = authorityOf(target.address, port)
+        const why = `${where} is ${peer.identity}, not ${target.pod.identity}`
+        throw new PosternError('PSTN_PEER_UNEXPECTED', why)
+      }
+      const session = connectHttp2(`https://${authorityOf(target.address, port)}`, {
+        ...CLIENT_SESSION_OPTIONS,
+        createConnection: () => socket,
+      })
+      this.#peer = peer
+      this.#session = session
+      this.#watch(session, socket)
+      return { session, peer }
+    } catch (thrown) {
+      socket.destroy()
+      throw asPosternError(thrown, 'PSTN_PEER_UNTRUSTED')
+    }
+  }
+
+  #watch(session: ClientHttp2Session, socket: TLSSocket): void {
+    session.once('connect', () => widen(session))
+    session.on('error', () => {})
+    session.on('goaway', (_code, _lastStream, opaque) => {
+      this.#retired = true
+      const code = opaque?.toString('latin1') ?? ''
+      if (isCode(code))
+        this.#refusal = new PosternError(code, `the peer at ${socket.remoteAddress} refused us`)
+    })
+    session.once('close', () => this.close())
+    watchLiveness(session, socket, LIVENESS_INTERVAL_MS, () => {
+      this.close(new PosternError('PSTN_PEER_UNREACHABLE', `${socket.remoteAddress} stopped answering`))
+    })
+  }
+
+  #request(session: ClientHttp2Session, { authority, headers }: TunnelTarget): ClientHttp2Stream {
+    if (session.destroyed || session.closed) throw this.#lost(authority)
+    const stream = session.request({ ...headers, ':method': 'CONNECT', ':authority': authority })
+    return stream.on('error', () => {})
+  }
+
+  async #answer(stream: ClientHttp2Stream, authority: string, signal: AbortSignal): Promise<void> {
+    try {
+      const headers = await response(stream, DIALER_LIMITS.answerTimeoutMs, signal)
+      if (headers === undefined) throw this.#lost(authority)
+      if (headers[':status'] !== 200) throw refusalOf(headers, authority)
+    } catch (thrown) {
+      if (stream.rstCode === constants.NGHTTP2_REFUSED_STREAM) this.retire()
+      reset(stream, constants.NGHTTP2_CANCEL)
+      throw thrown
+    }
+  }
+
+  #lost(authority: string): PosternError {
+    return this.#refusal ?? new PosternError('PSTN_PEER_UNREACHABLE', `the tunnel to ${authority} was lost`)
+  }
+}
+
+function refusalOf(answer: AnswerHeaders, authority: string): PosternError {
+  const code = String(answer['postern-code'] ?? '')
+  if (isCode(code)) return new PosternError(code, `the peer refused ${authority}`)
+  return new PosternError('PSTN_PEER_UNREACHABLE', `the peer answered ${answer[':status']} to ${authority}`)
+}

@@ -1,0 +1,78 @@
+// The pool of tunnels: streams to one pod share connections. The pool's key is everything that a connection proves, so
+// that a stream never travels over one that was made with another credential or to another pod at the same address.
+import type { Clock } from '../../shared/clock.ts'
+import { PosternError } from '../../shared/errors.ts'
+import type { Live } from '../../shared/live.ts'
+import { TunnelConnection } from './connection.ts'
+import type { IdentifyPeer, TunnelDialer, TunnelTarget, TunnelTls } from './interface.ts'
+
+export type TunnelDialerOptions = {
+  readonly tls: Live<TunnelTls>
+  readonly identify: IdentifyPeer
+  readonly clock: Clock
+  /** The port of every peer's tunnel. */
+  readonly port: number
+}
+
+export function createTunnelDialer({ tls, identify, clock, port }: TunnelDialerOptions): TunnelDialer {
+  const pool = new Map<string, Set<TunnelConnection>>()
+  const every = () => [...pool.values()].flatMap(connections => [...connections])
+
+  const connect = (key: string, target: TunnelTarget): TunnelConnection => {
+    const connections = pool.get(key) ?? new Set()
+    pool.set(key, connections)
+    const connection = new TunnelConnection(target, { tls: tls.get(), identify, port }, () => {
+      connections.delete(connection)
+      if (connections.size === 0 && pool.get(key) === connections) pool.delete(key)
+    })
+    connections.add(connection)
+    return connection
+  }
+
+  /** Retires on the way what may take no new streams: a connection outlives its peer's certificate only for the live ones. */
+  const pooled = (key: string): TunnelConnection | undefined => {
+    for (const connection of pool.get(key) ?? []) {
+      const { peer } = connection
+      if (peer && peer.notAfter.getTime() <= clock.now()) connection.retire()
+      else if (connection.hasRoom) return connection
+    }
+    return undefined
+  }
+
+  const stopRotation = tls.subscribe(({ generation }) => {
+    for (const connection of every()) if (connection.generation !== generation) connection.retire()
+  })
+
+  return {
+    open: async (target, signal) => {
+      const { generation, notAfter } = tls.get()
+      if (notAfter.getTime() <= clock.now()) {
+        throw new PosternError('PSTN_CERT_EXPIRED', `since ${notAfter.toISOString()}`)
+      }
+      const key = poolKey(generation, target)
+      const used = pooled(key)
+      if (used === undefined) return connect(key, target).open(target, signal)
+      try {
+        return await used.open(target, signal)
+      } catch (thrown) {
+        // The peer restarted, drained or was lost since the connection's last use; no byte of the application was sent.
+        if (!used.peer || !used.retired || signal.aborted) throw thrown
+        return (pooled(key) ?? connect(key, target)).open(target, signal)
+      }
+    },
+    closePeers: (keep, code) => {
+      for (const connection of every()) {
+        const { peer } = connection
+        if (peer && !keep(peer))
+          connection.close(new PosternError(code, `${peer.identity} is no longer trusted`))
+      }
+    },
+    [Symbol.asyncDispose]: async () => {
+      stopRotation()
+      for (const connection of every()) connection.close()
+    },
+  }
+}
+
+const poolKey = (generation: number, { address, pod }: TunnelTarget): string =>
+  [generation, pod.uid, pod.identity, address].join(' ')

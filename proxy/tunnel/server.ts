@@ -1,0 +1,109 @@
+// The tunnel's listener: TLS 1.3 with a client certificate, HTTP/2, CONNECT only (HBONE). Nothing of a peer is seen by
+// the rest of the proxy before the peer is identified; who is not is told why in a GOAWAY.
+import { once } from 'node:events'
+import { performServerHandshake, type ServerHttp2Session } from 'node:http2'
+import type { AddressInfo, Socket } from 'node:net'
+import { createServer, type Server, type TLSSocket } from 'node:tls'
+import { asPosternError, PosternError } from '../../shared/errors.ts'
+import type { Live } from '../../shared/live.ts'
+import type { IdentifyPeer, Peer, TunnelServer, TunnelTls } from './interface.ts'
+import { dismiss, type SessionOptions, serve } from './session.ts'
+import { SERVER_LIMITS, SERVER_SESSION_OPTIONS } from './settings.ts'
+
+export type TunnelServerOptions = SessionOptions & {
+  readonly host: string
+  /** 0 takes a free one. */
+  readonly port: number
+  readonly tls: Live<TunnelTls>
+  readonly identify: IdentifyPeer
+}
+
+export async function listenTunnel(options: TunnelServerOptions): Promise<TunnelServer> {
+  const { tls, identify, onRefused } = options
+  const sessions = new Map<ServerHttp2Session, { peer: Peer; socket: TLSSocket }>()
+
+  const server = createServer({
+    ...tls.get().context,
+    requestCert: true,
+    // The chain's verdict is part of `identify`, which can say what is wrong; there is no other way past it.
+    rejectUnauthorized: false,
+    ALPNProtocols: ['h2'],
+    handshakeTimeout: SERVER_LIMITS.handshakeTimeoutMs,
+    noDelay: true,
+  })
+  server.maxConnections = SERVER_LIMITS.maxConnections
+  const stopRotation = tls.subscribe(({ context }) => server.setSecureContext(context))
+  const sockets = limitHandshakes(server, onRefused)
+  server.on('tlsClientError', (error, socket) => {
+    onRefused(new PosternError('PSTN_TLS_FAILED', error.message, { cause: error }), socket.remoteAddress)
+    socket.destroy()
+  })
+  server.on('secureConnection', socket => {
+    const session = performServerHandshake(socket, SERVER_SESSION_OPTIONS)
+    session.on('error', () => {})
+    try {
+      const peer = identified(socket, identify)
+      sessions.set(session, { peer, socket })
+      session.once('close', () => sessions.delete(session))
+      serve(session, socket, peer, options)
+    } catch (thrown) {
+      const refusal = asPosternError(thrown, 'PSTN_PEER_UNTRUSTED')
+      onRefused(refusal, socket.remoteAddress)
+      dismiss(session, socket, refusal.code)
+    }
+  })
+
+  server.listen({ host: options.host, port: options.port })
+  await once(server, 'listening')
+  let closed: Promise<unknown> | undefined
+  const drain = async () => {
+    closed ??= once(server.close(), 'close')
+    for (const session of sessions.keys()) if (!session.closed) session.close()
+    await closed
+  }
+  return {
+    port: (server.address() as AddressInfo).port,
+    drain,
+    closePeers: (keep, code) => {
+      for (const [session, { peer, socket }] of sessions) if (!keep(peer)) dismiss(session, socket, code)
+    },
+    [Symbol.asyncDispose]: async () => {
+      stopRotation()
+      const drained = drain()
+      for (const session of sessions.keys()) session.destroy()
+      for (const socket of sockets) socket.destroy()
+      await drained
+    },
+  }
+}
+
+function identified(socket: TLSSocket, identify: IdentifyPeer): Peer {
+  if (socket.alpnProtocol !== 'h2') throw new PosternError('PSTN_TLS_FAILED', 'the peer does not speak h2')
+  return identify(socket)
+}
+
+/** Caps connections, and those among them that have not shown who they are. Returns all raw sockets. */
+function limitHandshakes(server: Server, onRefused: TunnelServerOptions['onRefused']): ReadonlySet<Socket> {
+  const sockets = new Set<Socket>()
+  const handshakes = new Set<string>()
+  server.on('connection', (socket: Socket) => {
+    const key = endpointKey(socket)
+    sockets.add(socket)
+    handshakes.add(key)
+    socket.once('close', () => {
+      sockets.delete(socket)
+      handshakes.delete(key)
+    })
+    if (handshakes.size <= SERVER_LIMITS.maxHandshakes) return
+    onRefused(new PosternError('PSTN_LIMIT', 'too many handshakes at once'), socket.remoteAddress)
+    socket.destroy()
+  })
+  server.on('secureConnection', socket => handshakes.delete(endpointKey(socket)))
+  server.on('drop', data =>
+    onRefused(new PosternError('PSTN_LIMIT', 'too many tunnel connections'), data?.remoteAddress),
+  )
+  return sockets
+}
+
+/** A TLS socket and the raw one below it have no link but their addresses. */
+const endpointKey = (socket: Socket): string => `${socket.remoteAddress} ${socket.remotePort}`

@@ -1,0 +1,72 @@
+// What the opening of a stream waits for, each with its timeout and its own code: a handshake, an answer.
+import type { ClientHttp2Stream, IncomingHttpHeaders, IncomingHttpStatusHeader } from 'node:http2'
+import { connect, type TLSSocket } from 'node:tls'
+import { authorityOf } from '../../shared/addresses.ts'
+import { PosternError } from '../../shared/errors.ts'
+import type { TunnelTls } from './interface.ts'
+
+export type AnswerHeaders = IncomingHttpHeaders & IncomingHttpStatusHeader
+
+/** @throws PosternError PSTN_PEER_UNREACHABLE before there is a TCP connection, then PSTN_TLS_FAILED. */
+export function handshake(
+  address: string,
+  port: number,
+  { context }: TunnelTls,
+  timeoutMs: number,
+): Promise<TLSSocket> {
+  const { promise, resolve, reject } = Promise.withResolvers<TLSSocket>()
+  const socket = connect({
+    ...context,
+    host: address,
+    port,
+    ALPNProtocols: ['h2'],
+    // The peer is checked by `identify`, which can say what is wrong; there is no other way past it.
+    rejectUnauthorized: false,
+  })
+  socket.setNoDelay(true)
+  let connected = false
+  const fail = (why: string, cause?: Error) => {
+    const code = connected ? 'PSTN_TLS_FAILED' : 'PSTN_PEER_UNREACHABLE'
+    reject(new PosternError(code, `${authorityOf(address, port)}: ${why}`, { cause }))
+    clearTimeout(timer)
+    socket.destroy()
+  }
+  const timer = setTimeout(() => fail(`no answer within ${timeoutMs} ms`), timeoutMs)
+  socket.on('error', error => fail(error.message, error))
+  socket.once('close', () => fail('closed during the handshake'))
+  socket.once('connect', () => {
+    connected = true
+  })
+  socket.once('secureConnect', () => {
+    clearTimeout(timer)
+    if (socket.alpnProtocol === 'h2') resolve(socket)
+    else fail('the peer does not speak h2')
+  })
+  return promise
+}
+
+/** The headers of the answer, or undefined if the stream ended without one. Rejects when aborted. */
+export function response(
+  stream: ClientHttp2Stream,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<AnswerHeaders | undefined> {
+  const { promise, resolve } = Promise.withResolvers<AnswerHeaders | undefined>()
+  const ended = () => resolve(undefined)
+  const timer = setTimeout(ended, timeoutMs)
+  stream.once('response', resolve)
+  stream.once('close', ended)
+  return abortable(promise, signal).finally(() => {
+    clearTimeout(timer)
+    stream.off('close', ended)
+  })
+}
+
+/** The promise's outcome, or the signal's reason if it aborts before. */
+export function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  if (signal.aborted) return Promise.reject(signal.reason)
+  const { promise: aborted, reject } = Promise.withResolvers<never>()
+  const onAbort = () => reject(signal.reason)
+  signal.addEventListener('abort', onAbort, { once: true })
+  return Promise.race([promise, aborted]).finally(() => signal.removeEventListener('abort', onAbort))
+}
