@@ -85,7 +85,7 @@ export function parseCertificate(pemOrDer: string | Buffer): Certificate {
     ...readExtensions(optional.find(({ tag }) => tag === contextTag(3, true))),
     fingerprint256: x509.fingerprint256.replaceAll(':', '').toLowerCase(),
     pem: encodePem('CERTIFICATE', raw),
-    isSignedBy: signer => issuer.raw.equals(signer.subject) && x509.verify(signer.x509.publicKey),
+    isSignedBy: signer => issuer.raw.equals(signer.subject) && verifies(x509, signer.x509),
     x509,
   }
 }
@@ -95,6 +95,14 @@ function openssl(pemOrDer: string | Buffer): X509Certificate {
     return new X509Certificate(pemOrDer)
   } catch (cause) {
     throw new DerError('not a certificate', { cause })
+  }
+}
+
+function verifies(signed: X509Certificate, signer: X509Certificate): boolean {
+  try {
+    return signed.verify(signer.publicKey)
+  } catch {
+    return false // a key that OpenSSL cannot use
   }
 }
 
