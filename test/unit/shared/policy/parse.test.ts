@@ -1,0 +1,365 @@
+import t from 'tap'
+import { describeProblem } from '../../../../shared/policy/document.ts'
+import { parsePolicyConfigMap, parsePolicyFile } from '../../../../shared/policy/parse.ts'
+
+const ORIGIN = { namespace: 'shop', systemNamespace: 'postern-system' }
+
+const parse = (text: string, origin = ORIGIN) => parsePolicyFile(text, 'policy.yaml', origin)
+
+const problems = (text: string, origin = ORIGIN): string[] => {
+  const parsed = parse(text, origin)
+  return parsed.kind === 'invalid' ? parsed.problems.map(describeProblem) : []
+}
+
+const document = (kind: string, spec: string) =>
+  `apiVersion: policy.postern.dev/v1\nkind: ${kind}\nmetadata: {name: orders}\n${spec}`
+const authorization = (spec: string) => document('AuthorizationPolicy', spec)
+const peerAuthentication = (spec: string) => document('PeerAuthentication', spec)
+
+t.test('a full AuthorizationPolicy is normalized', async t => {
+  const text = authorization(`spec:
+  selector: {matchLabels: {app: orders}}
+  action: DENY
+  rules:
+  - from:
+    - source:
+        principals: [spiffe://cluster.local/ns/shop/sa/web, cluster.local/ns/bank/sa/web, "*/sa/cron", "spiffe://partner/*", "*"]
+        notNamespaces: [bank, "test-*"]
+        serviceAccounts: [web, bank/web]
+    to:
+    - operation: {ports: ["8080", 8081], notPorts: [9090]}
+  - to:
+    - operation: {ports: [22]}
+`)
+  t.strictSame(parse(text), {
+    kind: 'valid',
+    documents: [
+      {
+        kind: 'AuthorizationPolicy',
+        namespace: 'shop',
+        selector: { app: 'orders' },
+        policy: {
+          kind: 'AuthorizationPolicy',
+          name: 'shop/orders',
+          action: 'DENY',
+          rules: [
+            {
+              from: [
+                {
+                  principals: [
+                    'cluster.local/ns/shop/sa/web',
+                    'cluster.local/ns/bank/sa/web',
+                    '*/sa/cron',
+                    'partner/*',
+                    '*',
+                  ],
+                  notNamespaces: ['bank', 'test-*'],
+                  serviceAccounts: ['shop/web', 'bank/web'],
+                },
+              ],
+              to: [{ ports: [8080, 8081], notPorts: [9090] }],
+            },
+            { to: [{ ports: [22] }] },
+          ],
+          features: ['l4'],
+        },
+      },
+    ],
+  })
+})
+
+t.test('ALLOW is the default action, and no rules means that nothing is allowed', async t => {
+  for (const spec of ['spec: {}', 'spec: {rules: []}', 'spec: {action: ALLOW}'])
+    t.match(parse(authorization(spec)), { documents: [{ policy: { action: 'ALLOW', rules: [] } }] }, spec)
+})
+
+t.test('an empty rule of an ALLOW policy is Istio’s spelling of everybody', async t => {
+  t.match(parse(authorization('spec: {rules: [{}]}')), { documents: [{ policy: { rules: [{}] } }] })
+})
+
+t.test('PeerAuthentication for a namespace, a workload and a port', async t => {
+  t.strictSame(parse(peerAuthentication('spec: {mtls: {mode: STRICT}}')), {
+    kind: 'valid',
+    documents: [
+      { kind: 'PeerAuthentication', namespace: 'shop', name: 'shop/orders', mode: 'strict', ports: {} },
+    ],
+  })
+  const text = peerAuthentication(
+    'spec: {selector: {matchLabels: {app: db}}, portLevelMtls: {5432: {mode: PERMISSIVE}, "80": {mode: STRICT}}}',
+  )
+  t.match(parse(text), {
+    documents: [{ selector: { app: 'db' }, ports: { 5432: 'permissive', 80: 'strict' }, mode: undefined }],
+  })
+})
+
+t.test('several documents in one file, with empty ones between', async t => {
+  const parsed = parse(
+    `---\n${authorization('spec: {}')}\n---\n---\n${peerAuthentication('spec: {mtls: {mode: STRICT}}')}`,
+  )
+  t.match(parsed, { documents: [{ kind: 'AuthorizationPolicy' }, { kind: 'PeerAuthentication' }] })
+})
+
+t.test('everything that is wrong is named at once, by line, column and path', async t => {
+  const text = authorization(`spec:
+  selektor: {matchLabels: {app: orders}}
+  action: ALOW
+`).concat(`---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicies
+metadata: {name: Shop, namespace: bank}
+---
+${authorization(`spec:
+  rules:
+  - from:
+    - source:
+        principals: []
+        serviceAccount: [web]
+  - to:
+    - operation:
+        ports: [0, http]
+`)}`)
+  t.same(problems(text), [
+    'policy.yaml:5:3: spec.selektor: unknown field; did you mean selector?; fields: selector, action, rules',
+    'policy.yaml:8:1: apiVersion: "security.istio.io/v1" is not valid; write apiVersion: policy.postern.dev/v1',
+    'policy.yaml:9:1: kind: unknown value "AuthorizationPolicies"; did you mean AuthorizationPolicy?; write AuthorizationPolicy or PeerAuthentication',
+    'policy.yaml:10:24: metadata.namespace: "bank" is not the ConfigMap’s namespace shop; a policy holds in the namespace of its ConfigMap; leave this out',
+    'policy.yaml:10:12: metadata.name: "Shop" is not valid; write a name of lower-case letters, digits, - and .',
+    'policy.yaml:20:9: spec.rules[0].from[0].source.serviceAccount: unknown field; did you mean serviceAccounts?; fields: principals, notPrincipals, namespaces, notNamespaces, serviceAccounts, notServiceAccounts',
+    'policy.yaml:23:17: spec.rules[1].to[0].operation.ports[0]: 0 is not a port; write a port from 1 to 65535',
+    'policy.yaml:23:20: spec.rules[1].to[0].operation.ports[1]: "http" is not a port; write a port from 1 to 65535',
+  ])
+})
+
+/** Each spec is refused with exactly one problem, at the path and with the reason given. */
+const REFUSED: readonly (readonly [it: string, text: string, path: string, reason: RegExp])[] = [
+  [
+    'an empty rule of a DENY policy',
+    authorization('spec: {action: DENY, rules: [{}]}'),
+    'spec.rules[0]',
+    /denies everybody/,
+  ],
+  ['a DENY policy without rules', authorization('spec: {action: DENY}'), 'spec', /denies nothing/],
+  ['a null rule', authorization('spec:\n  rules:\n  -\n'), 'spec.rules[0]', /is empty, not a mapping/],
+  ['an empty from', authorization('spec: {rules: [{from: []}]}'), 'spec.rules[0].from', /is empty/],
+  ['an empty to', authorization('spec: {rules: [{to: []}]}'), 'spec.rules[0].to', /is empty/],
+  [
+    'a from entry without source',
+    authorization('spec: {rules: [{from: [{}]}]}'),
+    'spec.rules[0].from[0]',
+    /has no source/,
+  ],
+  [
+    'an empty source',
+    authorization('spec: {rules: [{from: [{source: {}}]}]}'),
+    'spec.rules[0].from[0].source',
+    /would mean everybody/,
+  ],
+  [
+    'an empty operation',
+    authorization('spec: {rules: [{to: [{operation: {}}]}]}'),
+    'spec.rules[0].to[0].operation',
+    /would mean every port/,
+  ],
+  [
+    'an empty list of principals',
+    authorization('spec: {rules: [{from: [{source: {principals: []}}]}]}'),
+    'spec.rules[0].from[0].source.principals',
+    /is empty/,
+  ],
+  [
+    'a scalar where a list belongs',
+    authorization('spec: {rules: [{from: [{source: {namespaces: shop}}]}]}'),
+    'spec.rules[0].from[0].source.namespaces',
+    /not a list/,
+  ],
+  [
+    'a star in the middle',
+    authorization('spec: {rules: [{from: [{source: {principals: ["cluster.local/*/sa/web"]}}]}]}'),
+    'spec.rules[0].from[0].source.principals[0]',
+    /is not valid/,
+  ],
+  [
+    'a star at both ends',
+    authorization('spec: {rules: [{from: [{source: {namespaces: ["*x*"]}}]}]}'),
+    'spec.rules[0].from[0].source.namespaces[0]',
+    /is not valid/,
+  ],
+  [
+    'a principal that is no workload',
+    authorization('spec: {rules: [{from: [{source: {principals: [shop/web]}}]}]}'),
+    'spec.rules[0].from[0].source.principals[0]',
+    /is not valid/,
+  ],
+  [
+    'a principal with the scheme alone',
+    authorization('spec: {rules: [{from: [{source: {principals: ["spiffe://"]}}]}]}'),
+    'spec.rules[0].from[0].source.principals[0]',
+    /is not valid/,
+  ],
+  [
+    'a wildcard in a service account',
+    authorization('spec: {rules: [{from: [{source: {serviceAccounts: ["shop/*"]}}]}]}'),
+    'spec.rules[0].from[0].source.serviceAccounts[0]',
+    /is not valid/,
+  ],
+  [
+    'a port out of range',
+    authorization('spec: {rules: [{to: [{operation: {ports: ["65536"]}}]}]}'),
+    'spec.rules[0].to[0].operation.ports[0]',
+    /is not a port/,
+  ],
+  [
+    'a fractional port',
+    authorization('spec: {rules: [{to: [{operation: {ports: [80.5]}}]}]}'),
+    'spec.rules[0].to[0].operation.ports[0]',
+    /is not a port/,
+  ],
+  [
+    'a selector without labels',
+    authorization('spec: {selector: {matchLabels: {}}}'),
+    'spec.selector.matchLabels',
+    /selects by no label/,
+  ],
+  [
+    'a selector by expressions',
+    authorization('spec: {selector: {matchExpressions: []}}'),
+    'spec.selector.matchExpressions',
+    /unknown field/,
+  ],
+  [
+    'a label that is no string',
+    authorization('spec: {selector: {matchLabels: {app: 1}}}'),
+    'spec.selector.matchLabels.app',
+    /is no label/,
+  ],
+  ['the action AUDIT', authorization('spec: {action: AUDIT}'), 'spec.action', /AUDIT is not supported yet/],
+  [
+    'the action CUSTOM',
+    authorization('spec: {action: CUSTOM}'),
+    'spec.action',
+    /CUSTOM is not supported yet/,
+  ],
+  ['conditions', authorization('spec: {rules: [{when: []}]}'), 'spec.rules[0].when', /not supported yet/],
+  [
+    'HTTP methods',
+    authorization('spec: {rules: [{to: [{operation: {methods: [GET]}}]}]}'),
+    'spec.rules[0].to[0].operation.methods',
+    /not supported yet/,
+  ],
+  [
+    'IP blocks',
+    authorization('spec: {rules: [{from: [{source: {ipBlocks: [10.0.0.0/8]}}]}]}'),
+    'spec.rules[0].from[0].source.ipBlocks',
+    /not supported yet/,
+  ],
+  ['RequestAuthentication', document('RequestAuthentication', 'spec: {}'), 'kind', /not supported yet/],
+  ['a missing spec', authorization(''), 'spec', /is empty, not a mapping/],
+  [
+    'an annotation that might mean a dry run',
+    'apiVersion: policy.postern.dev/v1\nkind: AuthorizationPolicy\nmetadata: {name: x, annotations: {istio.io/dry-run: "true"}}\nspec: {}',
+    'metadata.annotations',
+    /not supported yet/,
+  ],
+  [
+    'a missing name',
+    'apiVersion: policy.postern.dev/v1\nkind: AuthorizationPolicy\nmetadata: {}\nspec: {}',
+    'metadata.name',
+    /is empty/,
+  ],
+  ['a document that is a list', '- a\n', '', /is a list, not a mapping/],
+  ['a mode that sets nothing', peerAuthentication('spec: {}'), 'spec', /sets no mode/],
+  [
+    'an unknown mode',
+    peerAuthentication('spec: {mtls: {mode: strict}}'),
+    'spec.mtls.mode',
+    /did you mean STRICT/,
+  ],
+  ['an absent mode', peerAuthentication('spec: {mtls: {}}'), 'spec.mtls.mode', /is empty/],
+  [
+    'the mode DISABLE',
+    peerAuthentication('spec: {mtls: {mode: DISABLE}}'),
+    'spec.mtls.mode',
+    /DISABLE is not supported/,
+  ],
+  [
+    'port modes without a selector',
+    peerAuthentication('spec: {portLevelMtls: {80: {mode: STRICT}}}'),
+    'spec.portLevelMtls',
+    /has no selector/,
+  ],
+  [
+    'no port modes',
+    peerAuthentication('spec: {selector: {matchLabels: {a: b}}, portLevelMtls: {}}'),
+    'spec.portLevelMtls',
+    /names no port/,
+  ],
+  [
+    'a port mode of no port',
+    peerAuthentication('spec: {selector: {matchLabels: {a: b}}, portLevelMtls: {http: {mode: STRICT}}}'),
+    'spec.portLevelMtls.http',
+    /is not a port/,
+  ],
+  ['nothing', '# nothing here\n', '', /holds no document/],
+  ['a duplicate key', 'kind: a\nkind: b\n', '', /unique/],
+  ['a tag', `${authorization('spec: !python/object {}')}`, '', /tag/],
+  ['text that is no YAML', 'a: [1', '', /./],
+  ['an unknown alias', authorization('spec: *nobody'), '', /alias/i],
+]
+
+for (const [it, text, path, reason] of REFUSED)
+  t.test(`${it} is refused, once and in its place`, async t => {
+    const parsed = parse(text)
+    const found = parsed.kind === 'invalid' ? parsed.problems : []
+    t.equal(found.length, 1, found.map(describeProblem).join('\n'))
+    const [problem] = found
+    t.equal(problem?.path, path)
+    t.match(problem?.reason, reason)
+    t.ok(problem?.hint, 'says what to write instead')
+  })
+
+t.test('a mesh-wide PeerAuthentication takes no selector', async t => {
+  const text = peerAuthentication('spec: {selector: {matchLabels: {a: b}}, mtls: {mode: STRICT}}')
+  t.same(problems(text), [])
+  t.match(problems(text, { ...ORIGIN, namespace: 'postern-system' }), [/selects every pod/])
+})
+
+t.test('aliases are allowed where they are few and refused where they multiply', async t => {
+  const few = authorization(`spec:
+  rules:
+  - from: [{source: {namespaces: &ns [shop]}}]
+  - from: [{source: {notNamespaces: *ns}}]
+`)
+  t.equal(parse(few).kind, 'valid')
+  const bomb = ['a: &a [x,x,x,x,x,x,x,x,x]']
+  for (let level = 1; level < 9; level += 1) {
+    const [name, before] = ['abcdefghi'.charAt(level), 'abcdefghi'.charAt(level - 1)]
+    bomb.push(`${name}: &${name} [${Array(9).fill(`*${before}`).join(',')}]`)
+  }
+  t.match(problems(bomb.join('\n')), [/aliases/])
+})
+
+t.test('nesting deeper than the stack is a problem, not a crash', async t => {
+  t.equal(parse('['.repeat(100_000)).kind, 'invalid')
+})
+
+t.test('a ConfigMap is read key by key, and one problem makes the whole invalid', async t => {
+  const good = authorization('spec: {}')
+  t.match(parsePolicyConfigMap({ data: { 'a.yaml': good } }, ORIGIN), { kind: 'valid', documents: [{}] })
+  t.strictSame(parsePolicyConfigMap({ data: null }, ORIGIN), { kind: 'valid', documents: [] })
+  const bad = parsePolicyConfigMap(
+    { data: { 'a.yaml': good, 'b.yaml': 'x' }, binaryData: { c: 'AA==' } },
+    ORIGIN,
+  )
+  t.match(bad, { kind: 'invalid', problems: [{ file: 'c' }, { file: 'b.yaml' }] })
+})
+
+t.test('two documents of one kind and name are refused', async t => {
+  const twice = parsePolicyConfigMap(
+    { data: { 'a.yaml': authorization('spec: {}'), 'b.yaml': authorization('spec: {}') } },
+    ORIGIN,
+  )
+  t.match(twice, {
+    kind: 'invalid',
+    problems: [{ reason: /AuthorizationPolicy shop\/orders is written twice/ }],
+  })
+})
