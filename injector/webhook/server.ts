@@ -1,0 +1,175 @@
+// The HTTPS server that the API server calls. Every limit is explicit, since anybody in the cluster network may reach
+// the port: what is not an AdmissionReview is refused with a code and a message before it costs anything.
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
+import type { Live } from '../../shared/live.ts'
+import { failure, type Logger } from '../../shared/log.ts'
+import {
+  type AdmissionAnswer,
+  type AdmissionRequest,
+  admissionReview,
+  parseAdmissionReview,
+} from './admission.ts'
+
+export type AdmissionHandler = (request: AdmissionRequest, signal: AbortSignal) => Promise<AdmissionAnswer>
+
+/** PEM. */
+export type ServingCertificate = { readonly key: string; readonly chain: string }
+
+export type WebhookLimits = {
+  readonly bodyBytes: number
+  readonly concurrent: number
+  readonly connections: number
+  /** A whole request, and what a handler may take: below the 5 s that the API server waits. */
+  readonly requestMs: number
+  readonly handlerMs: number
+  /** How long requests under way may go on at the end. */
+  readonly drainMs: number
+}
+
+/** etcd holds objects of 1.5 MiB; a review carries the object twice and more. */
+export const WEBHOOK_LIMITS: WebhookLimits = {
+  bodyBytes: 8 * 1024 * 1024,
+  concurrent: 64,
+  connections: 256,
+  requestMs: 10_000,
+  handlerMs: 4_500,
+  drainMs: 5_000,
+}
+
+export type WebhookOptions = {
+  readonly port: number
+  readonly host?: string
+  readonly serving: Live<ServingCertificate>
+  /** By path: what answers the reviews that are sent there. */
+  readonly routes: ReadonlyMap<string, AdmissionHandler>
+  readonly log: Logger
+  readonly limits?: Partial<WebhookLimits>
+}
+
+export type WebhookServer = AsyncDisposable & { readonly port: number }
+
+/** Serves until disposed; then lets the requests under way end. */
+export async function serveWebhook(options: WebhookOptions): Promise<WebhookServer> {
+  const { port, host, serving, routes, log } = options
+  const limits = { ...WEBHOOK_LIMITS, ...options.limits }
+  const server = createServer(
+    {
+      ...secureContext(serving.get()),
+      minVersion: 'TLSv1.2',
+      handshakeTimeout: limits.requestMs,
+      requestTimeout: limits.requestMs,
+      headersTimeout: limits.requestMs,
+      // The API server keeps idle connections for 90 s; closing first would race with its next request.
+      keepAliveTimeout: 120_000,
+    },
+    respond({ routes, limits, log }),
+  )
+  server.maxConnections = limits.connections
+  server.on('tlsClientError', error =>
+    log.debug(failure(error, 'PSTN_TLS_FAILED'), 'webhook handshake failed'),
+  )
+  const stop = serving.subscribe(certificate => server.setSecureContext(secureContext(certificate)))
+  const { promise: listening, resolve, reject } = Promise.withResolvers<void>()
+  server.once('error', reject).listen(port, host, resolve)
+  await listening
+  return {
+    port: (server.address() as AddressInfo).port,
+    [Symbol.asyncDispose]: async () => {
+      await drain(server, limits.drainMs)
+      stop()
+    },
+  }
+}
+
+const secureContext = ({ key, chain }: ServingCertificate) => ({ key, cert: chain })
+
+async function drain(server: Server, ms: number): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  server.close(() => resolve())
+  const force = setTimeout(() => server.closeAllConnections(), ms)
+  await promise
+  clearTimeout(force)
+}
+
+type Context = Pick<WebhookOptions, 'routes' | 'log'> & { readonly limits: WebhookLimits }
+
+/** An answer that is not an AdmissionReview: the API server shows its body to whoever asked. */
+class HttpRefusal extends PosternError {
+  readonly status: number
+
+  constructor(status: number, message: string, code: Code = 'PSTN_ADMISSION_MALFORMED') {
+    super(code, message)
+    this.status = status
+  }
+}
+
+function respond({ routes, limits, log }: Context) {
+  let underWay = 0
+  const answer = async (request: IncomingMessage): Promise<object> => {
+    const handler = handlerOf(request, routes)
+    if (underWay >= limits.concurrent)
+      throw new HttpRefusal(503, `more than ${limits.concurrent} reviews at once`, 'PSTN_LIMIT')
+    underWay += 1
+    try {
+      const review = parseAdmissionReview(await readBody(request, limits.bodyBytes))
+      return admissionReview(review.uid, await handler(review, AbortSignal.timeout(limits.handlerMs)))
+    } finally {
+      underWay -= 1
+    }
+  }
+  return async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    try {
+      sendJson(response, 200, await answer(request))
+    } catch (thrown) {
+      const { code, message } = asPosternError(thrown, 'PSTN_ADMISSION_MALFORMED')
+      log.warn(
+        { code, error: message, path: request.url, source: request.socket.remoteAddress },
+        'review refused',
+      )
+      if (!request.complete) response.setHeader('connection', 'close')
+      sendJson(response, thrown instanceof HttpRefusal ? thrown.status : 400, { code, message })
+    }
+  }
+}
+
+function handlerOf(request: IncomingMessage, routes: Context['routes']): AdmissionHandler {
+  const [path = ''] = (request.url ?? '').split('?')
+  const handler = routes.get(path)
+  if (!handler) throw new HttpRefusal(404, `nothing is served at ${JSON.stringify(path)}`)
+  if (request.method !== 'POST') throw new HttpRefusal(405, `${request.method} is not POST`)
+  const [type = ''] = (request.headers['content-type'] ?? '').split(';')
+  if (type.trim().toLowerCase() !== 'application/json')
+    throw new HttpRefusal(415, `content-type ${JSON.stringify(type)} is not application/json`)
+  return handler
+}
+
+/** A body that is too large is read to its end if that is near, so that the sender is there to read the answer. */
+async function readBody(request: IncomingMessage, limit: number): Promise<Buffer> {
+  const tooLarge = () => new HttpRefusal(413, `the body is larger than ${limit} bytes`)
+  const patience = 4 * limit
+  if (Number(request.headers['content-length'] ?? 0) > patience) throw tooLarge()
+  const chunks: Buffer[] = []
+  let size = 0
+  const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
+  // Not the request's async iterator: leaving it early would destroy the socket before the answer.
+  request.on('data', (chunk: Buffer) => {
+    size += chunk.length
+    if (size <= limit) chunks.push(chunk)
+    if (size > patience) reject(tooLarge())
+  })
+  request.on('end', () => (size > limit ? reject(tooLarge()) : resolve(Buffer.concat(chunks))))
+  request.on('error', reject)
+  return promise
+}
+
+function sendJson(response: ServerResponse, status: number, body: object): void {
+  const text = JSON.stringify(body)
+  response.writeHead(status, {
+    'content-type': 'application/json',
+    'content-length': Buffer.byteLength(text),
+  })
+  response.end(text)
+}
