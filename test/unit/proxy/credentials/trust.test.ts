@@ -1,0 +1,90 @@
+import t, { type Test } from 'tap'
+import { openStateVolume } from '../../../../proxy/credentials/state-volume.ts'
+import { openTrustStore } from '../../../../proxy/credentials/trust.ts'
+import { testAuthority } from '../../../support/certificates.ts'
+import { scriptedApi } from '../../../support/scripted-api.ts'
+
+const TRUST_DOMAIN = 'cluster.local'
+const first = await testAuthority(TRUST_DOMAIN)
+const second = await testAuthority(TRUST_DOMAIN)
+const leaf = await first.issue({ identity: 'spiffe://cluster.local/ns/a/sa/b' })
+const never = new AbortController().signal
+
+async function published(t: Test, trust: Record<string, string>) {
+  const api = await scriptedApi({ username: '', podUid: '' })
+  t.teardown(() => api[Symbol.asyncDispose]())
+  api.trust = trust
+  const volume = openStateVolume(t.testdir(), error => t.fail(error.message))
+  const open = () => openTrustStore(api.kube, TRUST_DOMAIN, volume)
+  return { api, volume, open }
+}
+
+const good = { 'trust-domain': TRUST_DOMAIN, 'roots.pem': first.root }
+
+t.test('the published bundle is read, announced and kept for a restart', async t => {
+  const { api, open } = await published(t, good)
+  const store = await open()
+  t.equal(store.bundle.get(), undefined)
+  let changes = 0
+  store.bundle.subscribe(() => changes++)
+  await store.refresh(never)
+  await store.refresh(never)
+  t.same(store.bundle.get(), first.bundle)
+  t.equal(changes, 1, 'the same roots again are no change')
+  api.outage = { status: 503, message: 'down' }
+  await store.refresh(never).catch(() => {})
+  t.same((await open()).bundle.get(), first.bundle, 'after a restart during an outage')
+})
+
+t.test('two roots during a rotation are both taken, once each', async t => {
+  const { open } = await published(t, { ...good, 'roots.pem': first.root + second.root + first.root })
+  const store = await open()
+  await store.refresh(never)
+  t.same(store.bundle.get()?.roots, [first.root, second.root])
+})
+
+t.test('a wrong bundle is refused with the reason and the last good one stays', async t => {
+  const { api, open } = await published(t, good)
+  const store = await open()
+  await store.refresh(never)
+  const cases = [
+    ['of another domain', { ...good, 'trust-domain': 'elsewhere' }, /"elsewhere", not cluster.local/],
+    ['without a domain', { 'roots.pem': first.root }, /""/],
+    ['without roots', { ...good, 'roots.pem': '' }, /no root/],
+    ['with a leaf', { ...good, 'roots.pem': first.root + leaf.leaf }, /is no CA/],
+    ['with garbage', { ...good, 'roots.pem': first.root.replace('MII', 'AAA') }, /not a certificate/],
+  ] as const
+  for (const [name, trust, message] of cases) {
+    api.trust = trust
+    await t.rejects(store.refresh(never), { code: 'PSTN_TRUST_INVALID', message }, name)
+    t.same(store.bundle.get(), first.bundle)
+  }
+  api.outage = { status: 403, message: 'forbidden' }
+  await t.rejects(store.refresh(never), { code: 'PSTN_API_UNAVAILABLE', message: /forbidden/ })
+  t.same(store.bundle.get(), first.bundle)
+})
+
+t.test('a bundle that the control stream pushed is adopted if it is ours', async t => {
+  const { open } = await published(t, good)
+  const store = await open()
+  const foreign = { trustDomain: 'elsewhere', roots: [second.root] }
+  store.adopt([foreign, second.bundle])
+  t.same(store.bundle.get(), second.bundle)
+  t.throws(() => store.adopt([foreign]), { code: 'PSTN_TRUST_INVALID' })
+  t.throws(() => store.adopt([{ trustDomain: TRUST_DOMAIN, roots: [] }]), { code: 'PSTN_TRUST_INVALID' })
+  t.same(store.bundle.get(), second.bundle)
+})
+
+t.test('a kept bundle that is damaged or of another domain is not used', async t => {
+  const { volume, open } = await published(t, good)
+  for (const kept of [
+    null,
+    7,
+    {},
+    { trustDomain: TRUST_DOMAIN, roots: 'x' },
+    { trustDomain: 'elsewhere', roots: [first.root] },
+  ]) {
+    await volume.write('trust.json', kept)
+    t.equal((await open()).bundle.get(), undefined, JSON.stringify(kept))
+  }
+})
