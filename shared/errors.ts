@@ -21,8 +21,8 @@ export const CODES = {
     'The message names file, line and path. Fix the ConfigMap; nothing needs a restart.',
   ),
   PSTN_POLICY_UNSUPPORTED: info(
-    'A sidecar was sent a policy that needs a feature it does not have; it refuses what the policy covers.',
-    'Recreate the pod so that it gets the current sidecar image.',
+    'A sidecar cannot apply a policy: it needs a feature that the sidecar lacks, or never was valid. What the policy covers is refused.',
+    'The reason names the policy: fix its ConfigMap, or recreate the pod so that it gets the current sidecar image.',
   ),
   // Injection.
   PSTN_INJECT_REFUSED: info(
