@@ -1,0 +1,127 @@
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { text } from 'node:stream/consumers'
+import { setTimeout as delay } from 'node:timers/promises'
+import t from 'tap'
+import { bind, type Captured, type CaptureOptions } from '../../../../proxy/accept/listeners.ts'
+import { PosternError } from '../../../../shared/errors.ts'
+
+const DESTINATION = { address: '10.0.0.1', port: 80 }
+
+/** A listener with what it was given recorded. */
+async function listen(host: string, options: Partial<CaptureOptions> = {}) {
+  const captured: Captured[] = []
+  const refused: { code: string; peer: string | undefined }[] = []
+  const listener = await bind(host, 0, {
+    originalDestination: () => DESTINATION,
+    maxConnections: 10,
+    onConnection: connection => {
+      connection.socket.on('error', () => {})
+      captured.push(connection)
+    },
+    onRefused: (error, peer) => refused.push({ code: error.code, peer: peer?.address }),
+    ...options,
+  })
+  const port = listener.bound[0]?.port ?? 0
+  return { listener, captured, refused, port }
+}
+
+async function dial(port: number, host = '127.0.0.1'): Promise<Socket> {
+  const socket = connect({ host, port, allowHalfOpen: true }).on('error', () => {})
+  await once(socket, 'connect')
+  return socket
+}
+
+/** Everything that the other side sends before it ends; rejects when it resets. */
+const exchange = (port: number): Promise<string> => text(connect({ host: '127.0.0.1', port }))
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await delay(1)
+}
+
+t.test('a connection arrives paused, with its destination and its peer', async t => {
+  const { listener, captured, port } = await listen('127.0.0.1')
+  await using _ = listener
+  const client = await dial(port)
+  client.write('hello')
+  await until(() => captured.length === 1)
+  const [first] = captured
+  t.match(first, { destination: DESTINATION, peer: { address: '127.0.0.1', port: client.localPort } })
+  await delay(20)
+  t.equal(first?.socket.readableLength, 0, 'nothing was read yet')
+  client.destroy()
+})
+
+t.test('each direction ends on its own', async t => {
+  const { listener, captured, port } = await listen('127.0.0.1')
+  await using _ = listener
+  const client = await dial(port)
+  client.end('question')
+  await until(() => captured.length === 1)
+  const [first] = captured
+  if (!first) throw new Error('nothing was captured')
+  // Not an async iterator, which would destroy the socket where the client's half ends.
+  await once(first.socket.resume(), 'end')
+  first.socket.end('answer after the question ended')
+  t.equal(await text(client), 'answer after the question ended')
+})
+
+t.test('an IPv4 peer of a dual-stack listener has an IPv4 address', async t => {
+  const { listener, captured, port } = await listen('::')
+  await using _ = listener
+  const client = await dial(port, '127.0.0.1')
+  await until(() => captured.length === 1)
+  t.equal(captured[0]?.peer.address, '127.0.0.1')
+  client.destroy()
+})
+
+t.test('a connection without a known destination is reset', async t => {
+  const { listener, captured, refused, port } = await listen('127.0.0.1', {
+    originalDestination: () => {
+      throw new PosternError('PSTN_INTERCEPTION', 'unknown')
+    },
+  })
+  await using _ = listener
+  await t.rejects(exchange(port), { code: 'ECONNRESET' })
+  t.strictSame(refused, [{ code: 'PSTN_INTERCEPTION', peer: '127.0.0.1' }])
+  t.equal(captured.length, 0)
+})
+
+t.test('beyond the limit connections are closed and counted, below it they go on', async t => {
+  const { listener, captured, refused, port } = await listen('127.0.0.1', { maxConnections: 1 })
+  await using _ = listener
+  const first = await dial(port)
+  await until(() => captured.length === 1)
+  t.equal(await exchange(port), '')
+  t.strictSame(refused, [{ code: 'PSTN_LIMIT', peer: '127.0.0.1' }])
+  captured[0]?.socket.write('still here')
+  const [chunk] = await once(first, 'data')
+  t.equal(String(chunk), 'still here')
+  first.destroy()
+})
+
+t.test('draining refuses new connections and ends with the last live one', async t => {
+  const { listener, captured, port } = await listen('127.0.0.1')
+  await using _ = listener
+  const client = await dial(port)
+  await until(() => captured.length === 1)
+  let drained = false
+  const draining = listener.drain().then(() => {
+    drained = true
+  })
+  await t.rejects(dial(port), { code: 'ECONNREFUSED' })
+  t.notOk(drained)
+  captured[0]?.socket.resume().end('bye')
+  client.end()
+  t.equal(await text(client), 'bye')
+  await draining
+})
+
+t.test('disposing closes what is still open', async t => {
+  const { listener, captured, port } = await listen('127.0.0.1')
+  const client = await dial(port)
+  const ended = text(client)
+  await until(() => captured.length === 1)
+  await listener[Symbol.asyncDispose]()
+  t.equal(await ended, '')
+})
