@@ -13,6 +13,7 @@ import {
   IDENTITY,
   ignored,
   NOW,
+  type Patch,
   SIGNER,
   TRUST_DOMAIN,
 } from '../../../vectors/csr/corpus.ts'
@@ -28,7 +29,7 @@ function build({ csr, pem = text => text, object = {}, pod = {} }: Case): Input 
       mergePatch(honestObject, { spec: { request } }),
       object,
     ) as V1CertificateSigningRequest,
-    pod: pod === null ? undefined : (mergePatch(honestPod, pod) as V1Pod),
+    pod: pod === null ? undefined : mergePatch(honestPod, pod),
   }
 }
 
