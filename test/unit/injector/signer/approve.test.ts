@@ -25,10 +25,7 @@ type Input = { object: V1CertificateSigningRequest; pod: V1Pod | undefined }
 function build({ csr, pem = text => text, object = {}, pod = {} }: Case): Input {
   const request = Buffer.from(pem(forgeRequest(IDENTITY, csr))).toString('base64')
   return {
-    object: mergePatch(
-      mergePatch(honestObject, { spec: { request } }),
-      object,
-    ) as V1CertificateSigningRequest,
+    object: mergePatch(mergePatch<Patch>(honestObject, { spec: { request } }), object),
     pod: pod === null ? undefined : mergePatch(honestPod, pod),
   }
 }
