@@ -3,7 +3,7 @@
 import { parseCidr } from '../addresses.ts'
 import { LOG_LEVELS, type LogLevel } from '../log.ts'
 import { isTrustDomain, parseSpiffeId, type SpiffeId } from '../spiffe-id.ts'
-import { type Decode, integer, listOf, object, oneOf, refuse, tagged, text } from './decode.ts'
+import { type Decode, integer, listOf, object, oneOf, refuse, tagged, text } from '../decode.ts'
 
 export type HttpHeader = { readonly name: string; readonly value: string }
 

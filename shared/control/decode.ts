@@ -1,0 +1,168 @@
+// The control stream's messages, checked field by field before anything is believed: either end may be another version,
+// or not one of ours at all. Unknown kinds and keys are refused, but for those inside a policy's rules: compile()
+// turns what it does not know there into a refusal of what the policy covers.
+import { canonicalAddress, parseCidr } from '../addresses.ts'
+import {
+  type Decode,
+  extensible,
+  integer,
+  listOf,
+  mapOf,
+  object,
+  oneOf,
+  optional,
+  refuse,
+  tagged,
+  text,
+} from '../decode.ts'
+import { asPosternError, PosternError } from '../errors.ts'
+import type {
+  AuthorizationPolicy,
+  EffectiveMode,
+  InboundMode,
+  OperationMatch,
+  PolicySet,
+  Rule,
+  SourceMatch,
+} from '../policy/model.ts'
+import { isTrustDomain, parseSpiffeId } from '../spiffe-id.ts'
+import type { TrustBundle } from '../trust-bundle.ts'
+import type {
+  AddressEntry,
+  Addresses,
+  Endpoint,
+  FromInjector,
+  FromSidecar,
+  Hello,
+  MeshPod,
+  ServicePort,
+  State,
+  Status,
+  Subscribe,
+} from './messages.ts'
+
+/** The longest line that either end reads. */
+export const MAX_LINE_BYTES = { fromInjector: 16 * 1024 * 1024, fromSidecar: 1024 * 1024 } as const
+
+/** @throws PosternError PSTN_CONTROL_MALFORMED naming the place and the reason. */
+export const decodeFromInjector = (line: string): FromInjector => decodeLine(line, fromInjector)
+/** @throws PosternError PSTN_CONTROL_MALFORMED naming the place and the reason. */
+export const decodeFromSidecar = (line: string): FromSidecar => decodeLine(line, fromSidecar)
+/** For the copy of the last state that a sidecar keeps. @throws PosternError PSTN_CONTROL_MALFORMED */
+export const decodeState = (value: unknown): State => wrapped(() => state(value, 'state'))
+
+const decodeLine = <T>(line: string, decode: Decode<T>): T =>
+  wrapped(() => decode(JSON.parse(line), 'message'))
+
+function wrapped<T>(decode: () => T): T {
+  try {
+    return decode()
+  } catch (cause) {
+    const { message } = asPosternError(cause, 'PSTN_CONTROL_MALFORMED')
+    throw new PosternError('PSTN_CONTROL_MALFORMED', message, { cause })
+  }
+}
+
+const name = text(value => value !== '', 'a string that is not empty')
+const port = integer(1, 65_535)
+const version = integer(0, Number.MAX_SAFE_INTEGER)
+const hex = text(value => /^[0-9a-f]+$/.test(value), 'lower-case hex')
+const address = text(value => canonicalAddress(value) === value, 'a canonical IP address')
+const cidr = text(value => parseCidr(value) !== undefined, 'a CIDR')
+const time = text(value => !Number.isNaN(Date.parse(value)), 'a time')
+
+const spiffeId: Decode<string> = (value, where) => {
+  try {
+    return parseSpiffeId(name(value, where)).id
+  } catch (thrown) {
+    throw refuse(where, asPosternError(thrown, 'PSTN_PEER_ID_INVALID').message)
+  }
+}
+
+const hello = object<Hello>({
+  kind: oneOf(['hello']),
+  podUid: name,
+  version: name,
+  features: listOf(name),
+})
+
+const subscribe = object<Subscribe>({ kind: oneOf(['subscribe']), addresses: listOf(address) })
+
+const status = object<Status>({
+  kind: oneOf(['status']),
+  stateVersion: version,
+  roots: listOf(hex),
+  certificateSerial: optional(hex),
+  certificateNotAfter: optional(time),
+})
+
+const inboundMode = oneOf<InboundMode>(['strict', 'permissive'])
+const portText = text(value => /^[1-9][0-9]{0,4}$/.test(value), 'a port')
+const strings = optional(listOf(name))
+const ports = optional(listOf(port))
+
+const source = extensible<SourceMatch>({
+  principals: strings,
+  notPrincipals: strings,
+  namespaces: strings,
+  notNamespaces: strings,
+  serviceAccounts: strings,
+  notServiceAccounts: strings,
+})
+
+const policy = extensible<AuthorizationPolicy>({
+  kind: oneOf(['AuthorizationPolicy']),
+  name,
+  // Any action: compile() refuses what an unknown one covers.
+  action: name as Decode<AuthorizationPolicy['action']>,
+  rules: listOf(
+    extensible<Rule>({
+      from: optional(listOf(source)),
+      to: optional(listOf(extensible<OperationMatch>({ ports, notPorts: ports }))),
+    }),
+  ),
+  features: listOf(name),
+})
+
+const state = object<State>({
+  kind: oneOf(['state']),
+  version,
+  policy: object<PolicySet>({
+    mode: object<EffectiveMode>({ inbound: inboundMode, ports: mapOf(portText, inboundMode) }),
+    policies: listOf(policy),
+    defaultAction: oneOf(['allow', 'deny']),
+  }),
+  trust: listOf(
+    object<TrustBundle>({ trustDomain: text(isTrustDomain, 'a trust domain'), roots: listOf(name) }),
+  ),
+  prefixes: listOf(cidr),
+})
+
+const meshPod = object<MeshPod>({
+  uid: name,
+  name,
+  namespace: name,
+  identity: spiffeId,
+  skipInboundPorts: listOf(port),
+  zone: optional(name),
+})
+
+const endpoint = object<Endpoint>({ address, port, zone: optional(name), mesh: optional(meshPod) })
+
+const entry = tagged<AddressEntry>({
+  mesh: object({ kind: oneOf(['mesh']), address, pod: meshPod }),
+  plain: object({ kind: oneOf(['plain']), address }),
+  service: object({
+    kind: oneOf(['service']),
+    address,
+    service: name,
+    ports: listOf(object<ServicePort>({ port, endpoints: listOf(endpoint) })),
+  }),
+  unknown: object({ kind: oneOf(['unknown']), address }),
+  ambiguous: object({ kind: oneOf(['ambiguous']), address, uids: listOf(name) }),
+})
+
+const addresses = object<Addresses>({ kind: oneOf(['addresses']), entries: listOf(entry) })
+
+const fromSidecar = tagged<FromSidecar>({ hello, subscribe, status })
+const fromInjector = tagged<FromInjector>({ state, addresses })
