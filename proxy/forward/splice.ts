@@ -1,9 +1,6 @@
 // Joins two connections until both have ended: bytes, half-closes, resets and back-pressure travel each way as they
 // would over one TCP connection. Stream callbacks only: nothing here makes a promise for a chunk.
-import type { Duplex } from 'node:stream'
-
-/** A byte stream that can say that its end was not an orderly one; a socket and a tunnel's stream are. */
-export type Resettable = Duplex & { resetAndDestroy(): unknown }
+import type { Connection } from '../tunnel/interface.ts'
 
 export type Spliced = {
   readonly aToB: number
@@ -14,8 +11,8 @@ export type Spliced = {
 
 /** Never rejects. After it, both are destroyed. */
 export function splice(
-  a: Resettable,
-  b: Resettable,
+  a: Connection,
+  b: Connection,
   { signal }: { readonly signal: AbortSignal },
 ): Promise<Spliced> {
   const { promise, resolve } = Promise.withResolvers<Spliced>()
@@ -52,15 +49,15 @@ export function splice(
 
 type Direction = { bytes: number; ended: boolean }
 
-function pass(from: Resettable, to: Resettable, direction: Direction, onCutOff: () => void): void {
+function pass(from: Connection, to: Connection, direction: Direction, onCutOff: () => void): void {
   from.on('data', (chunk: Buffer) => {
     direction.bytes += chunk.length
     if (!to.write(chunk)) from.pause()
   })
+  from.resume()
   to.on('drain', () => from.resume())
   from.once('end', () => {
-    // A destroyed stream may still say `end`: what it held is all there is, not all that was sent.
-    if (from.destroyed) return onCutOff()
+    if (from.cutOff) return onCutOff()
     direction.ended = true
     to.end()
   })

@@ -6,11 +6,13 @@ import type { MeshPod } from '../../shared/control/messages.ts'
 import type { Code } from '../../shared/errors.ts'
 import type { SpiffeId } from '../../shared/spiffe-id.ts'
 
-/**
- * A byte stream with TCP's manners, which a socket has by itself: `end` comes only for an orderly end, and
- * `resetAndDestroy` tells the other side that ours was not one.
- */
-export type Connection = Duplex & { resetAndDestroy(): unknown }
+/** A byte stream with TCP's manners; a socket is one. */
+export type Connection = Duplex & {
+  /** Tells the other side that this is no orderly end. */
+  resetAndDestroy(): unknown
+  /** Whether the other side ended in disorder: `end` may be emitted all the same. A socket says it by an error. */
+  readonly cutOff?: boolean
+}
 
 /** A peer that passed every check of identify/, before any application byte. */
 export type Peer = {

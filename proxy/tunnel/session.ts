@@ -86,11 +86,12 @@ function tunnelRequest(
   }
 }
 
-/** After the answer NO_ERROR asks the client to stop sending (RFC 9113, section 8.1). */
+/** NO_ERROR after the answer asks the client to stop sending (RFC 9113, section 8.1); at once it would overtake it. */
 function refuse(stream: ServerHttp2Stream, status: 400 | 403 | 503, code: Code): void {
   if (stream.destroyed) return
   stream.respond({ ':status': status, 'postern-code': code }, { endStream: true })
-  stream.resume().close(constants.NGHTTP2_NO_ERROR)
+  stream.resume()
+  setImmediate(() => stream.close(constants.NGHTTP2_NO_ERROR))
 }
 
 function kept(headers: IncomingHttpHeaders): Readonly<Record<string, string>> {

@@ -22,6 +22,8 @@ export function handshake(
     ALPNProtocols: ['h2'],
     // The peer is checked by `identify`, which can say what is wrong; there is no other way past it.
     rejectUnauthorized: false,
+    // SVIDs name workloads, not hosts.
+    checkServerIdentity: () => undefined,
   })
   socket.setNoDelay(true)
   let connected = false

@@ -1,0 +1,341 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { connect as connectHttp2, constants } from 'node:http2'
+import { type Duplex, PassThrough } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
+import { connect as connectTls } from 'node:tls'
+import t from 'tap'
+import type { Connection, TunnelRequest } from '../../proxy/tunnel/interface.ts'
+import { PosternError } from '../../shared/errors.ts'
+import { testAuthority } from '../support/certificates.ts'
+import {
+  CLIENT_ID,
+  endOf,
+  nextText,
+  readAll,
+  SERVER_ID,
+  TRUST_DOMAIN,
+  tunnelPair,
+} from '../support/tunnel-pair.ts'
+
+const MIB = 1024 * 1024
+
+/** An application that sends back what it gets, and ends when its caller does. */
+const echo = (request: TunnelRequest) => {
+  const stream = request.accept()
+  stream.pipe(stream)
+}
+
+/** Hands each accepted stream to the test. */
+function acceptor() {
+  const accepted: Connection[] = []
+  const waiting: ((stream: Connection) => void)[] = []
+  return {
+    onRequest: (request: TunnelRequest) => {
+      const stream = request.accept()
+      const next = waiting.shift()
+      if (next) next(stream)
+      else accepted.push(stream)
+    },
+    next: (): Promise<Connection> => {
+      const { promise, resolve } = Promise.withResolvers<Connection>()
+      const stream = accepted.shift()
+      if (stream) resolve(stream)
+      else waiting.push(resolve)
+      return promise
+    },
+  }
+}
+
+t.test('a stream carries bytes both ways, and each side knows who the other is', async t => {
+  const requests: TunnelRequest[] = []
+  await using pair = await tunnelPair({
+    onRequest: request => {
+      requests.push(request)
+      echo(request)
+    },
+  })
+  const headers = { traceparent: '00-1-2-01', forwarded: 'for=127.0.0.1', 'x-other': 'dropped' }
+  const { stream, peer } = await pair.open({ headers })
+  stream.end('knock')
+  t.equal(String(await readAll(stream)), 'knock')
+  t.equal(peer.identity, SERVER_ID)
+  const [request] = requests
+  t.match(request, { peer: { identity: CLIENT_ID }, authority: '127.0.0.1:8080' })
+  t.same(request?.headers, { traceparent: '00-1-2-01', forwarded: 'for=127.0.0.1' })
+})
+
+t.test('each direction ends on its own', async t => {
+  const server = acceptor()
+  await using pair = await tunnelPair(server)
+  const { stream } = await pair.open()
+  const application = await server.next()
+  stream.end('question')
+  t.equal(String(await readAll(application)), 'question')
+  t.equal(stream.readableEnded, false)
+  application.write('late ')
+  await delay(50)
+  application.end('answer')
+  t.equal(String(await readAll(stream)), 'late answer')
+})
+
+t.test('the server may end first and go on reading', async t => {
+  const server = acceptor()
+  await using pair = await tunnelPair(server)
+  const { stream } = await pair.open()
+  const application = await server.next()
+  application.end('bye')
+  t.equal(String(await readAll(stream)), 'bye')
+  stream.end('still here')
+  t.equal(String(await readAll(application)), 'still here')
+})
+
+t.test('a reset by either side is never taken for an end', async t => {
+  const server = acceptor()
+  await using pair = await tunnelPair(server)
+  const resets: [string, (ours: Connection, theirs: Connection) => [Connection, Connection]][] = [
+    ['the client', (client, application) => [client, application]],
+    ['the server', (client, application) => [application, client]],
+  ]
+  for (const [who, order] of resets) {
+    const { stream } = await pair.open()
+    const [resetter, other] = order(stream, await server.next())
+    other.write('half an answer')
+    other.resume()
+    resetter.write('half an answer')
+    await delay(20)
+    resetter.resetAndDestroy()
+    t.equal(await endOf(other), 'cut off', who)
+  }
+})
+
+t.test('a reset after our own end is still a reset', async t => {
+  const server = acceptor()
+  await using pair = await tunnelPair(server)
+  const { stream } = await pair.open()
+  const application = await server.next()
+  stream.end('question')
+  application.resume()
+  await once(application, 'end')
+  application.write('half an answer')
+  stream.resume()
+  await delay(20)
+  application.resetAndDestroy()
+  t.equal(await endOf(stream), 'cut off')
+})
+
+t.test('a lost connection cuts its streams off', async t => {
+  const server = acceptor()
+  await using pair = await tunnelPair(server)
+  const { stream } = await pair.open()
+  const application = await server.next()
+  application.resume()
+  await pair.dialer[Symbol.asyncDispose]()
+  t.equal(await endOf(application), 'cut off')
+  t.equal(await endOf(stream), 'cut off')
+})
+
+t.test('a server that speaks first is heard before the client sends a byte', async t => {
+  await using pair = await tunnelPair({ onRequest: request => request.accept().write('220 ready\r\n') })
+  const { stream } = await pair.open()
+  t.equal(await nextText(stream), '220 ready\r\n')
+})
+
+t.test('100 MiB each way arrive whole while another stream’s reader is stalled', async t => {
+  await using pair = await tunnelPair({ onRequest: echo })
+  const { stream: stalled } = await pair.open()
+  const flood = randomBytes(8 * MIB)
+  stalled.write(flood)
+  await delay(200)
+  t.ok(stalled.writableLength > 0, 'the stalled stream is pushed back on')
+
+  const { stream } = await pair.open()
+  const block = randomBytes(MIB)
+  const sent = createHash('sha256')
+  const received = createHash('sha256')
+  stream.on('data', (chunk: Buffer) => received.update(chunk))
+  const ended = endOf(stream)
+  for (let count = 0; count < 100; count += 1) {
+    block.writeUInt32BE(count, 0)
+    const copy = Buffer.from(block)
+    sent.update(copy)
+    if (!stream.write(copy)) await once(stream, 'drain')
+  }
+  stream.end()
+  t.equal(await ended, 'ended')
+  t.equal(received.digest('hex'), sent.digest('hex'))
+
+  stalled.end()
+  t.equal((await readAll(stalled)).equals(flood), true, 'what was stalled arrives too')
+})
+
+t.test('streams share a connection, and spill to another beyond its room', async t => {
+  await using pair = await tunnelPair({ onRequest: echo })
+  const streams = await Promise.all(Array.from({ length: 600 }, () => pair.open()))
+  const sessions = new Set(streams.map(({ stream }) => sessionOf(stream)))
+  t.equal(sessions.size, 3)
+  for (const { stream } of streams) stream.end('x')
+  for (const { stream } of streams) t.equal(String(await readAll(stream)), 'x')
+})
+
+const sessionOf = (stream: Duplex): unknown => Reflect.get(stream, 'session')
+
+t.test('a peer of another identity is refused before a CONNECT is sent', async t => {
+  const requests: TunnelRequest[] = []
+  await using pair = await tunnelPair({
+    serverId: `spiffe://${TRUST_DOMAIN}/ns/shop/sa/impostor`,
+    onRequest: request => requests.push(request),
+  })
+  await t.rejects(pair.open(), { code: 'PSTN_PEER_UNEXPECTED' })
+  t.same(requests, [])
+})
+
+t.test('a stranger learns by which code it was refused, and no request of it is seen', async t => {
+  const requests: TunnelRequest[] = []
+  await using pair = await tunnelPair({
+    clientAuthority: await testAuthority(TRUST_DOMAIN),
+    onRequest: request => requests.push(request),
+  })
+  await t.rejects(pair.open(), { code: 'PSTN_PEER_UNTRUSTED' })
+  t.match(pair.refused, [{ code: 'PSTN_PEER_UNTRUSTED' }])
+  t.same(requests, [])
+})
+
+t.test('a refusal carries its status and code', async t => {
+  await using pair = await tunnelPair({ onRequest: request => request.refuse(403, 'PSTN_POLICY_DENIED') })
+  await t.rejects(pair.open(), { code: 'PSTN_POLICY_DENIED' })
+  await t.rejects(pair.open(), { code: 'PSTN_POLICY_DENIED' }, 'and the connection is used again')
+})
+
+t.test('what is no CONNECT is answered 400', async t => {
+  await using pair = await tunnelPair({ onRequest: echo })
+  const socket = connectTls({
+    ...pair.clientTls.get().context,
+    port: pair.server.port,
+    host: '127.0.0.1',
+    ALPNProtocols: ['h2'],
+    rejectUnauthorized: false,
+  })
+  const session = connectHttp2(`https://127.0.0.1:${pair.server.port}`, { createConnection: () => socket })
+  const stream = session.request({ ':method': 'GET', ':path': '/' })
+  const [headers] = await once(stream, 'response')
+  t.match(headers, { ':status': 400, 'postern-code': 'PSTN_TUNNEL_MALFORMED' })
+  session.destroy()
+})
+
+t.test('a client without a certificate, without h2 or without TLS gets nothing', async t => {
+  await using pair = await tunnelPair({ onRequest: echo })
+  const { port } = pair.server
+  const { key: _key, cert: _cert, ...anonymous } = pair.clientTls.get().context
+  const options = { host: '127.0.0.1', port, rejectUnauthorized: false, ALPNProtocols: ['h2'] }
+  const socket = connectTls({ ...anonymous, ...options })
+  const session = connectHttp2('https://127.0.0.1', { createConnection: () => socket })
+  session.on('error', () => {})
+  const [code, , opaque] = await once(session, 'goaway')
+  t.equal(code, constants.NGHTTP2_INADEQUATE_SECURITY)
+  t.equal(String(opaque), 'PSTN_PEER_NO_CERTIFICATE')
+
+  const http1 = connectTls({ ...pair.clientTls.get().context, ...options, ALPNProtocols: ['http/1.1'] })
+  await t.rejects(once(http1, 'secureConnect'))
+  t.match(pair.refused, [{ code: 'PSTN_PEER_NO_CERTIFICATE' }, { code: 'PSTN_TLS_FAILED' }])
+})
+
+t.test('nobody at the tunnel port is PSTN_PEER_UNREACHABLE', async t => {
+  await using pair = await tunnelPair({ onRequest: echo })
+  await pair.server[Symbol.asyncDispose]()
+  await t.rejects(pair.open(), { code: 'PSTN_PEER_UNREACHABLE' })
+})
+
+t.test('certificates rotate on both sides under traffic, and no stream fails', async t => {
+  const serials = new Set<string>()
+  await using pair = await tunnelPair({
+    onRequest: request => {
+      serials.add(request.peer.serial)
+      echo(request)
+    },
+  })
+  const { stream: kept } = await pair.open()
+  kept.write('before')
+  t.equal(await nextText(kept), 'before')
+  const serverSerials = new Set<string>()
+  for (let generation = 2; generation <= 4; generation += 1) {
+    const [client, server] = await Promise.all([
+      pair.issue(CLIENT_ID, generation),
+      pair.issue(SERVER_ID, generation),
+    ])
+    const traffic = Array.from({ length: 100 }, async (_, index) => {
+      if (index === 50) {
+        pair.serverTls.set(server)
+        pair.clientTls.set(client)
+      }
+      const { stream, peer } = await pair.open()
+      serverSerials.add(peer.serial)
+      stream.end('x')
+      return String(await readAll(stream))
+    })
+    t.same(new Set(await Promise.all(traffic)), new Set(['x']))
+  }
+  t.equal(serials.size, 4, 'each of the client’s certificates was seen')
+  t.equal(serverSerials.size, 4, 'and each of the server’s')
+  kept.end('after')
+  t.equal(String(await readAll(kept)), 'after', 'a stream of the first certificate goes on')
+})
+
+t.test('a server that drains finishes its streams and takes no new ones', async t => {
+  await using pair = await tunnelPair({ onRequest: echo })
+  const { stream } = await pair.open()
+  let drained = false
+  const drain = pair.server.drain().then(() => {
+    drained = true
+  })
+  await t.rejects(pair.open(), { code: 'PSTN_PEER_UNREACHABLE' })
+  t.equal(drained, false)
+  stream.end('last words')
+  t.equal(String(await readAll(stream)), 'last words')
+  await drain
+})
+
+t.test('a peer that restarted is reached by the next stream', async t => {
+  await using pair = await tunnelPair({ onRequest: echo })
+  const first = await pair.open()
+  first.stream.resume()
+  pair.server.closePeers(() => false, 'PSTN_PEER_UNTRUSTED')
+  const opened = await Promise.all([pair.open(), pair.open(), pair.open()])
+  for (const { stream } of opened) stream.end('again')
+  for (const { stream } of opened) t.equal(String(await readAll(stream)), 'again')
+  t.equal(await endOf(first.stream), 'cut off')
+})
+
+t.test('peers that are no longer trusted are closed at once, on either side', async t => {
+  const server = acceptor()
+  await using pair = await tunnelPair(server)
+  const { stream } = await pair.open()
+  const application = await server.next()
+  const ends = [endOf(stream.resume()), endOf(application.resume())]
+  pair.dialer.closePeers(() => true, 'PSTN_PEER_UNTRUSTED')
+  await delay(20)
+  t.notOk(stream.destroyed)
+  pair.dialer.closePeers(() => false, 'PSTN_PEER_UNTRUSTED')
+  t.same(await Promise.all(ends), ['cut off', 'cut off'])
+})
+
+t.test('who gives up while a stream is opened leaves nothing behind', async t => {
+  const asked: TunnelRequest[] = []
+  await using pair = await tunnelPair({ onRequest: request => asked.push(request) })
+  const leaving = new AbortController()
+  const opening = pair.open({}, leaving.signal)
+  while (asked.length === 0) await delay(5)
+  leaving.abort(new PosternError('PSTN_DRAINING', 'the test leaves'))
+  await t.rejects(opening, { code: 'PSTN_DRAINING' })
+  const [request] = asked
+  if (request && !request.signal.aborted) await once(request.signal, 'abort')
+  t.pass('the server learns of it before it has answered')
+})
+
+t.test('an answer may be consumed through any Duplex', async t => {
+  await using pair = await tunnelPair({ onRequest: echo })
+  const { stream } = await pair.open()
+  const sink = stream.pipe(new PassThrough())
+  stream.end('through')
+  t.equal(String(await readAll(sink)), 'through')
+})

@@ -1,0 +1,115 @@
+// A real tunnel listener and dialler on loopback, each with its own credential: what tests of the data path start from.
+import { once } from 'node:events'
+import type { Readable } from 'node:stream'
+import { identifyPeers, tunnelTls } from '../../proxy/identify/tunnel-tls.ts'
+import { createTunnelDialer } from '../../proxy/tunnel/dialer.ts'
+import type {
+  TunnelDialer,
+  TunnelRequest,
+  TunnelServer,
+  TunnelTarget,
+  TunnelTls,
+} from '../../proxy/tunnel/interface.ts'
+import { listenTunnel } from '../../proxy/tunnel/server.ts'
+import { systemClock } from '../../shared/clock.ts'
+import type { PosternError } from '../../shared/errors.ts'
+import { live, type Settable } from '../../shared/live.ts'
+import { type TestAuthority, testAuthority } from './certificates.ts'
+
+export const TRUST_DOMAIN = 'cluster.local'
+export const SERVER_ID = `spiffe://${TRUST_DOMAIN}/ns/shop/sa/server`
+export const CLIENT_ID = `spiffe://${TRUST_DOMAIN}/ns/shop/sa/client`
+
+export type TunnelPair = AsyncDisposable & {
+  readonly authority: TestAuthority
+  readonly server: TunnelServer
+  readonly dialer: TunnelDialer
+  readonly serverTls: Settable<TunnelTls>
+  readonly clientTls: Settable<TunnelTls>
+  /** What the listener refused before there was a request. */
+  readonly refused: PosternError[]
+  /** A fresh credential of `identity` as TLS options. */
+  issue(identity: string, generation?: number): Promise<TunnelTls>
+  open(target?: Partial<TunnelTarget>, signal?: AbortSignal): ReturnType<TunnelDialer['open']>
+}
+
+export type PairOptions = {
+  readonly onRequest: (request: TunnelRequest) => void
+  readonly serverId?: string
+  /** Issues the client's certificate; another authority makes it a stranger. */
+  readonly clientAuthority?: TestAuthority
+}
+
+export async function tunnelPair({
+  onRequest,
+  serverId = SERVER_ID,
+  clientAuthority,
+}: PairOptions): Promise<TunnelPair> {
+  const authority = await testAuthority(TRUST_DOMAIN)
+  const issueBy =
+    (issuer: TestAuthority) =>
+    async (identity: string, generation = 1): Promise<TunnelTls> =>
+      tunnelTls((await issuer.issue({ identity })).credential(generation), authority.bundle)
+  const issue = issueBy(authority)
+  const serverTls = live(await issue(serverId))
+  const clientTls = live(await issueBy(clientAuthority ?? authority)(CLIENT_ID))
+  const identify = identifyPeers(TRUST_DOMAIN, systemClock)
+  const refused: PosternError[] = []
+  const server = await listenTunnel({
+    host: '127.0.0.1',
+    port: 0,
+    tls: serverTls,
+    identify,
+    clock: systemClock,
+    onRequest,
+    onRefused: error => refused.push(error),
+  })
+  const dialer = createTunnelDialer({ tls: clientTls, identify, clock: systemClock, port: server.port })
+  return {
+    authority,
+    server,
+    dialer,
+    serverTls,
+    clientTls,
+    refused,
+    issue,
+    open: (target = {}, signal = AbortSignal.timeout(20_000)) =>
+      dialer.open({ ...serverTarget(), ...target }, signal),
+    async [Symbol.asyncDispose]() {
+      await dialer[Symbol.asyncDispose]()
+      await server[Symbol.asyncDispose]()
+    },
+  }
+}
+
+export const serverTarget = (): TunnelTarget => ({
+  address: '127.0.0.1',
+  authority: '127.0.0.1:8080',
+  headers: {},
+  pod: { uid: 'uid-1', name: 'server-0', namespace: 'shop', identity: SERVER_ID, skipInboundPorts: [] },
+})
+
+/** Everything until an orderly end; rejects if the stream was cut off instead. */
+export async function readAll(stream: Readable & { cutOff?: boolean }): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  stream.on('data', (chunk: Buffer) => chunks.push(chunk))
+  const outcome = await endOf(stream)
+  if (outcome !== 'ended') throw new Error(`the stream was ${outcome}`)
+  return Buffer.concat(chunks)
+}
+
+/** How the readable side of a flowing stream ends. */
+export async function endOf(stream: Readable & { cutOff?: boolean }): Promise<'ended' | 'cut off'> {
+  const { promise, resolve } = Promise.withResolvers<'ended' | 'cut off'>()
+  stream.once('end', () => resolve(stream.cutOff ? 'cut off' : 'ended'))
+  stream.on('error', () => resolve('cut off'))
+  stream.once('close', () => resolve('cut off'))
+  if (stream.destroyed) resolve('cut off')
+  return promise
+}
+
+/** The next chunk as text. */
+export async function nextText(stream: Readable): Promise<string> {
+  const [chunk] = await once(stream, 'data')
+  return String(chunk)
+}
