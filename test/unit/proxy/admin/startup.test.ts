@@ -1,0 +1,64 @@
+// The redirect that brings the probe here is tested in network namespaces (test/netns/interception.test.ts).
+import { once } from 'node:events'
+import { connect, createServer, type Socket } from 'node:net'
+import { text } from 'node:stream/consumers'
+import t from 'tap'
+import { answerStartupProbe, startupAnswer } from '../../../../proxy/admin/startup.ts'
+
+const PATH = '/startup/7f3a'
+
+const ANSWERS: [head: string, ready: boolean, status: number][] = [
+  [`GET ${PATH} HTTP/1.1\r\nhost: x\r\n\r\n`, true, 200],
+  [`GET ${PATH} HTTP/1.0\r\n\r\n`, true, 200],
+  [`GET ${PATH} HTTP/1.1\r\n\r\n`, false, 503],
+  [`GET / HTTP/1.1\r\n\r\n`, true, 404],
+  [`GET ${PATH}/ HTTP/1.1\r\n\r\n`, true, 404],
+  [`GET ${PATH}?x HTTP/1.1\r\n\r\n`, true, 404],
+  [`GET http://x${PATH} HTTP/1.1\r\n\r\n`, true, 404],
+  [`POST ${PATH} HTTP/1.1\r\n\r\n`, true, 400],
+  [`GET  ${PATH} HTTP/1.1\r\n\r\n`, true, 400],
+  [`GET ${PATH} HTTP/2\r\n\r\n`, true, 400],
+  [`GET ${PATH}\r\n\r\n`, true, 400],
+  ['\x16\x03\x01\r\n\r\n', true, 400],
+]
+for (const [head, ready, status] of ANSWERS) {
+  t.test(`${JSON.stringify(head.split('\r\n')[0])}, ${ready ? 'ready' : 'not ready'}: ${status}`, async t => {
+    t.equal(startupAnswer(head, PATH, ready), status)
+  })
+}
+
+async function exchange(send: (client: Socket) => void): Promise<string> {
+  const server = createServer({ pauseOnConnect: true, allowHalfOpen: true }, socket =>
+    answerStartupProbe(socket, PATH, () => true),
+  )
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  const bound = server.address()
+  const client = connect({ host: '127.0.0.1', port: typeof bound === 'object' && bound ? bound.port : 0 })
+  try {
+    send(client)
+    return await text(client)
+  } finally {
+    client.destroy()
+    await once(server.close(), 'close')
+  }
+}
+
+t.test('a request in one piece is answered and the connection ended', async t => {
+  t.match(await exchange(client => client.write(`GET ${PATH} HTTP/1.1\r\n\r\n`)), /^HTTP\/1\.1 200 OK\r\n/)
+})
+
+t.test('a request in many pieces is answered', async t => {
+  const answer = await exchange(client => {
+    client.setNoDelay(true)
+    for (const letter of `GET ${PATH} HTTP/1.1\r\n\r\n`) client.write(letter)
+  })
+  t.match(answer, /^HTTP\/1\.1 200 OK\r\n/)
+})
+
+t.test('a head without end is refused at its limit', async t => {
+  t.match(await exchange(client => client.write('x'.repeat(100_000))), /^HTTP\/1\.1 400 /)
+})
+
+t.test('a caller that leaves without asking gets nothing', async t => {
+  t.equal(await exchange(client => client.end()), '')
+})
