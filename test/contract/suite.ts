@@ -117,13 +117,13 @@ export async function contract(t: Test, subject: Subject): Promise<void> {
   const uid = pod.metadata.uid ?? ''
   const asPod = await subject.asPod('contract', { name: pod.metadata.name, uid })
 
-  t.test('a second object of the same name is refused with AlreadyExists', async t => {
+  await t.test('a second object of the same name is refused with AlreadyExists', async t => {
     const object = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: `twice-${uid}` } }
     await admin.create(configMaps('contract'), object)
     t.equal(await refusal(admin.create(configMaps('contract'), object)), '409 AlreadyExists')
   })
 
-  t.test('a replace from a stale resourceVersion is refused with Conflict', async t => {
+  await t.test('a replace from a stale resourceVersion is refused with Conflict', async t => {
     const object: Object_ = {
       apiVersion: 'v1',
       kind: 'ConfigMap',
@@ -137,7 +137,7 @@ export async function contract(t: Test, subject: Subject): Promise<void> {
     t.match(await admin.get(path), { data: { a: '2' } })
   })
 
-  t.test('a merge patch removes what is null and keeps the rest', async t => {
+  await t.test('a merge patch removes what is null and keeps the rest', async t => {
     const object: Object_ = {
       apiVersion: 'v1',
       kind: 'ConfigMap',
@@ -152,11 +152,11 @@ export async function contract(t: Test, subject: Subject): Promise<void> {
     t.same(patched.data, { b: '2', c: '3' })
   })
 
-  t.test('what does not exist is NotFound', async t => {
+  await t.test('what does not exist is NotFound', async t => {
     t.equal(await refusal(admin.get(`${configMaps('contract')}/nothing`)), '404 NotFound')
   })
 
-  t.test('lists are filtered by label and by name, and carry a resourceVersion', async t => {
+  await t.test('lists are filtered by label and by name, and carry a resourceVersion', async t => {
     const labels = { 'contract/pick': uid }
     await admin.create(configMaps('contract'), {
       apiVersion: 'v1',
@@ -175,7 +175,7 @@ export async function contract(t: Test, subject: Subject): Promise<void> {
     t.match(byName.metadata.resourceVersion, /^\d+$/)
   })
 
-  t.test('a watch from a list misses nothing that happens after it', async t => {
+  await t.test('a watch from a list misses nothing that happens after it', async t => {
     const { metadata } = await admin.get<List>(configMaps('contract'))
     const name = `watched-${uid}`
     const path = `${configMaps('contract')}/${name}`
@@ -216,7 +216,7 @@ export async function contract(t: Test, subject: Subject): Promise<void> {
     },
   )
 
-  t.test('a pod may create and get requests, and not list, approve or delete them', async t => {
+  await t.test('a pod may create and get requests, and not list, approve or delete them', async t => {
     const name = csrName(uid, 1)
     const created = await asPod.create<Object_>(CSRS, requestFor(uid, name))
     t.equal((await asPod.get<Object_>(`${CSRS}/${name}`)).metadata.name, name)
@@ -226,7 +226,7 @@ export async function contract(t: Test, subject: Subject): Promise<void> {
     t.equal(await refusal(asPod.replace(`${CSRS}/${name}/approval`, { ...created, status })), '403 Forbidden')
   })
 
-  t.test('approval and status are kept apart, and a certificate is set once', async t => {
+  await t.test('approval and status are kept apart, and a certificate is set once', async t => {
     const name = csrName(uid, 2)
     const created = await asPod.create<Object_>(CSRS, requestFor(uid, name))
     const condition = { type: 'Approved', status: 'True', reason: 'Contract', message: 'tested' }
@@ -261,7 +261,7 @@ export async function contract(t: Test, subject: Subject): Promise<void> {
     )
   })
 
-  t.test('requests are listed by signer', async t => {
+  await t.test('requests are listed by signer', async t => {
     const list = await admin.get<List>(
       `${CSRS}?fieldSelector=spec.signerName%3D${encodeURIComponent(WORKLOAD_SIGNER)}`,
     )
@@ -270,7 +270,7 @@ export async function contract(t: Test, subject: Subject): Promise<void> {
     t.equal(none.items.length, 0)
   })
 
-  t.test('too short an expiration and an unreadable request are Invalid', async t => {
+  await t.test('too short an expiration and an unreadable request are Invalid', async t => {
     t.equal(
       await refusal(asPod.create(CSRS, requestFor(uid, csrName(uid, 3), { expirationSeconds: 60 }))),
       '422 Invalid',
@@ -281,7 +281,7 @@ export async function contract(t: Test, subject: Subject): Promise<void> {
     )
   })
 
-  t.test('a pod may read the trust bundle and no other ConfigMap of that namespace', async t => {
+  await t.test('a pod may read the trust bundle and no other ConfigMap of that namespace', async t => {
     t.equal(
       (await asPod.get<Object_>(`${configMaps(SYSTEM_NAMESPACE)}/${TRUST_CONFIGMAP}`)).metadata.name,
       TRUST_CONFIGMAP,
@@ -290,7 +290,7 @@ export async function contract(t: Test, subject: Subject): Promise<void> {
     t.equal(await refusal(asPod.get(`/api/v1/namespaces/${SYSTEM_NAMESPACE}/secrets`)), '403 Forbidden')
   })
 
-  t.test('the name of a request must fit the pod of the token', async t => {
+  await t.test('the name of a request must fit the pod of the token', async t => {
     const other = await admin.create<Object_>('/api/v1/namespaces/contract/pods', {
       apiVersion: 'v1',
       kind: 'Pod',
