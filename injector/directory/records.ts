@@ -1,0 +1,151 @@
+// API objects cut down to what the directory needs. A record that equals its predecessor changes nothing, so the many
+// updates that only touch heartbeats, conditions or annotations end here; and a large cluster costs little memory.
+import type {
+  V1EndpointSlice,
+  V1Namespace,
+  V1Node,
+  V1Pod,
+  V1Service,
+  V1ServiceCIDR,
+} from '@kubernetes/client-node'
+import { canonicalAddress } from '../../shared/addresses.ts'
+import { NAMESPACE_LABELS } from '../../shared/annotations.ts'
+import { PROXY_CONTAINER } from '../../shared/names.ts'
+import type { InboundMode } from '../../shared/policy/model.ts'
+
+export type Labels = Readonly<Record<string, string>>
+
+export type PodRecord = {
+  readonly uid: string
+  readonly name: string
+  readonly namespace: string
+  readonly serviceAccount: string
+  readonly labels: Labels
+  readonly node: string
+  /** Neither succeeded nor failed. A pod that is being deleted lives until it is gone. */
+  readonly live: boolean
+  readonly hostNetwork: boolean
+  /** Canonical; empty for a pod that is not live or shares its node's addresses. */
+  readonly addresses: readonly string[]
+  /** It holds a sidecar: read from its spec, which nobody can change later. */
+  readonly mesh: boolean
+  readonly skipInboundPorts: readonly number[]
+}
+
+export type ServiceRecord = {
+  readonly namespace: string
+  readonly name: string
+  readonly addresses: readonly string[]
+  readonly selector: Labels | undefined
+  /** TCP ports by their name (empty where it has none). */
+  readonly ports: readonly { readonly name: string; readonly port: number }[]
+}
+
+export type SliceRecord = {
+  /** `<namespace>/<service>` */
+  readonly service: string
+  readonly family: 'ipv4' | 'ipv6'
+  readonly ports: readonly { readonly name: string; readonly port: number }[]
+  readonly endpoints: readonly SliceEndpoint[]
+}
+
+/** Ready, with the first address that the slice gives. */
+export type SliceEndpoint = {
+  readonly address: string
+  /** Absent where the slice points at no pod. */
+  readonly podUid?: string
+  readonly zone?: string
+}
+
+export type NodeRecord = {
+  readonly addresses: readonly string[]
+  readonly podCidrs: readonly string[]
+  readonly zone?: string
+}
+
+export type NamespaceRecord = { readonly mode?: InboundMode; readonly terminating: boolean }
+
+const ZONE_LABEL = 'topology.kubernetes.io/zone'
+const SERVICE_LABEL = 'kubernetes.io/service-name'
+
+export function podRecord({ metadata = {}, spec, status }: V1Pod): PodRecord {
+  const live = status?.phase !== 'Succeeded' && status?.phase !== 'Failed'
+  const hostNetwork = spec?.hostNetwork === true
+  const sidecar = [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])].find(
+    ({ name }) => name === PROXY_CONTAINER,
+  )
+  const config = sidecar?.env?.find(({ name }) => name === 'POSTERN_CONFIG')?.value
+  return {
+    uid: metadata.uid ?? '',
+    name: metadata.name ?? '',
+    namespace: metadata.namespace ?? '',
+    serviceAccount: spec?.serviceAccountName || 'default',
+    labels: metadata.labels ?? {},
+    node: spec?.nodeName ?? '',
+    live,
+    hostNetwork,
+    addresses: live && !hostNetwork ? canonical((status?.podIPs ?? []).map(({ ip }) => ip)) : [],
+    mesh: sidecar !== undefined && !hostNetwork,
+    skipInboundPorts: config === undefined ? [] : skippedPorts(config),
+  }
+}
+
+/** Read leniently: a sidecar injected by another version has settings that this one does not know. */
+function skippedPorts(config: string): number[] {
+  try {
+    const { skipInboundPorts } = JSON.parse(config) as { skipInboundPorts?: unknown }
+    return Array.isArray(skipInboundPorts) ? skipInboundPorts.filter(port => Number.isInteger(port)) : []
+  } catch {
+    return []
+  }
+}
+
+export function serviceRecord({ metadata = {}, spec }: V1Service): ServiceRecord {
+  const ports = (spec?.ports ?? []).filter(({ protocol = 'TCP' }) => protocol === 'TCP')
+  return {
+    namespace: metadata.namespace ?? '',
+    name: metadata.name ?? '',
+    // A headless Service says `None`, which is no address.
+    addresses: canonical(spec?.clusterIPs ?? []),
+    selector: spec?.selector,
+    ports: ports.map(({ name = '', port }) => ({ name, port })),
+  }
+}
+
+export function sliceRecord({ metadata = {}, addressType, ports, endpoints }: V1EndpointSlice): SliceRecord {
+  const tcp = (ports ?? []).filter(({ protocol = 'TCP', port }) => protocol === 'TCP' && port !== undefined)
+  return {
+    service: `${metadata.namespace}/${metadata.labels?.[SERVICE_LABEL] ?? ''}`,
+    family: addressType === 'IPv6' ? 'ipv6' : 'ipv4',
+    ports: tcp.map(({ name, port = 0 }) => ({ name: name ?? '', port })),
+    endpoints: (endpoints ?? []).flatMap(({ addresses, conditions, targetRef, zone }) => {
+      const [address] = canonical(addresses.slice(0, 1))
+      // API convention: an unknown condition means ready.
+      if (address === undefined || conditions?.ready === false) return []
+      const podUid = targetRef?.kind === 'Pod' ? (targetRef.uid ?? '') : undefined
+      return [{ address, ...(podUid !== undefined && { podUid }), ...(zone && { zone }) }]
+    }),
+  }
+}
+
+export function nodeRecord({ metadata, spec, status }: V1Node): NodeRecord {
+  const zone = metadata?.labels?.[ZONE_LABEL]
+  return {
+    // Host names are among them; they are no addresses.
+    addresses: canonical((status?.addresses ?? []).map(({ address }) => address)),
+    podCidrs: spec?.podCIDRs ?? [],
+    ...(zone && { zone }),
+  }
+}
+
+export function namespaceRecord({ metadata, status }: V1Namespace): NamespaceRecord {
+  // A value that does not parse counts as not written: the mesh's default holds.
+  const written = metadata?.labels?.[NAMESPACE_LABELS.mode.key]
+  const mode = written === undefined ? undefined : NAMESPACE_LABELS.mode.parse(written.trim())
+  return { ...(mode && { mode }), terminating: status?.phase === 'Terminating' }
+}
+
+export const serviceCidrRecord = ({ spec }: V1ServiceCIDR): readonly string[] => spec?.cidrs ?? []
+
+const canonical = (texts: readonly (string | undefined)[]): string[] =>
+  texts.flatMap(text => canonicalAddress(text ?? '') ?? [])
