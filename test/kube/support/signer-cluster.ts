@@ -1,0 +1,189 @@
+// A real API server with the built-in CA and the signer's controller running as a service account that has the
+// signer's rights and no others, and pods that ask for certificates with their own tokens.
+import type { V1CertificateSigningRequest, V1Pod } from '@kubernetes/client-node'
+import { type AuthorityKeeper, loadOrCreateAuthority } from '../../../injector/ca/keeper.ts'
+import {
+  createSigner,
+  type SignerController,
+  type SignerSettings,
+} from '../../../injector/signer/controller.ts'
+import type { SignerObserver } from '../../../injector/signer/metrics.ts'
+import { CSR_PATH } from '../../../injector/signer/objects.ts'
+import { systemClock } from '../../../shared/clock.ts'
+import { connectKube, type Kube } from '../../../shared/kube/rest.ts'
+import { createLogger } from '../../../shared/log.ts'
+import { csrName, SYSTEM_NAMESPACE, WORKLOAD_SIGNER } from '../../../shared/names.ts'
+import { type ApiServer, startApiServer } from '../../support/api-server.ts'
+
+export const TRUST_DOMAIN = 'cluster.local'
+export const NODE = 'node-1'
+
+const RIGHTS = `
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: signer, namespace: ${SYSTEM_NAMESPACE}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: signer}
+rules:
+- {apiGroups: [certificates.k8s.io], resources: [certificatesigningrequests], verbs: [get, list, watch, delete]}
+- {apiGroups: [certificates.k8s.io], resources: [certificatesigningrequests/approval, certificatesigningrequests/status], verbs: [update]}
+- {apiGroups: [certificates.k8s.io], resources: [signers], resourceNames: [${WORKLOAD_SIGNER}], verbs: [approve, sign]}
+- {apiGroups: [""], resources: [pods], verbs: [get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: signer}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: signer}
+subjects: [{kind: ServiceAccount, name: signer, namespace: ${SYSTEM_NAMESPACE}}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: requester}
+rules:
+- {apiGroups: [certificates.k8s.io], resources: [certificatesigningrequests], verbs: [create, get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: requester}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: requester}
+subjects: [{kind: Group, apiGroup: rbac.authorization.k8s.io, name: "system:serviceaccounts:shop"}]
+---
+apiVersion: v1
+kind: Node
+metadata: {name: ${NODE}}
+`
+
+export type SignerCluster = AsyncDisposable & {
+  readonly server: ApiServer
+  readonly keeper: AuthorityKeeper
+  readonly denied: string[]
+  /** Another replica's controller, not running. */
+  controller(settings?: Partial<SignerSettings>): SignerController
+  /** A client with a token of the service account, bound to the pod if one is given. */
+  clientOf(serviceAccount: string, pod?: V1Pod): Promise<Kube>
+}
+
+const namespace = (name: string) => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } })
+
+export async function startSignerCluster(): Promise<SignerCluster> {
+  await using undo = new AsyncDisposableStack()
+  const server = undo.use(await startApiServer())
+  for (const name of [SYSTEM_NAMESPACE, 'shop'])
+    await server.kube.create('/api/v1/namespaces', namespace(name))
+  for (const name of ['cart', 'admin']) {
+    await server.kube.create('/api/v1/namespaces/shop/serviceaccounts', { metadata: { name } })
+  }
+  const applied = await server.kubectl(['apply', '-f', '-'], RIGHTS)
+  if (applied.code !== 0) throw new Error(applied.stderr)
+
+  const log = createLogger('test', 'error')
+  const stop = new AbortController()
+  undo.defer(() => stop.abort())
+  const context = { kube: server.kube, clock: systemClock, log }
+  const place = { namespace: SYSTEM_NAMESPACE, trustDomain: TRUST_DOMAIN }
+  const keeper = await loadOrCreateAuthority(context, place, stop.signal)
+  const signerToken = await server.tokenFor(SYSTEM_NAMESPACE, 'signer')
+  const kube = undo.use(connectKube(server.endpointFor(signerToken)))
+  const denied: string[] = []
+  const ignore = () => undefined
+  const observer: SignerObserver = {
+    approved: ignore,
+    denied: rule => denied.push(rule),
+    issued: ignore,
+    failed: ignore,
+    retried: ignore,
+  }
+  const clients: Kube[] = []
+  undo.defer(() => {
+    for (const client of clients) client[Symbol.dispose]()
+  })
+  const lifetime = undo.move()
+  return {
+    server,
+    keeper,
+    denied,
+    controller: settings =>
+      createSigner({
+        kube,
+        clock: systemClock,
+        log,
+        random: Math.random,
+        authority: keeper.authority,
+        observer,
+        servicesOf: pod => (pod.metadata?.name === 'cart-0' ? ['cart'] : []),
+        settings: {
+          signerName: WORKLOAD_SIGNER,
+          trustDomain: TRUST_DOMAIN,
+          maxLeafLifetimeSeconds: 3600,
+          cleanupAfterMs: 300_000,
+          ...settings,
+        },
+      }),
+    clientOf: async (serviceAccount, pod) => {
+      const { name = '', uid = '' } = pod?.metadata ?? {}
+      const token = await server.tokenFor('shop', serviceAccount, pod && { pod: { name, uid } })
+      const client = connectKube(server.endpointFor(token))
+      clients.push(client)
+      return client
+    },
+    [Symbol.asyncDispose]: () => lifetime.disposeAsync(),
+  }
+}
+
+/** A pod of `shop` on the node, as the scheduler leaves it. */
+export const createPod = (kube: Kube, name: string, serviceAccountName = 'cart'): Promise<V1Pod> =>
+  kube.create<V1Pod>('/api/v1/namespaces/shop/pods', {
+    metadata: { name },
+    spec: { serviceAccountName, nodeName: NODE, containers: [{ name: 'app', image: 'none' }] },
+  })
+
+export type RequestFields = {
+  readonly name?: string
+  readonly metadata?: object
+  readonly spec?: object
+}
+
+/** Creates a request of the pod with this PEM. */
+export function submit(
+  kube: Kube,
+  pod: V1Pod,
+  pem: string,
+  fields: RequestFields = {},
+): Promise<V1CertificateSigningRequest> {
+  return kube.create<V1CertificateSigningRequest>(CSR_PATH, {
+    apiVersion: 'certificates.k8s.io/v1',
+    kind: 'CertificateSigningRequest',
+    metadata: { name: fields.name ?? csrName(pod.metadata?.uid ?? '', 0), ...fields.metadata },
+    spec: {
+      request: Buffer.from(pem).toString('base64'),
+      signerName: WORKLOAD_SIGNER,
+      usages: ['digital signature', 'server auth', 'client auth'],
+      expirationSeconds: 600,
+      ...fields.spec,
+    },
+  })
+}
+
+const PATIENCE_MS = 20_000
+const POLL_MS = 50
+
+/** Polls until `read` gives something, as a sidecar does. */
+export async function eventually<T>(read: () => Promise<T | undefined>, what: string): Promise<T> {
+  const end = Date.now() + PATIENCE_MS
+  while (Date.now() < end) {
+    const value = await read()
+    if (value !== undefined) return value
+    await new Promise(resolve => setTimeout(resolve, POLL_MS))
+  }
+  throw new Error(`${what}: not within ${PATIENCE_MS} ms`)
+}
+
+/** The request once it has a certificate or a condition that says why not. */
+export const answered = (kube: Kube, { metadata }: V1CertificateSigningRequest) =>
+  eventually(async () => {
+    const object = await kube.get<V1CertificateSigningRequest>(`${CSR_PATH}/${metadata?.name}`)
+    const { certificate, conditions = [] } = object.status ?? {}
+    return certificate || conditions.some(({ type }) => type !== 'Approved') ? object : undefined
+  }, `an answer to ${metadata?.name}`)
