@@ -2,7 +2,7 @@
 // from the Go modules in binaries/ (pinned by their go.sum) into a cache whose key is everything that determines them.
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { access, mkdir, mkdtemp, open, readFile, rename, rm } from 'node:fs/promises'
+import { access, mkdir, mkdtemp, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -46,6 +46,7 @@ const MODULES: readonly Module[] = [
     ),
     ldflags: '',
   },
+  { folder: 'pause', packages: { pause: '.' }, ldflags: '' },
   { folder: 'coredns', packages: { coredns: 'github.com/coredns/coredns' }, ldflags: '' },
 ]
 
@@ -83,7 +84,7 @@ const sourceOf = ({ folder }: Module) => join(import.meta.dirname, 'binaries', f
 async function cacheKey(go: string, module: Module): Promise<string> {
   const source = sourceOf(module)
   const hash = createHash('sha256')
-  for (const file of ['go.mod', 'go.sum']) hash.update(await readFile(join(source, file)))
+  for (const file of (await readdir(source)).sort()) hash.update(await readFile(join(source, file)))
   hash.update((await run(go, ['version'], { cwd: source })).stdout).update(module.ldflags)
   return `${module.folder}-${hash.digest('hex').slice(0, 16)}`
 }

@@ -7,6 +7,7 @@ import { connectKube, type Kube, type KubeEndpoint } from '../../shared/kube/res
 import { binaries, binary } from '../cluster/binaries.ts'
 import {
   apiServerArguments,
+  apiServerIsReady,
   controllerManagerArguments,
   etcdArguments,
   writeControlPlaneFiles,
@@ -70,9 +71,14 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
   const start = async () => {
     const log = join(directory, 'kube-apiserver.log')
     const serving = [`--bind-address=${address}`, `--secure-port=${secure}`]
-    const args = [...apiServerArguments(directory, etcdUrl), ...serving, ...flags]
+    const args = [
+      ...apiServerArguments(directory, etcdUrl),
+      ...serving,
+      '--endpoint-reconciler-type=none',
+      ...flags,
+    ]
     apiServer = startProgram({ command: programs['kube-apiserver'], args, log })
-    await waitUntilReady('kube-apiserver', () => isReady(kube), {
+    await waitUntilReady('kube-apiserver', () => apiServerIsReady(kube), {
       timeoutMs: START_TIMEOUT_MS,
       running: apiServer,
       log,
@@ -120,11 +126,4 @@ type TokenRequest = {
   readonly kind: string
   readonly spec: object
   readonly status?: { readonly token: string }
-}
-
-async function isReady(kube: Kube): Promise<boolean> {
-  const response = await kube.stream('/readyz', AbortSignal.timeout(5_000))
-  response.resume()
-  await kube.get('/api/v1/namespaces/default')
-  return true
 }

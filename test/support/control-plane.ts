@@ -2,7 +2,7 @@
 // Both the API server of the kube tests and the cluster of the cluster tests start them this way.
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { KubeEndpoint } from '../../shared/kube/rest.ts'
+import type { Kube, KubeEndpoint } from '../../shared/kube/rest.ts'
 import { type Authority, createAuthority, serviceAccountKeys } from './authority.ts'
 
 export const SERVICE_CIDR = '10.96.0.0/16'
@@ -93,7 +93,6 @@ export function apiServerArguments(directory: string, etcdUrl: string): string[]
     '--service-account-issuer=https://kubernetes.default.svc',
     '--authorization-mode=Node,RBAC',
     `--service-cluster-ip-range=${SERVICE_CIDR}`,
-    '--endpoint-reconciler-type=none',
     '--allow-privileged',
   ]
 }
@@ -110,6 +109,13 @@ export function controllerManagerArguments(directory: string, kubeconfig: string
     '--leader-elect=false',
     '--secure-port=0',
   ]
+}
+
+export async function apiServerIsReady(kube: Kube): Promise<boolean> {
+  const response = await kube.stream('/readyz', AbortSignal.timeout(5_000))
+  response.resume()
+  await kube.get('/api/v1/namespaces/default')
+  return true
 }
 
 function kubeconfigFor({ server, ca, clientCertificate }: KubeEndpoint): object {

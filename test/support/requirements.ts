@@ -51,3 +51,10 @@ function unless(met: boolean, reason: string): Skip {
   if (process.env.CI === 'true') throw new Error(`${reason} (CI=true allows no skips)`)
   return reason
 }
+
+/** A whole Kubernetes in namespaces of its own, with images built here. */
+export const requireCluster = (): Skip =>
+  requireLinux() ||
+  requireRoot() ||
+  requireGo() ||
+  requireCommands('ip', 'nft', 'nsenter', 'unshare', 'runc', 'buildah', 'busybox', 'conntrack', 'iptables')

@@ -1,0 +1,184 @@
+// A real Kubernetes of one node on this machine, in namespaces of its own: etcd, kube-apiserver, controller manager,
+// scheduler, containerd, kubelet, kube-proxy, CoreDNS and the images of this project. Idempotent; kept until `down`.
+import { Resolver } from 'node:dns/promises'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { connectKube, type Kube, type KubeEndpoint } from '../../shared/kube/rest.ts'
+import {
+  apiServerArguments,
+  apiServerIsReady,
+  controllerManagerArguments,
+  etcdArguments,
+  SERVICE_API_ADDRESS,
+  writeControlPlaneFiles,
+} from '../support/control-plane.ts'
+import { type Output, run, waitUntilReady } from '../support/processes.ts'
+import { binaries } from './binaries.ts'
+import { cgroupOf, createCgroup, removeCgroup } from './cgroup.ts'
+import { imageArchives } from './images.ts'
+import { CONTAINERD_SOCKET, configureNode, NODE_NAME } from './node.ts'
+import {
+  createSandbox,
+  destroySandbox,
+  inside,
+  isAlive,
+  loadSandbox,
+  must,
+  NODE_ADDRESS,
+  runsInside,
+  type Sandbox,
+  startInside,
+  stopInside,
+} from './sandbox.ts'
+
+export type Cluster = Disposable & {
+  readonly directory: string
+  /** An administrator's, reachable from the host. */
+  readonly endpoint: KubeEndpoint
+  readonly kube: Kube
+  readonly sandbox: Sandbox
+  kubectl(args: readonly string[], stdin?: string): Promise<Output>
+  /** Runs a command in the node's namespaces, where every pod and Service is reachable. */
+  onNode(...command: string[]): Promise<Output>
+  stopApiServer(): Promise<void>
+  startApiServer(): Promise<void>
+}
+
+const PROGRAMS = [
+  'etcd',
+  'kube-apiserver',
+  'kube-controller-manager',
+  'kube-scheduler',
+  'containerd',
+  'kubelet',
+  'kube-proxy',
+  'coredns',
+] as const
+
+const ETCD_URL = 'http://127.0.0.1:2379'
+const API_PORT = 6443
+
+export const clusterDirectory = (name: string): string => join(tmpdir(), `postern-cluster-${name}`)
+const endpointFile = (directory: string) => join(directory, 'endpoint.json')
+
+/** Starts the cluster unless it is up; one that is half up is removed first. */
+export async function up(name = 'test'): Promise<Cluster> {
+  const existing = await attach(name)
+  if (existing) return existing
+  await down(name)
+  const programs = await binaries(...PROGRAMS, 'kubectl', 'containerd-shim-runc-v2', 'ctr')
+  const archives = await imageArchives()
+  const directory = clusterDirectory(name)
+  await mkdir(directory, { mode: 0o700 })
+  const sandbox = await createSandbox(name, directory)
+  await createCgroup(name)
+  const serverUrl = `https://${sandbox.insideAddress}:${API_PORT}`
+  const addresses = [NODE_ADDRESS, sandbox.insideAddress]
+  const files = await writeControlPlaneFiles(directory, serverUrl, addresses)
+  const node = await configureNode({ directory, cgroup: cgroupOf(name), ...files })
+
+  const path = [dirname(programs['containerd-shim-runc-v2']), process.env.PATH, '/usr/sbin', '/sbin'].join(
+    ':',
+  )
+  const start = (program: (typeof PROGRAMS)[number], args: readonly string[]) =>
+    startInside(sandbox, program, programs[program], args, path)
+  start('etcd', etcdArguments(directory, ETCD_URL, 'http://127.0.0.1:2380'))
+  start('containerd', node.containerd)
+  start('kube-apiserver', apiServerFlags(directory))
+  using kube = connectKube(files.endpoint)
+  await ready(sandbox, 'kube-apiserver', () => apiServerIsReady(kube))
+  start('kube-controller-manager', controllerManagerArguments(directory, files.kubeconfig))
+  start('kube-scheduler', [`--kubeconfig=${files.kubeconfig}`, '--leader-elect=false', '--secure-port=0'])
+  start('kube-proxy', node['kube-proxy'])
+  start('coredns', node.coredns)
+  const ctr = (...args: string[]) => inside(sandbox, programs.ctr, `--address=${CONTAINERD_SOCKET}`, ...args)
+  await ready(sandbox, 'containerd', async () => (await run(...ctr('version'))).code === 0)
+  start('kubelet', node.kubelet)
+  for (const archive of archives) await must(...ctr('--namespace=k8s.io', 'images', 'import', archive))
+  await ready(sandbox, 'kubelet', () => nodeIsReady(kube))
+  await ready(sandbox, 'coredns', () => dnsAnswers(sandbox))
+  await writeFile(endpointFile(directory), JSON.stringify(files.endpoint), { mode: 0o600 })
+  return clusterOf(sandbox, files.endpoint)
+}
+
+/** The cluster of that name if it is up. */
+export async function attach(name = 'test'): Promise<Cluster | undefined> {
+  const directory = clusterDirectory(name)
+  const sandbox = await loadSandbox(directory)
+  const endpoint = await readFile(endpointFile(directory), 'utf8').catch(() => undefined)
+  if (!sandbox || !endpoint || !(await isAlive(sandbox))) return undefined
+  return clusterOf(sandbox, JSON.parse(endpoint) as KubeEndpoint)
+}
+
+/** Removes the cluster and everything of it, whatever state it is in. */
+export async function down(name = 'test'): Promise<void> {
+  const directory = clusterDirectory(name)
+  const sandbox = await loadSandbox(directory)
+  if (sandbox) await destroySandbox(sandbox)
+  await removeCgroup(name)
+  await rm(directory, { recursive: true, force: true, maxRetries: 5 })
+}
+
+/** Which of its programs run. */
+export async function status(cluster: Cluster): Promise<Record<string, boolean>> {
+  const running: Record<string, boolean> = {}
+  for (const program of PROGRAMS) running[program] = await runsInside(cluster.sandbox, program)
+  return running
+}
+
+async function clusterOf(sandbox: Sandbox, endpoint: KubeEndpoint): Promise<Cluster> {
+  const { directory } = sandbox
+  const programs = await binaries('kubectl', 'kube-apiserver')
+  const kube = connectKube(endpoint)
+  const kubeconfig = join(directory, 'admin.kubeconfig')
+  return {
+    directory,
+    endpoint,
+    kube,
+    sandbox,
+    kubectl: (args, stdin) => run(programs.kubectl, [`--kubeconfig=${kubeconfig}`, ...args], stdin),
+    onNode: (...command) => run(...inside(sandbox, ...command)),
+    stopApiServer: () => stopInside(sandbox, 'kube-apiserver', 'KILL'),
+    startApiServer: async () => {
+      startInside(sandbox, 'kube-apiserver', programs['kube-apiserver'], apiServerFlags(directory))
+      await ready(sandbox, 'kube-apiserver', () => apiServerIsReady(kube))
+    },
+    [Symbol.dispose]: () => kube[Symbol.dispose](),
+  }
+}
+
+const apiServerFlags = (directory: string): string[] => [
+  ...apiServerArguments(directory, ETCD_URL),
+  `--secure-port=${API_PORT}`,
+  `--advertise-address=${NODE_ADDRESS}`,
+]
+
+const ready = (sandbox: Sandbox, program: string, test: () => Promise<boolean>) =>
+  waitUntilReady(program, test, { timeoutMs: 120_000, log: join(sandbox.directory, `${program}.log`) })
+
+type Node = { readonly status: { readonly conditions: readonly { type: string; status: string }[] } }
+
+async function nodeIsReady(kube: Kube): Promise<boolean> {
+  const { status } = await kube.get<Node>(`/api/v1/nodes/${NODE_NAME}`)
+  await kube.get('/api/v1/namespaces/default/serviceaccounts/default')
+  return status.conditions.some(({ type, status }) => type === 'Ready' && status === 'True')
+}
+
+async function dnsAnswers({ insideAddress }: Sandbox): Promise<boolean> {
+  const resolver = new Resolver({ timeout: 1_000, tries: 1 })
+  resolver.setServers([insideAddress])
+  const addresses = await resolver.resolve4('kubernetes.default.svc.cluster.local')
+  return addresses.includes(SERVICE_API_ADDRESS)
+}
+
+/** The cluster for a test file: the one that is up, or a new one for this file alone. */
+export async function useCluster(test: { teardown(after: () => unknown): unknown }): Promise<Cluster> {
+  const existing = await attach()
+  const cluster = existing ?? (await up())
+  test.teardown(async () => {
+    cluster[Symbol.dispose]()
+    if (!existing) await down()
+  })
+  return cluster
+}
