@@ -7,7 +7,6 @@ import { mergePatch } from '../../../support/merge-patch.ts'
 import {
   approved,
   type Case,
-  forged,
   honestObject,
   honestPod,
   IDENTITY,
@@ -17,6 +16,7 @@ import {
   SIGNER,
   TRUST_DOMAIN,
 } from '../../../vectors/csr/corpus.ts'
+import { forged } from '../../../vectors/csr/forged.ts'
 
 const settings = { signerName: SIGNER, trustDomain: TRUST_DOMAIN }
 
