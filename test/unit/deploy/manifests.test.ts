@@ -1,0 +1,143 @@
+// The manifests are YAML and cannot import names: this holds them against the code.
+import { readdir, readFile } from 'node:fs/promises'
+import t from 'tap'
+import { parse, parseAllDocuments } from 'yaml'
+import { WEBHOOK_PATHS } from '../../../injector/webhook/routes.ts'
+import { INJECTED_ANNOTATION, NAMESPACE_LABELS, POD_ANNOTATIONS } from '../../../shared/annotations.ts'
+import {
+  CA_SECRET,
+  CSR_SLOTS,
+  INJECT_KEY,
+  INJECTOR_NAME,
+  LEADER_LEASE,
+  MODE_LABEL,
+  POLICY_LABEL,
+  PROXY_CONTAINER,
+  SYSTEM_NAMESPACE,
+  TRUST_CONFIGMAP,
+  WORKLOAD_ROLE,
+  WORKLOAD_SIGNER,
+} from '../../../shared/names.ts'
+import { INJECTOR_PORTS, PROXY_UID } from '../../../shared/ports.ts'
+
+type Manifest = {
+  kind: string
+  metadata: { name: string; namespace?: string }
+  [field: string]: unknown
+}
+
+const DEPLOY = new URL('../../../deploy/', import.meta.url)
+const texts = new Map<string, string>()
+for (const name of await readdir(new URL('manifests', DEPLOY)))
+  texts.set(name, await readFile(new URL(`manifests/${name}`, DEPLOY), 'utf8'))
+const manifests: Manifest[] = [...texts.values()].flatMap(text =>
+  parseAllDocuments(text).map(document => document.toJS()),
+)
+
+const only = (kind: string, name: string): Manifest => {
+  const found = manifests.filter(manifest => manifest.kind === kind && manifest.metadata.name === name)
+  if (found.length !== 1 || !found[0]) throw new Error(`${found.length} manifests are ${kind} ${name}`)
+  return found[0]
+}
+
+const textOf = (file: string): string => texts.get(file) ?? ''
+
+type Rule = { resources: string[]; resourceNames?: string[]; verbs: string[] }
+const rulesOf = (kind: string, name: string) => only(kind, name).rules as Rule[]
+
+t.test('kustomization.yaml lists every manifest', async t => {
+  const { resources } = parse(await readFile(new URL('kustomization.yaml', DEPLOY), 'utf8'))
+  t.same(resources.sort(), [...texts.keys()].map(name => `manifests/${name}`).sort())
+})
+
+t.test('everything with a namespace is in ours', async t => {
+  only('Namespace', SYSTEM_NAMESPACE)
+  for (const { kind, metadata } of manifests)
+    t.ok(
+      metadata.namespace === undefined || metadata.namespace === SYSTEM_NAMESPACE,
+      `${kind} ${metadata.name}`,
+    )
+})
+
+t.test('the injector’s objects have its name', async t => {
+  for (const kind of ['ServiceAccount', 'Service', 'Deployment', 'PodDisruptionBudget', 'NetworkPolicy'])
+    t.equal(only(kind, INJECTOR_NAME).metadata.namespace, SYSTEM_NAMESPACE)
+})
+
+t.test('roles name the objects that the code reads and writes', async t => {
+  only('ClusterRole', WORKLOAD_ROLE)
+  const named = rulesOf('Role', INJECTOR_NAME).flatMap(({ resourceNames = [] }) => resourceNames)
+  t.same(named, [CA_SECRET, TRUST_CONFIGMAP, LEADER_LEASE])
+  const cluster = rulesOf('ClusterRole', INJECTOR_NAME).flatMap(({ resourceNames = [] }) => resourceNames)
+  t.same(cluster, [WORKLOAD_SIGNER, INJECTOR_NAME, WORKLOAD_ROLE])
+  t.same(rulesOf('Role', 'postern-trust-reader')[0]?.resourceNames, [TRUST_CONFIGMAP])
+})
+
+t.test('no role has a wildcard', async t => {
+  const roles = manifests.filter(({ kind }) => kind === 'ClusterRole' || kind === 'Role')
+  t.equal(roles.length, 5)
+  for (const role of roles) t.notMatch(JSON.stringify(role.rules), '*')
+})
+
+t.test('the Service and the Deployment have the ports of the port table', async t => {
+  const { spec } = only('Deployment', INJECTOR_NAME) as unknown as {
+    spec: { template: { spec: { containers: { ports: { name: string; containerPort: number }[] }[] } } }
+  }
+  const ports = spec.template.spec.containers[0]?.ports.map(port => [port.name, port.containerPort])
+  t.same(Object.fromEntries(ports ?? []), INJECTOR_PORTS)
+  const policy = only('NetworkPolicy', INJECTOR_NAME) as unknown as {
+    spec: { ingress: { ports: { port: number }[] }[] }
+  }
+  t.same(
+    policy.spec.ingress[0]?.ports.map(({ port }) => port),
+    Object.values(INJECTOR_PORTS),
+  )
+  t.match(textOf('injector.yaml'), `runAsUser: ${PROXY_UID}`)
+})
+
+t.test('the webhooks are called where the injector answers', async t => {
+  type Webhooks = { webhooks: { clientConfig: { service: object } }[] }
+  const services = ['MutatingWebhookConfiguration', 'ValidatingWebhookConfiguration'].flatMap(kind =>
+    (only(kind, INJECTOR_NAME) as unknown as Webhooks).webhooks.map(
+      ({ clientConfig }) => clientConfig.service,
+    ),
+  )
+  t.same(
+    services,
+    Object.values(WEBHOOK_PATHS).map(path => ({
+      namespace: SYSTEM_NAMESPACE,
+      name: INJECTOR_NAME,
+      path,
+      port: 443,
+    })),
+  )
+  t.match(textOf('webhooks.yaml'), `'${INJECT_KEY}'`)
+  t.match(textOf('webhooks.yaml'), `key: ${INJECT_KEY}`)
+  t.match(textOf('webhooks.yaml'), `${POLICY_LABEL}: "true"`)
+})
+
+t.test('the admission policies check exactly the published keys', async t => {
+  const quoted = (text: string) =>
+    [...text.matchAll(/^ +'(postern\.dev\/[a-z-]+)'[,\]]/gm)].map(match => match[1])
+  const [pods = '', namespaces = ''] = textOf('admission-annotations.yaml').split('name: postern-namespaces')
+  const keys = Object.values(POD_ANNOTATIONS).map(({ key }) => key)
+  t.same(quoted(pods).sort(), [...keys, INJECTED_ANNOTATION].sort())
+  t.same(
+    quoted(namespaces).sort(),
+    Object.values(NAMESPACE_LABELS)
+      .map(({ key }) => key)
+      .sort(),
+  )
+  t.match(pods, `container.name == '${PROXY_CONTAINER}'`)
+  t.match(namespaces, `'${MODE_LABEL}'`)
+})
+
+t.test('the admission policies name signer, slots, label and service account as the code does', async t => {
+  const requests = textOf('admission-requests.yaml')
+  t.match(requests, `'${WORKLOAD_SIGNER}'`)
+  t.match(requests, `[${Array.from({ length: CSR_SLOTS }, (_, slot) => `'${slot}'`).join(', ')}]`)
+  t.match(textOf('admission-policies.yaml'), `labels[?'${POLICY_LABEL}']`)
+  t.match(textOf('admission-injector.yaml'), `'system:serviceaccount:${SYSTEM_NAMESPACE}:${INJECTOR_NAME}'`)
+  t.match(textOf('admission-injector.yaml'), `'${WORKLOAD_ROLE}:'`)
+  t.match(textOf('admission-injector.yaml'), `substring(${'system:serviceaccounts:'.length})`)
+})
