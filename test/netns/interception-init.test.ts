@@ -131,3 +131,34 @@ t.test('without NET_ADMIN the rules are refused with the hint', unlessNetns, asy
     error: /Operation not permitted.*NET_ADMIN/s,
   })
 })
+
+t.test(
+  'the whole init container runs with no capability but NET_ADMIN, and its exit status tells',
+  unlessNetns,
+  async t => {
+    await using network = await createNetwork()
+    const [pod, unreachable] = await Promise.all([
+      network.createPod('pod'),
+      network.createNamespace('unreachable'),
+    ])
+    const program = `import { runInit } from '${new URL('../../proxy/init/main.ts', import.meta.url)}'
+    import { createLogger } from '${new URL('../../shared/log.ts', import.meta.url)}'
+    process.exitCode = await runInit(${JSON.stringify(OPTIONS)}, createLogger('init', 'info'))`
+    const command = [
+      '--bounding-set=-all,+net_admin,+dac_read_search',
+      process.execPath,
+      '--input-type=module',
+      '-e',
+      program,
+    ]
+    const done = await pod.run('setpriv', command)
+    t.equal(done.status, 0)
+    t.match(JSON.parse(done.stdout), {
+      component: 'init',
+      proofs: [{ result: 'captured' }, { result: 'captured' }],
+    })
+    const failed = await unreachable.run('setpriv', command)
+    t.equal(failed.status, 1)
+    t.match(JSON.parse(failed.stdout), { level: 'error', code: 'PSTN_INTERCEPTION', error: /no route/ })
+  },
+)

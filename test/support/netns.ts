@@ -2,7 +2,8 @@
 // rules are tested by real connections and nothing touches the machine's own interfaces or rules.
 import { type ChildProcess, execFile, fork, type SpawnOptions, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync } from 'node:fs'
+import { dlopen } from 'node:ffi'
+import { closeSync, openSync, readdirSync } from 'node:fs'
 import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -98,6 +99,31 @@ export async function ip(namespace: Namespace, commands: readonly string[]): Pro
 export async function setSysctl(namespace: Namespace, path: string, value: string): Promise<void> {
   await namespace.check('tee', [`/proc/sys/${path}`], { input: value })
 }
+
+/**
+ * Moves this process's main thread inside, until disposed: what it then listens on, dials or spawns is in the
+ * namespace. So a test can be the node, with an API server and an injector that the pods reach.
+ */
+export function enterNamespace(namespace: Namespace): Disposable {
+  const { functions, lib } = dlopen(null, { setns: { arguments: ['int32', 'int32'], return: 'int32' } })
+  const home = openSync('/proc/self/ns/net', 'r')
+  const enter = (fd: number) => {
+    if (functions.setns(fd, CLONE_NEWNET) !== 0) throw new Error(`cannot enter ${namespace.name}`)
+  }
+  const inside = openSync(`/run/netns/${namespace.name}`, 'r')
+  enter(inside)
+  closeSync(inside)
+  return {
+    [Symbol.dispose]() {
+      enter(home)
+      closeSync(home)
+      lib.close()
+    },
+  }
+}
+
+// linux/sched.h
+const CLONE_NEWNET = 0x40000000
 
 /** Starts a Node module inside with a channel for messages (child_process.fork). */
 export function forkInside(
