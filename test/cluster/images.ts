@@ -98,6 +98,7 @@ async function archive(recipe: Recipe, base: string): Promise<string> {
   await copyInto(context.path, files)
   await writeFile(join(context.path, 'Dockerfile'), dockerfile)
   await bud(context.path, image, `--build-arg=BASE=${base}`)
+  await buildah('rmi', '--prune')
   await buildah('push', image, `docker-archive:${target}.new:${image}`)
   for (const old of await readdir(imageDirectory()))
     if (old.startsWith(`${short}-`) && old.endsWith('.tar')) await rm(join(imageDirectory(), old))
