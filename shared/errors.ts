@@ -152,6 +152,10 @@ export const CODES = {
     'Opt the destination in, or use auto.',
   ),
   PSTN_PEER_UNREACHABLE: info('The peer’s tunnel port does not answer.', 'Is its sidecar running?'),
+  PSTN_DESTINATION_UNREACHABLE: info(
+    'A destination without a sidecar did not accept the connection.',
+    'Postern had no part in it: dial it from another pod to compare.',
+  ),
   PSTN_NOT_READY: info(
     'The sidecar has no certificate, trust bundle or policy yet.',
     'Its log says what it is waiting for.',
@@ -160,6 +164,10 @@ export const CODES = {
   PSTN_CONTROL_REJECTED: info(
     'The injector refused the control stream.',
     'The message says which check failed.',
+  ),
+  PSTN_CONTROL_LOST: info(
+    'The control stream to the injector is down. The last good policy and addresses stay in force.',
+    'Is the injector running and reachable on port 15012? Certificates are renewed without it.',
   ),
   PSTN_CONTROL_MALFORMED: info(
     'A message on the control stream breaks its schema.',

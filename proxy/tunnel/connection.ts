@@ -8,7 +8,7 @@ import {
 import type { TLSSocket } from 'node:tls'
 import { authorityOf } from '../../shared/addresses.ts'
 import { asPosternError, isCode, PosternError } from '../../shared/errors.ts'
-import type { Connection, IdentifyPeer, Peer, TunnelTarget, TunnelTls } from './interface.ts'
+import type { Connection, IdentifyPeer, KeepPeer, Peer, TunnelTarget, TunnelTls } from './interface.ts'
 import {
   CLIENT_SESSION_OPTIONS,
   DIALER_LIMITS,
@@ -25,15 +25,14 @@ export type ConnectionOptions = {
   readonly port: number
 }
 
-type Established = { readonly session: ClientHttp2Session; readonly peer: Peer }
+type Established = { readonly session: ClientHttp2Session; readonly socket: TLSSocket; readonly peer: Peer }
 
 /** Lives from its creation to `onClose`. Streams that wait for the handshake count as its streams. */
 export class TunnelConnection {
   readonly generation: number
   readonly #established: Promise<Established>
   readonly #onClose: () => void
-  #peer: Peer | undefined
-  #session: ClientHttp2Session | undefined
+  #live: Established | undefined
   #streams = 0
   #retired = false
   #refusal: PosternError | undefined
@@ -46,12 +45,18 @@ export class TunnelConnection {
     this.#established.catch(() => this.close())
   }
 
+  /** Undefined until the handshake is done. */
   get peer(): Peer | undefined {
-    return this.#peer
+    return this.#live?.peer
+  }
+
+  keeps(keep: KeepPeer): boolean {
+    return this.#live === undefined || keep(this.#live.peer, this.#live.socket)
   }
 
   get hasRoom(): boolean {
-    const allowed = this.#session?.remoteSettings.maxConcurrentStreams ?? DIALER_LIMITS.streamsPerConnection
+    const allowed =
+      this.#live?.session.remoteSettings.maxConcurrentStreams ?? DIALER_LIMITS.streamsPerConnection
     return !this.#retired && this.#streams < Math.min(allowed, DIALER_LIMITS.streamsPerConnection)
   }
 
@@ -66,7 +71,7 @@ export class TunnelConnection {
     this.#retired = true
     this.#refusal ??= refusal
     clearTimeout(this.#idleTimer)
-    this.#session?.destroy()
+    this.#live?.session.destroy()
     this.#onClose()
   }
 
@@ -112,10 +117,9 @@ export class TunnelConnection {
         ...CLIENT_SESSION_OPTIONS,
         createConnection: () => socket,
       })
-      this.#peer = peer
-      this.#session = session
       this.#watch(session, socket)
-      return { session, peer }
+      this.#live = { session, socket, peer }
+      return this.#live
     } catch (thrown) {
       socket.destroy()
       throw asPosternError(thrown, 'PSTN_PEER_UNTRUSTED')

@@ -61,11 +61,8 @@ export function createTunnelDialer({ tls, identify, clock, port }: TunnelDialerO
       }
     },
     closePeers: (keep, code) => {
-      for (const connection of every()) {
-        const { peer } = connection
-        if (peer && !keep(peer))
-          connection.close(new PosternError(code, `${peer.identity} is no longer trusted`))
-      }
+      const refusal = new PosternError(code, 'the peer is no longer trusted')
+      for (const connection of every()) if (!connection.keeps(keep)) connection.close(refusal)
     },
     [Symbol.asyncDispose]: async () => {
       stopRotation()

@@ -32,8 +32,6 @@ export type TunnelRequest = {
   readonly authority: string
   /** Lower-case names; only `traceparent`, `tracestate`, `baggage` and `forwarded` are kept. */
   readonly headers: Readonly<Record<string, string>>
-  /** Aborts when the peer resets the stream or its connection ends before an answer. */
-  readonly signal: AbortSignal
   /** Answers 200 and gives the byte stream. */
   accept(): Connection
   /** Answers 400, 403 or 503 with the code in the header `postern-code`. */
@@ -45,8 +43,8 @@ export type TunnelServer = AsyncDisposable & {
   readonly port: number
   /** Accepts no connection and no stream any more (GOAWAY); resolves when the last stream has ended. */
   drain(): Promise<void>
-  /** Closes the connections whose peer no longer passes `keep` (a removed root, a revoked identity). */
-  closePeers(keep: (peer: Peer) => boolean, code: Code): void
+  /** Closes the connections at once whose peer no longer passes `keep` (a removed root, a revoked identity). */
+  closePeers(keep: KeepPeer, code: Code): void
 }
 
 /** What one end shows and accepts, made of the credential and the trust bundle in force. A change is a new value. */
@@ -60,6 +58,8 @@ export type TunnelTls = {
 
 /** Every check of identify/ on a TLS socket whose handshake is done. @throws PosternError PSTN_PEER_… */
 export type IdentifyPeer = (socket: TLSSocket) => Peer
+
+export type KeepPeer = (peer: Peer, socket: TLSSocket) => boolean
 
 export type TunnelTarget = {
   /** Address of the peer's tunnel: the pod IP (the port is PORTS.tunnel). */
@@ -77,6 +77,6 @@ export type TunnelDialer = AsyncDisposable & {
    * the expected one, PSTN_PEER_UNREACHABLE or PSTN_TLS_FAILED.
    */
   open(target: TunnelTarget, signal: AbortSignal): Promise<{ stream: Connection; peer: Peer }>
-  /** As the server's: closes connections at once whose peer no longer passes. */
-  closePeers(keep: (peer: Peer) => boolean, code: Code): void
+  /** As the server's. */
+  closePeers(keep: KeepPeer, code: Code): void
 }

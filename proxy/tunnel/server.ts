@@ -65,7 +65,8 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
     port: (server.address() as AddressInfo).port,
     drain,
     closePeers: (keep, code) => {
-      for (const [session, { peer, socket }] of sessions) if (!keep(peer)) dismiss(session, socket, code)
+      for (const [session, { peer, socket }] of sessions)
+        if (!keep(peer, socket)) dismiss(session, socket, code)
     },
     [Symbol.asyncDispose]: async () => {
       stopRotation()

@@ -69,16 +69,11 @@ function tunnelRequest(
   authority: string,
   headers: IncomingHttpHeaders,
 ): TunnelRequest {
-  const gone = new AbortController()
-  const onClose = () => gone.abort()
-  stream.once('close', onClose)
   return {
     peer,
     authority,
     headers: kept(headers),
-    signal: gone.signal,
     accept: () => {
-      stream.off('close', onClose)
       if (!stream.destroyed) stream.respond({ ':status': 200 })
       return asConnection(stream)
     },

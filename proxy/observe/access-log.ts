@@ -1,0 +1,103 @@
+// What becomes of a connection, told once: one access-log line when it ends, one decision-log line when it is refused
+// or ended by us, and the metrics beside them. The record is made at accept and filled in as the stages learn more.
+import type { Clock } from '../../shared/clock.ts'
+import { asPosternError, type Code, type PosternError } from '../../shared/errors.ts'
+import type { Logger } from '../../shared/log.ts'
+import type { ProxyMetrics } from './metrics.ts'
+
+export type Direction = 'inbound' | 'outbound'
+export type Via = 'tunnel' | 'plaintext'
+
+export type ConnectionRecord = {
+  readonly direction: Direction
+  readonly startedAt: number
+  readonly source: { readonly address: string; readonly identity?: string; readonly serial?: string }
+  /** Unknown while an outbound connection is not resolved. */
+  via?: Via
+  destination?: { readonly address: string; readonly port: number }
+  /** Who is behind the destination, as far as it is known: the directory's pod, then what its certificate says. */
+  remote?: { readonly pod: string; readonly identity?: string; readonly serial?: string }
+}
+
+/** Why a connection was refused, or closed while it lived. */
+export type Refusal = {
+  readonly code: Code
+  readonly reason: string
+  readonly policy?: string | undefined
+  readonly rule?: number | undefined
+}
+
+/** What splice() reports: `a` is who opened the connection. */
+type Spliced = {
+  readonly aToB: number
+  readonly bToA: number
+  readonly outcome: 'ended' | 'reset' | 'aborted'
+}
+
+export type Observer = {
+  start(direction: Direction, source: ConnectionRecord['source'], via?: Via): ConnectionRecord
+  /** The destination has accepted: bytes flow from now on. */
+  opened(record: ConnectionRecord): void
+  refused(record: ConnectionRecord, refusal: Refusal): void
+  /** An opened one has ended; `reason` is the signal's, if that ended it. */
+  closed(record: ConnectionRecord, spliced: Spliced, reason: unknown): void
+}
+
+const OUTCOMES = { ended: 'ok', reset: 'reset', aborted: 'closed' } as const
+
+export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock): Observer {
+  const access = (record: ConnectionRecord, bytesIn: number, bytesOut: number, ending: object) => {
+    const { direction, via, source, startedAt } = record
+    const durationMs = Math.round(clock.monotonic() - startedAt)
+    const destination = destinationOf(record)
+    log.info({ direction, via, source, destination, bytesIn, bytesOut, durationMs, ...ending }, 'connection')
+  }
+  const deny = (record: ConnectionRecord, refusal: Refusal) => {
+    const { direction, source } = record
+    const destination = destinationOf(record)
+    const { code, policy, rule, reason } = refusal
+    metrics.refused.inc({ direction, code })
+    log.warn({ code, policy, rule, reason, direction, source, destination }, 'decision')
+  }
+  return {
+    start: (direction, source, via) => ({
+      direction,
+      source,
+      startedAt: clock.monotonic(),
+      ...(via && { via }),
+    }),
+    opened: ({ direction, via = 'plaintext', destination }) => {
+      metrics.opened.inc({ direction, via })
+      if (direction === 'inbound' && via === 'plaintext') {
+        metrics.plaintextAccepted.inc({ port: String(destination?.port) })
+      }
+    },
+    refused: (record, refusal) => {
+      const { code, policy } = refusal
+      deny(record, refusal)
+      access(record, 0, 0, { outcome: 'refused', code, policy })
+    },
+    closed: (record, { aToB, bToA, outcome: how }, reason) => {
+      const { direction, via = 'plaintext' } = record
+      const outcome = OUTCOMES[how]
+      const [received, sent] = direction === 'inbound' ? [aToB, bToA] : [bToA, aToB]
+      metrics.closed.inc({ direction, via, outcome })
+      metrics.received.inc({ direction, via }, received)
+      metrics.sent.inc({ direction, via }, sent)
+      const refusal = how === 'aborted' ? refusalOf(asPosternError(reason, 'PSTN_DRAINING')) : undefined
+      if (refusal) deny(record, refusal)
+      access(record, received, sent, { outcome, code: refusal?.code, policy: refusal?.policy })
+    },
+  }
+}
+
+const destinationOf = ({ destination, remote }: ConnectionRecord) =>
+  destination && { ...destination, ...remote }
+
+/** A policy that came to forbid a live connection is named by the error that ends it. */
+export const refusalOf = ({ code, message, policy, rule }: PosternError & Partial<Refusal>): Refusal => ({
+  code,
+  reason: message,
+  policy,
+  rule,
+})

@@ -1,0 +1,57 @@
+// The sidecar's metrics, all of them, under the names that docs/metrics.md explains (a test compares). Labels take a
+// bounded set of values: nothing that a peer sends becomes one.
+import type { Registry } from '../../shared/metrics.ts'
+
+export type ProxyMetrics = ReturnType<typeof createProxyMetrics>
+
+export function createProxyMetrics(registry: Registry) {
+  return {
+    opened: registry.counter(
+      'postern_connections_opened_total',
+      'Connections that were let through to their destination.',
+      ['direction', 'via'],
+    ),
+    closed: registry.counter(
+      'postern_connections_closed_total',
+      'Connections let through that have ended: ok, reset by either side, or closed by the sidecar.',
+      ['direction', 'via', 'outcome'],
+    ),
+    refused: registry.counter(
+      'postern_connections_refused_total',
+      'Connections refused or closed by the sidecar, by code (docs/errors.md).',
+      ['direction', 'code'],
+    ),
+    received: registry.counter(
+      'postern_bytes_received_total',
+      'Bytes passed on to the pod’s own application.',
+      ['direction', 'via'],
+    ),
+    sent: registry.counter('postern_bytes_sent_total', 'Bytes passed on from the pod’s own application.', [
+      'direction',
+      'via',
+    ]),
+    plaintextAccepted: registry.counter(
+      'postern_plaintext_accepted_total',
+      'Plaintext connections that permissive mode let in, by application port: none left means strict is safe.',
+      ['port'],
+    ),
+    certificateExpiry: registry.gauge(
+      'postern_certificate_expiry_timestamp_seconds',
+      'When the sidecar’s present certificate expires, seconds since the epoch.',
+    ),
+    certificateRequests: registry.counter(
+      'postern_certificate_requests_total',
+      'Attempts to get a certificate, by outcome: issued, or the code of the failure.',
+      ['outcome'],
+    ),
+    controlConnected: registry.gauge(
+      'postern_control_connected',
+      '1 while the control stream to an injector is up; without it the last good state stays in force.',
+    ),
+    stateVersion: registry.gauge(
+      'postern_state_version',
+      'Version of the state (policy, trust, prefixes) in force, as the injector numbers it.',
+    ),
+    build: registry.gauge('postern_build_info', '1, labelled with the version.', ['version']),
+  }
+}
