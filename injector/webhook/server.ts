@@ -62,6 +62,8 @@ export async function serveWebhook(options: WebhookOptions): Promise<WebhookServ
       handshakeTimeout: limits.requestMs,
       requestTimeout: limits.requestMs,
       headersTimeout: limits.requestMs,
+      // How often the timeouts are looked at: every 30 s by default.
+      connectionsCheckingInterval: limits.requestMs / 10,
       // The API server keeps idle connections for 90 s; closing first would race with its next request.
       keepAliveTimeout: 120_000,
     },
