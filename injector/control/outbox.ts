@@ -1,0 +1,62 @@
+// What one sidecar has been told. Answers and state are sent when they differ from what it holds, so that the same
+// question costs nothing and a change is never forgotten.
+import type { AddressEntry, FromInjector, State } from '../../shared/control/messages.ts'
+import type { TrustBundle } from '../../shared/trust-bundle.ts'
+import { answer } from '../directory/answer.ts'
+import { snapshotFor } from '../directory/snapshot.ts'
+import type { Changes, World } from '../directory/world.ts'
+
+export type Outbox = {
+  /** The full set of subscribed addresses. */
+  subscribe(addresses: readonly string[]): void
+  /** Sends the state if it is another than the last. False if the pod is gone or has ended. */
+  refreshState(): boolean
+  /** Sends the answers that may have changed and do differ. */
+  refreshAddresses(changed: Changes): void
+}
+
+export type OutboxOptions = {
+  readonly world: World
+  readonly podUid: string
+  readonly trust: () => readonly TrustBundle[]
+  send(message: FromInjector): void
+}
+
+export function createOutbox({ world, podUid, trust, send }: OutboxOptions): Outbox {
+  /** What was last sent, as JSON; undefined while an address waits for its first answer. */
+  const answers = new Map<string, string | undefined>()
+  let stateSent = ''
+  let version = 0
+
+  const sendDifferent = (addresses: Iterable<string>) => {
+    const entries: AddressEntry[] = []
+    for (const address of addresses) {
+      const entry = answer(world, address)
+      const text = JSON.stringify(entry)
+      if (answers.get(address) === text) continue
+      answers.set(address, text)
+      entries.push(entry)
+    }
+    if (entries.length > 0) send({ kind: 'addresses', entries })
+  }
+  return {
+    subscribe: addresses => {
+      const wanted = new Set(addresses)
+      for (const address of [...answers.keys()]) if (!wanted.has(address)) answers.delete(address)
+      sendDifferent([...wanted].filter(address => !answers.has(address)))
+    },
+    refreshState: () => {
+      const snapshot = snapshotFor(world, podUid)
+      if (!snapshot) return false
+      const content: Omit<State, 'kind' | 'version'> = { ...snapshot, trust: trust() }
+      const text = JSON.stringify(content)
+      if (text === stateSent) return true
+      stateSent = text
+      version += 1
+      send({ kind: 'state', version, ...content })
+      return true
+    },
+    refreshAddresses: ({ everything, addresses }) =>
+      sendDifferent(everything ? answers.keys() : [...addresses].filter(address => answers.has(address))),
+  }
+}

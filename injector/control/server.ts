@@ -1,0 +1,135 @@
+// The control stream's listener: mutual TLS with this replica's own SVID. A peer is verified before its first byte is
+// read, with the same check as in the tunnel.
+import { once } from 'node:events'
+import { performServerHandshake } from 'node:http2'
+import type { AddressInfo, Socket } from 'node:net'
+import { createServer, type TLSSocket } from 'node:tls'
+import { asPosternError, type Code } from '../../shared/errors.ts'
+import type { Live } from '../../shared/live.ts'
+import type { Registry } from '../../shared/metrics.ts'
+import { type KeyedChain, secureContext, serverTlsOptions } from '../../shared/tls/contexts.ts'
+import { verifyPeer } from '../../shared/tls/peer-verifier.ts'
+import { createSession, SESSION_OPTIONS, type Session, serveSession } from './session.ts'
+import type { Connected, StreamContext } from './stream.ts'
+
+export type ControlServerOptions = Pick<StreamContext, 'directory' | 'trust' | 'clock' | 'log'> & {
+  readonly host?: string
+  /** 0 takes a free one. */
+  readonly port: number
+  readonly svid: Live<KeyedChain>
+  readonly random: () => number
+  readonly registry: Registry
+}
+
+export type ControlServer = AsyncDisposable & {
+  readonly port: number
+  sidecars(): readonly Connected[]
+  /** Takes no new connection and ends the others one by one within `spreadMs`, so that sidecars do not come back at once. */
+  drain(spreadMs: number): Promise<void>
+}
+
+const MAX_CONNECTIONS = 16_384
+
+export async function serveControl(options: ControlServerOptions): Promise<ControlServer> {
+  const { svid, trust, clock, log, random } = options
+  const sessions = new Set<Session>()
+  const sidecars = new Map<string, Connected>()
+  const onRefused = controlMetrics(options.registry, sidecars)
+  const context = { ...options, ...registerIn(sidecars, options.log), onRefused }
+
+  const accept = (socket: TLSSocket) => {
+    const http2 = performServerHandshake(socket, SESSION_OPTIONS)
+    const session = createSession(http2, socket)
+    try {
+      const peer = verifyPeer(socket, { trustDomain: trust.get().trustDomain, now: clock.now() })
+      sessions.add(session)
+      http2.once('close', () => sessions.delete(session))
+      serveSession(http2, peer, context)
+    } catch (thrown) {
+      const { code, message } = asPosternError(thrown, 'PSTN_PEER_UNTRUSTED')
+      log.warn({ code, error: message, address: socket.remoteAddress }, 'control connection refused')
+      onRefused(code)
+      session.dismiss(code)
+    }
+  }
+
+  const server = createServer(serverTlsOptions(svid.get(), trust.get()))
+  server.maxConnections = MAX_CONNECTIONS
+  const sockets = new Set<Socket>()
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
+  server.on('tlsClientError', (_, socket) => socket.destroy())
+  server.on('secureConnection', accept)
+
+  const renew = () => server.setSecureContext(secureContext(svid.get(), trust.get()))
+  let { roots } = trust.get()
+  const stops = [
+    svid.subscribe(renew),
+    trust.subscribe(bundle => {
+      renew()
+      const removed = roots.some(root => !bundle.roots.includes(root))
+      roots = bundle.roots
+      // Whoever a removed root has vouched for is verified anew.
+      if (removed) for (const session of sessions) session.dismiss('PSTN_PEER_UNTRUSTED')
+    }),
+  ]
+
+  server.listen({ port: options.port, ...(options.host && { host: options.host }) })
+  await once(server, 'listening')
+  let closed: Promise<unknown> | undefined
+  const stopListening = () => {
+    closed ??= once(server.close(), 'close')
+    return closed
+  }
+  return {
+    port: (server.address() as AddressInfo).port,
+    sidecars: () => [...sidecars.values()],
+    drain: async spreadMs => {
+      const done = stopListening()
+      const never = new AbortController()
+      for (const session of sessions) {
+        void clock.sleep(random() * spreadMs, never.signal).then(() => session.close())
+      }
+      await done
+    },
+    [Symbol.asyncDispose]: async () => {
+      for (const stop of stops) stop()
+      const done = stopListening()
+      for (const socket of sockets) socket.destroy()
+      await done
+    },
+  }
+}
+
+function registerIn(
+  sidecars: Map<string, Connected>,
+  log: ControlServerOptions['log'],
+): Pick<StreamContext, 'onConnected' | 'onEnded'> {
+  return {
+    onConnected: sidecar => {
+      const { podUid, pod, namespace, version } = sidecar
+      // The same pod again: its sidecar was restarted, and nobody has told us yet that the old stream is dead.
+      sidecars.get(podUid)?.close()
+      sidecars.set(podUid, sidecar)
+      log.info({ pod, namespace, version }, 'sidecar connected')
+    },
+    onEnded: sidecar => {
+      if (sidecars.get(sidecar.podUid) === sidecar) sidecars.delete(sidecar.podUid)
+      log.info({ pod: sidecar.pod, namespace: sidecar.namespace }, 'sidecar disconnected')
+    },
+  }
+}
+
+function controlMetrics(registry: Registry, sidecars: Map<string, Connected>): (code: Code) => void {
+  registry.gauge('postern_control_streams', 'Sidecars connected to this replica.', [], gauge =>
+    gauge.set({}, sidecars.size),
+  )
+  const refused = registry.counter(
+    'postern_control_refused_total',
+    'Control connections and streams that were refused, by code.',
+    ['code'],
+  )
+  return code => refused.inc({ code })
+}
