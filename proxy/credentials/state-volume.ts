@@ -8,7 +8,7 @@ import { PosternError } from '../../shared/errors.ts'
 export type StateFile = 'credential.json' | 'pending.json' | 'trust.json' | 'state.json'
 
 export type StateVolume = {
-  /** The parsed JSON, or undefined. The caller checks its shape. */
+  /** The parsed JSON, or undefined, after the changes that were asked for before. The caller checks its shape. */
   read(file: StateFile): Promise<unknown>
   /** Never fails: what cannot be kept is reported, and still used while the process lives. */
   write(file: StateFile, value: unknown): Promise<void>
@@ -30,6 +30,7 @@ export function openStateVolume(dir: string, report: (error: PosternError) => vo
 
   return {
     read: async file => {
+      await turns.get(file)
       try {
         return JSON.parse(await readFile(join(dir, file), 'utf8'))
       } catch {

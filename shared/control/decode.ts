@@ -65,7 +65,7 @@ function wrapped<T>(decode: () => T): T {
 
 const name = text(value => value !== '', 'a string that is not empty')
 const port = integer(1, 65_535)
-const version = integer(0, Number.MAX_SAFE_INTEGER)
+const version = (from: 0 | 1) => integer(from, Number.MAX_SAFE_INTEGER)
 const hex = text(value => /^[0-9a-f]+$/.test(value), 'lower-case hex')
 const address = text(value => canonicalAddress(value) === value, 'a canonical IP address')
 const cidr = text(value => parseCidr(value) !== undefined, 'a CIDR')
@@ -90,7 +90,7 @@ const subscribe = object<Subscribe>({ kind: oneOf(['subscribe']), addresses: lis
 
 const status = object<Status>({
   kind: oneOf(['status']),
-  stateVersion: version,
+  stateVersion: version(0),
   roots: listOf(hex),
   certificateSerial: optional(hex),
   certificateNotAfter: optional(time),
@@ -126,7 +126,7 @@ const policy = extensible<AuthorizationPolicy>({
 
 const state = object<State>({
   kind: oneOf(['state']),
-  version,
+  version: version(1),
   policy: object<PolicySet>({
     mode: object<EffectiveMode>({ inbound: inboundMode, ports: mapOf(portText, inboundMode) }),
     policies: listOf(policy),

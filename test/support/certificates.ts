@@ -66,12 +66,15 @@ export type TestAuthority = {
 
 type Signer = { readonly certificate: X509Certificate; readonly keys: Keys; readonly chain: string }
 
-/** Two calls give two authorities with different keys and one subject, which is what a forger would do. */
-export async function testAuthority(trustDomain: string): Promise<TestAuthority> {
+/** Two calls with one subject give two authorities with different keys, which is what a forger would make. */
+export async function testAuthority(
+  trustDomain: string,
+  subject = `CN=${trustDomain} root`,
+): Promise<TestAuthority> {
   const keys = await generateKeys()
   const certificate = await X509CertificateGenerator.createSelfSigned({
     serialNumber: serialNumber(),
-    name: `CN=${trustDomain} root`,
+    name: subject,
     notBefore: new Date(Date.now() - DAY_MS),
     notAfter: new Date(Date.now() + 365 * DAY_MS),
     keys,

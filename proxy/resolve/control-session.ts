@@ -1,0 +1,182 @@
+// What is said and done while one control stream is open. A session ends by a failure, by the age of its certificate,
+// or because the injector may have been verified with a root that is trusted no more.
+import type { Clock } from '../../shared/clock.ts'
+import type { FromInjector, Hello, State, Status } from '../../shared/control/messages.ts'
+import { asPosternError, PosternError } from '../../shared/errors.ts'
+import { type Live, live, type Settable, until } from '../../shared/live.ts'
+import type { VerifiedPeer } from '../../shared/tls/peer-verifier.ts'
+import type { TrustBundle } from '../../shared/trust-bundle.ts'
+import { parseCertificate } from '../../shared/x509/certificate.ts'
+import type { Credential } from '../credentials/credential.ts'
+import type { TrustStore } from '../credentials/trust.ts'
+import type { ControlStream } from './control-stream.ts'
+import type { Directory } from './directory.ts'
+
+export type ControlEvent =
+  | { readonly kind: 'connected'; readonly injector: VerifiedPeer }
+  | { readonly kind: 'applied'; readonly version: number }
+  /** The pushed or published trust bundle was not taken; the last good one stays. */
+  | { readonly kind: 'trust-refused'; readonly error: PosternError }
+  | { readonly kind: 'lost'; readonly error: PosternError; readonly retryMs: number }
+
+export type SessionContext = {
+  readonly hello: Omit<Hello, 'kind'>
+  readonly credential: Live<Credential | undefined>
+  readonly trust: TrustStore
+  readonly directory: Directory
+  readonly state: Settable<State | undefined>
+  readonly clock: Clock
+  readonly random: () => number
+  readonly observe: (event: ControlEvent) => void
+  readonly heartbeatMs: number
+  readonly lostAfterMs: number
+}
+
+/** With what a stream was authenticated. */
+export type Opened = { readonly own: Credential; readonly bundle: TrustBundle }
+
+const SWEEP_MS = 60_000
+/** New addresses are subscribed to at once, then gathered for this long. */
+const GATHER_MS = 50
+/** A stream is replaced in the last tenth of its certificate's life; rotation alone does not disturb it. */
+const STREAM_LIFE = 0.9
+
+export class ControlSession {
+  readonly #context: SessionContext
+  readonly #stream: ControlStream
+  /** Of the last state applied: versions count anew on each stream. */
+  #version = 0
+  #heardAt: number
+
+  constructor(context: SessionContext, stream: ControlStream) {
+    this.#context = context
+    this.#stream = stream
+    this.#heardAt = context.clock.monotonic()
+  }
+
+  get wasUseful(): boolean {
+    return this.#version > 0
+  }
+
+  /** Resolves when it is time for a new stream. @throws PosternError when this one fails, or the abort reason. */
+  async hold({ own, bundle }: Opened, signal: AbortSignal): Promise<void> {
+    const { hello, clock, random } = this.#context
+    const ending = new AbortController()
+    const over = AbortSignal.any([signal, ending.signal])
+    const life = (own.notAfter.getTime() - clock.now()) * (STREAM_LIFE + (1 - STREAM_LIFE) * random())
+    this.#stream.send({ kind: 'hello', ...hello })
+    this.#subscribe()
+    this.#report()
+    try {
+      await Promise.race([
+        this.#receive(),
+        this.#beat(over),
+        this.#followAddresses(over),
+        this.#sweep(over),
+        clock.sleep(life, over),
+        this.#rootRemoved(bundle, over),
+      ])
+    } finally {
+      ending.abort()
+    }
+  }
+
+  async #receive(): Promise<never> {
+    for await (const message of this.#stream.received()) {
+      this.#heardAt = this.#context.clock.monotonic()
+      this.#apply(message)
+    }
+    throw new PosternError('PSTN_CONTROL_LOST', 'the stream ended')
+  }
+
+  #apply(message: FromInjector): void {
+    switch (message.kind) {
+      case 'addresses':
+        this.#context.directory.receive(message.entries)
+        break
+      case 'state':
+        this.#applyState(message)
+        break
+    }
+  }
+
+  #applyState(message: State): void {
+    const { state, observe } = this.#context
+    if (message.version <= this.#version) {
+      const versions = `${message.version} after ${this.#version}`
+      throw new PosternError('PSTN_CONTROL_MALFORMED', `the state’s version does not grow: ${versions}`)
+    }
+    this.#version = message.version
+    this.#adopt(message.trust)
+    state.set(message)
+    this.#report()
+    observe({ kind: 'applied', version: message.version })
+  }
+
+  #adopt(bundles: readonly TrustBundle[]): void {
+    const { trust, observe } = this.#context
+    try {
+      trust.adopt(bundles)
+    } catch (thrown) {
+      observe({ kind: 'trust-refused', error: asPosternError(thrown, 'PSTN_TRUST_INVALID') })
+    }
+  }
+
+  #report(): void {
+    const { credential, trust } = this.#context
+    const own = credential.get()
+    const status: Status = {
+      kind: 'status',
+      stateVersion: this.#version,
+      roots: (trust.bundle.get()?.roots ?? []).map(root => parseCertificate(root).fingerprint256),
+      ...(own && { certificateSerial: own.serial, certificateNotAfter: own.notAfter.toISOString() }),
+    }
+    this.#stream.send(status)
+  }
+
+  #subscribe(): void {
+    this.#stream.send({ kind: 'subscribe', addresses: this.#context.directory.wanted() })
+  }
+
+  async #beat(over: AbortSignal): Promise<never> {
+    const { clock, heartbeatMs, lostAfterMs } = this.#context
+    for (;;) {
+      await clock.sleep(heartbeatMs, over)
+      const silentMs = clock.monotonic() - this.#heardAt
+      if (silentMs > lostAfterMs) {
+        throw new PosternError('PSTN_CONTROL_LOST', `the injector was silent for ${Math.round(silentMs)} ms`)
+      }
+      this.#report()
+    }
+  }
+
+  async #followAddresses(over: AbortSignal): Promise<never> {
+    const { directory, clock } = this.#context
+    const changes = live(0)
+    const stop = directory.onWanted(() => changes.set(changes.get() + 1))
+    try {
+      for (let sent = 0; ; ) {
+        sent = await until(changes, (count): count is number => count > sent, over)
+        this.#subscribe()
+        await clock.sleep(GATHER_MS, over)
+      }
+    } finally {
+      stop()
+    }
+  }
+
+  /** Only while connected: what is given up can be learnt again. */
+  async #sweep(over: AbortSignal): Promise<never> {
+    const { directory, clock } = this.#context
+    for (;;) {
+      await clock.sleep(SWEEP_MS, over)
+      directory.sweep()
+    }
+  }
+
+  async #rootRemoved(before: TrustBundle, over: AbortSignal): Promise<void> {
+    const lacksOne = (now: TrustBundle | undefined): now is TrustBundle =>
+      before.roots.some(root => !now?.roots.includes(root))
+    await until(this.#context.trust.bundle, lacksOne, over)
+  }
+}

@@ -1,0 +1,126 @@
+// One control stream on the wire: mutual TLS to exactly the injector, one HTTP/2 request, newline-delimited JSON both
+// ways. What the messages mean is control-client.ts.
+import { once } from 'node:events'
+import { connect as connectHttp2, type IncomingHttpHeaders, type IncomingHttpStatusHeader } from 'node:http2'
+import { connect as connectTls, type TLSSocket } from 'node:tls'
+import { decodeFromInjector, MAX_LINE_BYTES } from '../../shared/control/decode.ts'
+import { CONTROL_PATH, type FromInjector, type FromSidecar } from '../../shared/control/messages.ts'
+import { asPosternError, PosternError } from '../../shared/errors.ts'
+import { lines } from '../../shared/lines.ts'
+import type { SpiffeId } from '../../shared/spiffe-id.ts'
+import { clientTlsOptions, HANDSHAKE_TIMEOUT_MS, type KeyedChain } from '../../shared/tls/contexts.ts'
+import { type VerifiedPeer, verifyPeer } from '../../shared/tls/peer-verifier.ts'
+import type { TrustBundle } from '../../shared/trust-bundle.ts'
+
+export type ControlTarget = {
+  /** `host:port` */
+  readonly address: string
+  readonly identity: SpiffeId
+  readonly credential: KeyedChain
+  readonly bundle: TrustBundle
+  readonly now: number
+}
+
+export type ControlStream = Disposable & {
+  readonly injector: VerifiedPeer
+  send(message: FromSidecar): void
+  /** Ends by throwing PSTN_CONTROL_LOST, PSTN_CONTROL_REJECTED or PSTN_CONTROL_MALFORMED. */
+  received(): AsyncGenerator<FromInjector>
+}
+
+/** @throws PosternError PSTN_CONTROL_LOST, PSTN_TLS_FAILED or one of verifyPeer's codes. */
+export async function openControlStream(target: ControlTarget, signal: AbortSignal): Promise<ControlStream> {
+  const socket = await dial(target, signal)
+  const { trustDomain } = target.bundle
+  let injector: VerifiedPeer
+  try {
+    injector = verifyPeer(socket, { trustDomain, expected: target.identity, now: target.now })
+  } catch (thrown) {
+    socket.destroy()
+    throw thrown
+  }
+  const session = connectHttp2(`https://${target.address}`, {
+    createConnection: () => socket,
+    settings: { enablePush: false },
+  })
+  const failures: unknown[] = []
+  session.on('error', error => failures.push(error))
+  const stream = session.request({
+    ':method': 'POST',
+    ':path': CONTROL_PATH,
+    'content-type': 'application/x-ndjson',
+  })
+  stream.on('error', error => failures.push(error))
+  const closed = new AbortController()
+  stream.on('close', () => closed.abort(new Error('the injector closed the stream')))
+  const answered = once(stream, 'response', { signal: closed.signal }).catch(thrown => {
+    throw lost(failures[0] ?? closed.signal.reason ?? thrown)
+  })
+  answered.catch(() => undefined)
+  const incoming = async function* (): AsyncGenerator<Buffer> {
+    try {
+      yield* stream
+    } catch (thrown) {
+      throw lost(failures[0] ?? thrown)
+    }
+  }
+  return {
+    injector,
+    send: message => {
+      if (stream.writable) stream.write(`${JSON.stringify(message)}\n`)
+    },
+    received: async function* () {
+      try {
+        await refuseUnlessAccepted(answered, incoming())
+        for await (const line of lines(incoming(), MAX_LINE_BYTES.fromInjector))
+          yield decodeFromInjector(line)
+      } catch (thrown) {
+        throw asPosternError(thrown, 'PSTN_CONTROL_MALFORMED')
+      }
+      throw lost(failures[0] ?? new Error('the injector ended the stream'))
+    },
+    [Symbol.dispose]: () => session.destroy(),
+  }
+}
+
+async function dial({ address, credential, bundle }: ControlTarget, signal: AbortSignal): Promise<TLSSocket> {
+  const { hostname, port } = new URL(`https://${address}`)
+  const host = hostname.replace(/^\[|\]$/g, '')
+  const socket = connectTls({ ...clientTlsOptions(credential, bundle), host, port: Number(port) })
+  socket.setNoDelay(true)
+  let connected = false
+  socket.once('connect', () => {
+    connected = true
+  })
+  try {
+    const within = AbortSignal.any([signal, AbortSignal.timeout(HANDSHAKE_TIMEOUT_MS)])
+    await once(socket, 'secureConnect', { signal: within })
+    return socket
+  } catch (thrown) {
+    socket.on('error', () => undefined)
+    socket.destroy()
+    signal.throwIfAborted()
+    const { message } = asPosternError(thrown, 'PSTN_CONTROL_LOST')
+    const code = connected ? 'PSTN_TLS_FAILED' : 'PSTN_CONTROL_LOST'
+    throw new PosternError(code, `${address}: ${message}`, { cause: thrown })
+  }
+}
+
+async function refuseUnlessAccepted(
+  answered: Promise<unknown[]>,
+  body: AsyncGenerator<Buffer>,
+): Promise<void> {
+  const [headers] = (await answered) as [IncomingHttpHeaders & IncomingHttpStatusHeader]
+  const status = headers[':status']
+  if (status === 200) return
+  const { value: reason = '' } = await lines(body, MAX_REASON_BYTES).next()
+  const code = headers['postern-code'] ?? 'no code'
+  throw new PosternError('PSTN_CONTROL_REJECTED', `the injector answered ${status} (${code}): ${reason}`)
+}
+
+const MAX_REASON_BYTES = 4096
+
+function lost(thrown: unknown): PosternError {
+  const { message } = asPosternError(thrown, 'PSTN_CONTROL_LOST')
+  return new PosternError('PSTN_CONTROL_LOST', message, { cause: thrown })
+}

@@ -1,0 +1,103 @@
+// What this sidecar knows of the addresses that it uses, and only of those: an address is subscribed to on first use
+// and given up when it has not been used for a while, so that the cost does not grow with the cluster.
+import type { Clock } from '../../shared/clock.ts'
+import type { AddressEntry } from '../../shared/control/messages.ts'
+import { live, until } from '../../shared/live.ts'
+
+export type Directory = {
+  /** The full set of addresses to subscribe to. */
+  wanted(): readonly string[]
+  /** Calls `listener` whenever that set changes. Returns how to stop. */
+  onWanted(listener: () => void): () => void
+  /**
+   * What is known of a canonical address inside the cluster's prefixes. Waits for an answer, and in the hope of a
+   * better one than `unknown`, but never long: then it is `unknown`, which is refused, not guessed.
+   */
+  lookup(address: string, signal: AbortSignal): Promise<AddressEntry>
+  /** What the control stream said. Entries of a lost stream stay in force until a newer statement. */
+  receive(entries: readonly AddressEntry[]): void
+  /** Gives up what has not been used for a while; not while the stream is lost, when nothing could be learnt again. */
+  sweep(): void
+}
+
+/** A new pod's address may reach a caller before it reaches the directory. */
+export const UNKNOWN_WAIT_MS = 2_000
+const UNUSED_MS = 5 * 60_000
+/** An application that scans the cluster costs its sidecar no more than this: the least recently used goes first. */
+const MAX_ADDRESSES = 10_000
+
+type Known = {
+  usedAt: number
+  /** When it was first said to be unknown, or not known at all. */
+  unknownSince: number
+  readonly entry: ReturnType<typeof live<AddressEntry | undefined>>
+}
+
+export function createDirectory(clock: Clock): Directory {
+  /** The least recently used first. */
+  const known = new Map<string, Known>()
+  const listeners = new Set<() => void>()
+
+  const changed = () => {
+    for (const listener of [...listeners]) listener()
+  }
+
+  const use = (address: string): Known => {
+    const now = clock.monotonic()
+    const existing = known.get(address)
+    const used = existing ?? { usedAt: now, unknownSince: now, entry: live(undefined) }
+    used.usedAt = now
+    known.delete(address)
+    known.set(address, used)
+    if (!existing) {
+      const [oldest] = known.size > MAX_ADDRESSES ? known.keys() : []
+      if (oldest !== undefined) known.delete(oldest)
+      changed()
+    }
+    return used
+  }
+
+  return {
+    wanted: () => [...known.keys()],
+    onWanted: listener => {
+      listeners.add(listener)
+      return () => listeners.delete(listener)
+    },
+    lookup: async (address, signal) => {
+      const { entry, unknownSince } = use(address)
+      const now = entry.get()
+      if (isSettled(now)) return now
+      const left = unknownSince + UNKNOWN_WAIT_MS - clock.monotonic()
+      if (left > 0) await settled(entry, left, signal)
+      return entry.get() ?? { kind: 'unknown', address }
+    },
+    receive: entries => {
+      for (const entry of entries) {
+        const subscribed = known.get(entry.address)
+        if (!subscribed) continue
+        if (isSettled(subscribed.entry.get()) && !isSettled(entry))
+          subscribed.unknownSince = clock.monotonic()
+        subscribed.entry.set(entry)
+      }
+    },
+    sweep: () => {
+      const oldest = clock.monotonic() - UNUSED_MS
+      const unused = [...known].filter(([, { usedAt }]) => usedAt < oldest)
+      for (const [address] of unused) known.delete(address)
+      if (unused.length > 0) changed()
+    },
+  }
+
+  async function settled(entry: Known['entry'], ms: number, signal: AbortSignal): Promise<void> {
+    const done = new AbortController()
+    const over = AbortSignal.any([signal, done.signal])
+    try {
+      await Promise.race([until(entry, isSettled, over), clock.sleep(ms, over)])
+    } finally {
+      done.abort()
+    }
+  }
+}
+
+const isSettled = (entry: AddressEntry | undefined): entry is AddressEntry =>
+  entry !== undefined && entry.kind !== 'unknown'
