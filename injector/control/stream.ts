@@ -80,8 +80,13 @@ function refuse(stream: ServerHttp2Stream, code: Code, reason: string): void {
     return
   }
   stream.respond({ ':status': 403, 'postern-code': code, 'content-type': 'text/plain; charset=utf-8' })
-  stream.end(`${reason}\n`)
+  finish(stream, `${reason}\n`)
   stream.resume()
+}
+
+/** Ends both sides: NO_ERROR asks the sidecar to stop sending (RFC 9113, section 8.1), once it can read the end. */
+function finish(stream: ServerHttp2Stream, last = ''): void {
+  stream.end(last, () => setImmediate(() => stream.close(constants.NGHTTP2_NO_ERROR)))
 }
 
 async function converse(
@@ -93,7 +98,7 @@ async function converse(
 ): Promise<void> {
   const { directory, trust, clock, log } = context
   const { podUid, version } = hello
-  const end = () => stream.end()
+  const end = () => finish(stream)
   const sidecar: Connected = { podUid, pod, namespace, version, close: end }
   const outbox = createOutbox({
     world: directory.world,
