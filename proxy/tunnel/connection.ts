@@ -35,6 +35,7 @@ export class TunnelConnection {
   #live: Established | undefined
   #streams = 0
   #retired = false
+  #closed = false
   #refusal: PosternError | undefined
   #idleTimer: NodeJS.Timeout | undefined
 
@@ -68,6 +69,7 @@ export class TunnelConnection {
 
   /** Ends every stream at once. */
   close(refusal?: PosternError): void {
+    this.#closed = true
     this.#retired = true
     this.#refusal ??= refusal
     clearTimeout(this.#idleTimer)
@@ -79,7 +81,7 @@ export class TunnelConnection {
   async open(target: TunnelTarget, signal: AbortSignal): Promise<{ stream: Connection; peer: Peer }> {
     this.#streams += 1
     clearTimeout(this.#idleTimer)
-    let stream: ClientHttp2Stream
+    let stream: ClientHttp2Stream & Connection
     let established: Established
     try {
       established = await abortable(this.#established, signal)
@@ -90,7 +92,7 @@ export class TunnelConnection {
     }
     stream.once('close', () => this.#release())
     await this.#answer(stream, target.authority, signal)
-    return { stream: asConnection(stream), peer: established.peer }
+    return { stream, peer: established.peer }
   }
 
   get retired(): boolean {
@@ -107,6 +109,7 @@ export class TunnelConnection {
   async #connect(target: TunnelTarget, { tls, identify, port }: ConnectionOptions): Promise<Established> {
     const socket = await handshake(target.address, port, tls, DIALER_LIMITS.connectTimeoutMs)
     try {
+      if (this.#closed) throw this.#lost(target.authority)
       const peer = identify(socket)
       if (peer.identity !== target.pod.identity) {
         const where = authorityOf(target.address, port)
@@ -141,10 +144,13 @@ export class TunnelConnection {
     })
   }
 
-  #request(session: ClientHttp2Session, { authority, headers }: TunnelTarget): ClientHttp2Stream {
+  #request(
+    session: ClientHttp2Session,
+    { authority, headers }: TunnelTarget,
+  ): ClientHttp2Stream & Connection {
     if (session.destroyed || session.closed) throw this.#lost(authority)
     const stream = session.request({ ...headers, ':method': 'CONNECT', ':authority': authority })
-    return stream.on('error', () => {})
+    return asConnection(stream.on('error', () => {}))
   }
 
   async #answer(stream: ClientHttp2Stream, authority: string, signal: AbortSignal): Promise<void> {

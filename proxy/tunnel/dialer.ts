@@ -7,7 +7,8 @@ import { TunnelConnection } from './connection.ts'
 import type { IdentifyPeer, TunnelDialer, TunnelTarget, TunnelTls } from './interface.ts'
 
 export type TunnelDialerOptions = {
-  readonly tls: Live<TunnelTls>
+  /** Undefined: no certificate yet. */
+  readonly tls: Live<TunnelTls | undefined>
   readonly identify: IdentifyPeer
   readonly clock: Clock
   /** The port of every peer's tunnel. */
@@ -18,10 +19,10 @@ export function createTunnelDialer({ tls, identify, clock, port }: TunnelDialerO
   const pool = new Map<string, Set<TunnelConnection>>()
   const every = () => [...pool.values()].flatMap(connections => [...connections])
 
-  const connect = (key: string, target: TunnelTarget): TunnelConnection => {
+  const connect = (key: string, target: TunnelTarget, own: TunnelTls): TunnelConnection => {
     const connections = pool.get(key) ?? new Set()
     pool.set(key, connections)
-    const connection = new TunnelConnection(target, { tls: tls.get(), identify, port }, () => {
+    const connection = new TunnelConnection(target, { tls: own, identify, port }, () => {
       connections.delete(connection)
       if (connections.size === 0 && pool.get(key) === connections) pool.delete(key)
     })
@@ -39,25 +40,22 @@ export function createTunnelDialer({ tls, identify, clock, port }: TunnelDialerO
     return undefined
   }
 
-  const stopRotation = tls.subscribe(({ generation }) => {
-    for (const connection of every()) if (connection.generation !== generation) connection.retire()
+  const stopRotation = tls.subscribe(next => {
+    for (const connection of every()) if (connection.generation !== next?.generation) connection.retire()
   })
 
   return {
     open: async (target, signal) => {
-      const { generation, notAfter } = tls.get()
-      if (notAfter.getTime() <= clock.now()) {
-        throw new PosternError('PSTN_CERT_EXPIRED', `since ${notAfter.toISOString()}`)
-      }
-      const key = poolKey(generation, target)
+      const own = inForce(tls.get(), clock.now())
+      const key = poolKey(own.generation, target)
       const used = pooled(key)
-      if (used === undefined) return connect(key, target).open(target, signal)
+      if (used === undefined) return connect(key, target, own).open(target, signal)
       try {
         return await used.open(target, signal)
       } catch (thrown) {
         // The peer restarted, drained or was lost since the connection's last use; no byte of the application was sent.
         if (!used.peer || !used.retired || signal.aborted) throw thrown
-        return (pooled(key) ?? connect(key, target)).open(target, signal)
+        return (pooled(key) ?? connect(key, target, own)).open(target, signal)
       }
     },
     closePeers: (keep, code) => {
@@ -69,6 +67,12 @@ export function createTunnelDialer({ tls, identify, clock, port }: TunnelDialerO
       for (const connection of every()) connection.close()
     },
   }
+}
+
+function inForce(own: TunnelTls | undefined, now: number): TunnelTls {
+  if (!own) throw new PosternError('PSTN_NOT_READY', 'no certificate has arrived yet')
+  if (now < own.notAfter.getTime()) return own
+  throw new PosternError('PSTN_CERT_EXPIRED', `since ${own.notAfter.toISOString()}`)
 }
 
 const poolKey = (generation: number, { address, pod }: TunnelTarget): string =>

@@ -3,7 +3,7 @@
 import { once } from 'node:events'
 import { performServerHandshake, type ServerHttp2Session } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
-import { createServer, type Server, type TLSSocket } from 'node:tls'
+import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls'
 import { asPosternError, PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
 import type { IdentifyPeer, Peer, TunnelServer, TunnelTls } from './interface.ts'
@@ -11,19 +11,24 @@ import { dismiss, type SessionOptions, serve } from './session.ts'
 import { SERVER_LIMITS, SERVER_SESSION_OPTIONS } from './settings.ts'
 
 export type TunnelServerOptions = SessionOptions & {
-  readonly host: string
+  /** All addresses if absent. */
+  readonly host?: string
   /** 0 takes a free one. */
   readonly port: number
-  readonly tls: Live<TunnelTls>
+  /** Undefined: no certificate yet; every handshake fails. */
+  readonly tls: Live<TunnelTls | undefined>
   readonly identify: IdentifyPeer
 }
+
+/** Without a certificate there is no handshake, and nobody is trusted. */
+const NOTHING_YET: SecureContextOptions = { ca: [], minVersion: 'TLSv1.3' }
 
 export async function listenTunnel(options: TunnelServerOptions): Promise<TunnelServer> {
   const { tls, identify, onRefused } = options
   const sessions = new Map<ServerHttp2Session, { peer: Peer; socket: TLSSocket }>()
 
   const server = createServer({
-    ...tls.get().context,
+    ...(tls.get()?.context ?? NOTHING_YET),
     requestCert: true,
     // The chain's verdict is part of `identify`, which can say what is wrong; there is no other way past it.
     rejectUnauthorized: false,
@@ -32,7 +37,7 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
     noDelay: true,
   })
   server.maxConnections = SERVER_LIMITS.maxConnections
-  const stopRotation = tls.subscribe(({ context }) => server.setSecureContext(context))
+  const stopRotation = tls.subscribe(next => server.setSecureContext(next?.context ?? NOTHING_YET))
   const sockets = limitHandshakes(server, onRefused)
   server.on('tlsClientError', (error, socket) => {
     onRefused(new PosternError('PSTN_TLS_FAILED', error.message, { cause: error }), socket.remoteAddress)
@@ -53,7 +58,7 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
     }
   })
 
-  server.listen({ host: options.host, port: options.port })
+  server.listen({ port: options.port, ...(options.host !== undefined && { host: options.host }) })
   await once(server, 'listening')
   let closed: Promise<unknown> | undefined
   const drain = async () => {

@@ -4,13 +4,13 @@
 import { constants, type Http2Stream } from 'node:http2'
 import type { Connection } from './interface.ts'
 
-export function asConnection(stream: Http2Stream): Connection {
+export function asConnection<S extends Http2Stream>(stream: S): S & Connection {
   // close() and destroy() mark the stream closed and then end() it; only our own end may reach the wire.
   const final = stream._final
   stream._final = callback => (stream.closed ? callback() : final.call(stream, callback))
   // A server's stream that ends before its first read is taken for one whose request does not interest anybody.
   stream.read(0)
-  const connection: Connection = Object.assign(stream, { resetAndDestroy: () => reset(stream) })
+  const connection = Object.assign(stream, { resetAndDestroy: () => reset(stream) })
   // `aborted` is set when the stream was closed while our own side was still open.
   const cutOff = () => stream.aborted || (stream.rstCode ?? 0) !== 0
   return Object.defineProperty(connection, 'cutOff', { get: cutOff })

@@ -210,7 +210,7 @@ t.test('a refusal carries its status and code', async t => {
 t.test('what is no CONNECT is answered 400', async t => {
   await using pair = await tunnelPair({ onRequest: echo })
   const socket = connectTls({
-    ...pair.clientTls.get().context,
+    ...pair.clientTls.get()?.context,
     port: pair.server.port,
     host: '127.0.0.1',
     ALPNProtocols: ['h2'],
@@ -226,7 +226,7 @@ t.test('what is no CONNECT is answered 400', async t => {
 t.test('a client without a certificate, without h2 or without TLS gets nothing', async t => {
   await using pair = await tunnelPair({ onRequest: echo })
   const { port } = pair.server
-  const { key: _key, cert: _cert, ...anonymous } = pair.clientTls.get().context
+  const { key: _key, cert: _cert, ...anonymous } = pair.clientTls.get()?.context ?? {}
   const options = { host: '127.0.0.1', port, rejectUnauthorized: false, ALPNProtocols: ['h2'] }
   const socket = connectTls({ ...anonymous, ...options })
   const session = connectHttp2('https://127.0.0.1', { createConnection: () => socket })
@@ -235,9 +235,25 @@ t.test('a client without a certificate, without h2 or without TLS gets nothing',
   t.equal(code, constants.NGHTTP2_INADEQUATE_SECURITY)
   t.equal(String(opaque), 'PSTN_PEER_NO_CERTIFICATE')
 
-  const http1 = connectTls({ ...pair.clientTls.get().context, ...options, ALPNProtocols: ['http/1.1'] })
+  const http1 = connectTls({ ...pair.clientTls.get()?.context, ...options, ALPNProtocols: ['http/1.1'] })
   await t.rejects(once(http1, 'secureConnect'))
   t.match(pair.refused, [{ code: 'PSTN_PEER_NO_CERTIFICATE' }, { code: 'PSTN_TLS_FAILED' }])
+})
+
+t.test('before there is a certificate nothing is opened, on either side', async t => {
+  await using pair = await tunnelPair({ onRequest: echo })
+  const [server, client] = [pair.serverTls.get(), pair.clientTls.get()]
+  pair.serverTls.set(undefined)
+  await t.rejects(pair.open(), { code: 'PSTN_TLS_FAILED' })
+  pair.serverTls.set(server)
+  pair.clientTls.set(undefined)
+  await t.rejects(pair.open(), { code: 'PSTN_NOT_READY' })
+  pair.clientTls.set(client && { ...client, notAfter: new Date(0) })
+  await t.rejects(pair.open(), { code: 'PSTN_CERT_EXPIRED' })
+  pair.clientTls.set(client)
+  const { stream } = await pair.open()
+  stream.end('x')
+  t.equal(String(await readAll(stream)), 'x')
 })
 
 t.test('nobody at the tunnel port is PSTN_PEER_UNREACHABLE', async t => {

@@ -24,8 +24,8 @@ export type TunnelPair = AsyncDisposable & {
   readonly authority: TestAuthority
   readonly server: TunnelServer
   readonly dialer: TunnelDialer
-  readonly serverTls: Settable<TunnelTls>
-  readonly clientTls: Settable<TunnelTls>
+  readonly serverTls: Settable<TunnelTls | undefined>
+  readonly clientTls: Settable<TunnelTls | undefined>
   /** What the listener refused before there was a request. */
   readonly refused: PosternError[]
   /** A fresh credential of `identity` as TLS options. */
@@ -51,8 +51,8 @@ export async function tunnelPair({
     async (identity: string, generation = 1): Promise<TunnelTls> =>
       tunnelTls((await issuer.issue({ identity })).credential(generation), authority.bundle)
   const issue = issueBy(authority)
-  const serverTls = live(await issue(serverId))
-  const clientTls = live(await issueBy(clientAuthority ?? authority)(CLIENT_ID))
+  const serverTls = live<TunnelTls | undefined>(await issue(serverId))
+  const clientTls = live<TunnelTls | undefined>(await issueBy(clientAuthority ?? authority)(CLIENT_ID))
   const identify = identifyPeers(TRUST_DOMAIN, systemClock)
   const refused: PosternError[] = []
   const server = await listenTunnel({

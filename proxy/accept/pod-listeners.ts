@@ -1,0 +1,25 @@
+// The listeners of a sidecar in a pod: where nftables redirects to, with the kernel's word on where that was going.
+import { PORTS } from '../../shared/ports.ts'
+import { type CaptureOptions, listenInbound, listenOutbound } from './listeners.ts'
+import { kernelDestination } from './original-destination.ts'
+
+type Handlers = Pick<CaptureOptions, 'onConnection' | 'onRefused'>
+
+/** Of each capture listener: above what a pod holds, below what its memory does. */
+const MAX_CONNECTIONS = 10_000
+
+export function podListeners() {
+  const originalDestination = kernelDestination()
+  const options = (handlers: Handlers): CaptureOptions => ({
+    ...handlers,
+    originalDestination,
+    maxConnections: MAX_CONNECTIONS,
+  })
+  return {
+    outbound: (handlers: Handlers) => listenOutbound(options(handlers)),
+    inbound: (handlers: Handlers) => listenInbound(options(handlers)),
+    tunnel: { port: PORTS.tunnel },
+    status: { port: PORTS.status },
+    peerTunnelPort: PORTS.tunnel,
+  }
+}

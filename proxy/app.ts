@@ -1,0 +1,275 @@
+// The sidecar's long-lived objects, made and joined in one place: what it is told (config), what keeps it supplied
+// (certificate, trust, control stream), the data path between its listeners, and how it ends.
+import { setMaxListeners } from 'node:events'
+import { join } from 'node:path'
+import type { Clock } from '../shared/clock.ts'
+import type { State } from '../shared/control/messages.ts'
+import { type Code, PosternError } from '../shared/errors.ts'
+import { connectKube, type KubeEndpoint } from '../shared/kube/rest.ts'
+import { type Live, live } from '../shared/live.ts'
+import { failure, type Logger } from '../shared/log.ts'
+import { createRegistry } from '../shared/metrics.ts'
+import { type CompiledPolicy, compile } from '../shared/policy/compile.ts'
+import { FEATURES } from '../shared/policy/model.ts'
+import type { TrustBundle } from '../shared/trust-bundle.ts'
+import type { CaptureListener, CaptureOptions } from './accept/listeners.ts'
+import { startAdminSocket } from './admin/admin-socket.ts'
+import { isReady, NEVER_READY, nextReadiness, type Readiness } from './admin/readiness.ts'
+import { answerStartupProbe } from './admin/startup.ts'
+import { startStatusServer } from './admin/status-server.ts'
+import { createAuthorizer } from './authorize/authorizer.ts'
+import { describeConfig, type ProxyConfig } from './config.ts'
+import type { Credential } from './credentials/credential.ts'
+import { CSR_TIMEOUT_MS, csrCredentialSource } from './credentials/csr-source.ts'
+import { openStateVolume } from './credentials/state-volume.ts'
+import { openTrustStore } from './credentials/trust.ts'
+import { createOpenCounts } from './forward/open-counts.ts'
+import { anchoredIn } from './identify/anchor.ts'
+import { identifyPeers, tunnelTls } from './identify/tunnel-tls.ts'
+import { createInbound } from './inbound.ts'
+import { createObserver, refusalOf } from './observe/access-log.ts'
+import { observeControl, observeIssuance } from './observe/events.ts'
+import { createProxyMetrics, type ProxyMetrics } from './observe/metrics.ts'
+import { outbound } from './outbound.ts'
+import { createControlClient } from './resolve/control-client.ts'
+import { createDirectory, type Directory } from './resolve/directory.ts'
+import { createResolver } from './resolve/resolver.ts'
+import { createTunnelDialer } from './tunnel/dialer.ts'
+import type { TunnelTls } from './tunnel/interface.ts'
+import { listenTunnel } from './tunnel/server.ts'
+
+/** Where a sidecar listens. In a pod: pod-listeners.ts; elsewhere whatever the embedder chooses. */
+export type Listeners = {
+  outbound(handlers: CaptureHandlers): Promise<CaptureListener>
+  inbound(handlers: CaptureHandlers): Promise<CaptureListener>
+  readonly tunnel: { readonly host?: string; readonly port: number }
+  readonly status: { readonly host?: string; readonly port: number }
+  /** The port of the peers’ tunnels. */
+  readonly peerTunnelPort: number
+}
+
+export type CaptureHandlers = Pick<CaptureOptions, 'onConnection' | 'onRefused'>
+
+export type ProxyParts = {
+  readonly config: ProxyConfig
+  readonly api: KubeEndpoint
+  readonly listeners: Listeners
+  readonly log: Logger
+  readonly clock: Clock
+  readonly random: () => number
+  readonly version: string
+}
+
+export type Proxy = AsyncDisposable & {
+  /** Resolves when `POST /quit` or `POST /drain` asks for the end; rejects when a part fails for good. */
+  readonly ended: Promise<void>
+  /** Takes nothing new from other pods, lets live connections end for as long as configured, then ends the rest. */
+  drain(): Promise<void>
+}
+
+export async function startProxy(parts: ProxyParts): Promise<Proxy> {
+  const { config, listeners, log, clock } = parts
+  const { settings, pod } = config
+  log.info({ version: parts.version, config: describeConfig(config) }, 'starting')
+  const registry = createRegistry()
+  const metrics = createProxyMetrics(registry)
+  metrics.build.set({ version: parts.version }, 1)
+  const observer = createObserver(log, metrics, clock)
+  const onRefused = (direction: 'inbound' | 'outbound') => (error: PosternError, address?: string) =>
+    observer.refused(observer.start(direction, { address: address ?? 'unknown' }), refusalOf(error))
+
+  await using stack = new AsyncDisposableStack()
+  const stopped = new AbortController()
+  setMaxListeners(0, stopped.signal)
+  const supply = await startSupply(parts, metrics, stopped.signal, stack)
+
+  const shutdown = new AbortController()
+  setMaxListeners(0, shutdown.signal)
+  const identify = identifyPeers(settings.trustDomain, clock)
+  const { tls } = supply
+  const dialer = stack.use(createTunnelDialer({ tls, identify, clock, port: listeners.peerTunnelPort }))
+  const authorizer = stack.use(createAuthorizer(supply.policy))
+  const inbound = createInbound({
+    podIps: pod.ips,
+    authorizer,
+    observer,
+    answerStartupProbe: ({ socket }) =>
+      answerStartupProbe(socket, settings.startupPath, () => isReady(supply.readiness())),
+  })
+  const tunnel = stack.use(
+    await listenTunnel({
+      ...listeners.tunnel,
+      tls,
+      identify,
+      clock,
+      onRequest: request => void inbound.tunnelled(request),
+      onRefused: onRefused('inbound'),
+    }),
+  )
+  supply.trust.subscribe(bundle => {
+    if (!bundle) return
+    tunnel.closePeers(anchoredIn(bundle), 'PSTN_PEER_UNTRUSTED')
+    dialer.closePeers(anchoredIn(bundle), 'PSTN_PEER_UNTRUSTED')
+  })
+  const inboundCapture = stack.use(
+    await listeners.inbound({
+      onConnection: connection => void inbound.captured(connection),
+      onRefused: (error, peer) => onRefused('inbound')(error, peer?.address),
+    }),
+  )
+  const open = createOpenCounts()
+  const resolver = createResolver({
+    state: supply.state,
+    directory: supply.directory,
+    outbound: settings.outbound,
+    random: parts.random,
+    load: open.of,
+  })
+  const outboundParts = { podIps: pod.ips, resolver, dialer, open, observer, shutdown: shutdown.signal }
+  const outboundCapture = stack.use(
+    await listeners.outbound({
+      onConnection: connection => void outbound(connection, outboundParts),
+      onRefused: (error, peer) => onRefused('outbound')(error, peer?.address),
+    }),
+  )
+
+  const quit = Promise.withResolvers<void>()
+  stack.use(
+    await startStatusServer({
+      ...listeners.status,
+      metrics: registry,
+      probes: settings.probes,
+      podIp: pod.ips[0] ?? '127.0.0.1',
+      readiness: supply.readiness,
+      quit: quit.resolve,
+    }),
+  )
+  stack.use(
+    await startAdminSocket({
+      path: join(config.stateDir, 'admin.sock'),
+      log,
+      config: () => ({ config: describeConfig(config), state: supply.state.get() }),
+      certificates: supply.certificates,
+      drain: quit.resolve,
+    }),
+  )
+  log.info('listening')
+
+  const objects = stack.move()
+  const drain = async () => {
+    log.info({ seconds: settings.drainSeconds }, 'draining')
+    // The application may still dial while it answers its last callers.
+    const over = Promise.all([inboundCapture.drain(), tunnel.drain()]).then(() => outboundCapture.drain())
+    const timedOut = clock.sleep(settings.drainSeconds * 1000, stopped.signal).catch(() => {})
+    await Promise.race([over, timedOut])
+    shutdown.abort(new PosternError('PSTN_DRAINING', 'the time to drain is over'))
+  }
+  return {
+    ended: Promise.race([quit.promise, supply.failed]),
+    drain,
+    [Symbol.asyncDispose]: async () => {
+      stopped.abort()
+      await objects.disposeAsync()
+    },
+  }
+}
+
+/** What keeps the sidecar supplied, as Lives that the data path follows; each goes on with the last good value. */
+type Supply = {
+  readonly tls: Live<TunnelTls | undefined>
+  readonly trust: Live<TrustBundle | undefined>
+  readonly state: Live<State | undefined>
+  readonly policy: Live<CompiledPolicy | undefined>
+  readonly directory: Directory
+  readonly readiness: () => Readiness
+  readonly certificates: () => unknown
+  /** Only rejects. */
+  readonly failed: Promise<never>
+}
+
+async function startSupply(
+  { config, api, log, clock, random, version }: ProxyParts,
+  metrics: ProxyMetrics,
+  signal: AbortSignal,
+  stack: AsyncDisposableStack,
+): Promise<Supply> {
+  const { settings, pod, identity } = config
+  const { trustDomain } = settings
+  const volume = openStateVolume(config.stateDir, error => log.error(failure(error, error.code), 'not kept'))
+  const kube = stack.use(connectKube(api))
+  const trust = await openTrustStore(kube, trustDomain, volume)
+  const directory = createDirectory(clock)
+
+  let refusal: Code | undefined
+  const report = observeIssuance(log, metrics)
+  const source = csrCredentialSource({
+    kube,
+    clock,
+    random,
+    identity,
+    trust,
+    volume,
+    podUid: pod.uid,
+    username: `system:serviceaccount:${pod.namespace}:${pod.serviceAccount}`,
+    signerName: settings.signerName,
+    lifetimeSeconds: settings.certificateLifetimeSeconds,
+    timeoutMs: CSR_TIMEOUT_MS,
+    observe: event => {
+      refusal = event.kind === 'failed' ? event.error.code : undefined
+      report(event)
+    },
+  })
+  const credential = live<Credential | undefined>(undefined)
+  const follow = async () => {
+    for await (const next of source(signal)) credential.set(next)
+  }
+
+  const control = await createControlClient({
+    address: settings.controlAddress,
+    injectorIdentity: settings.injectorIdentity,
+    hello: { podUid: pod.uid, version, features: FEATURES },
+    credential,
+    trust,
+    directory,
+    volume,
+    clock,
+    random,
+    observe: observeControl(log, metrics),
+  })
+
+  const tls = derived([credential, trust.bundle], () => {
+    const [own, bundle] = [credential.get(), trust.bundle.get()]
+    return own && bundle && tunnelTls(own, bundle)
+  })
+  const policy = derived([control.state], () => {
+    const state = control.state.get()
+    return state && compile(state.policy, { trustDomain })
+  })
+  let readiness = NEVER_READY
+  const running = Promise.all([follow(), control.run(signal)])
+  return {
+    tls,
+    trust: trust.bundle,
+    state: control.state,
+    policy,
+    directory,
+    readiness: () => {
+      const own = credential.get()
+      const certificate = !own ? 'missing' : clock.now() < own.notAfter.getTime() ? 'valid' : 'expired'
+      const facts = { certificate, refusal, trust: !!trust.bundle.get(), policy: !!policy.get() } as const
+      readiness = nextReadiness(readiness, facts)
+      return readiness
+    },
+    certificates: () => {
+      const { key: _, ...shown } = credential.get() ?? { key: '' }
+      return { own: shown, trust: trust.bundle.get() }
+    },
+    failed: running.then(() => new Promise<never>(() => {})),
+  }
+}
+
+function derived<T>(sources: readonly Pick<Live<unknown>, 'subscribe'>[], compute: () => T): Live<T> {
+  const result = live(compute())
+  for (const source of sources) source.subscribe(() => result.set(compute()))
+  return result
+}
