@@ -50,15 +50,19 @@ const MODULES: readonly Module[] = [
   { folder: 'coredns', packages: { coredns: 'github.com/coredns/coredns' }, ldflags: '' },
 ]
 
-/** Absolute path of the program `name`; the first call on a machine may take minutes. */
+/** Absolute path of the program `name`, from KUBEBUILDER_ASSETS or built; the first build may take minutes. */
 export async function binary(name: string): Promise<string> {
   const asset = process.env.KUBEBUILDER_ASSETS && join(process.env.KUBEBUILDER_ASSETS, name)
-  if (asset && isExecutable(asset)) return asset
+  return asset && isExecutable(asset) ? asset : builtBinary(name)
+}
+
+/** As `binary`, always of the version pinned here: kubelet and API server have to fit each other. */
+export async function builtBinary(name: string): Promise<string> {
   const module = MODULES.find(({ packages }) => name in packages)
   const path = module?.packages[name]
   if (!module || !path) throw new Error(`no Go module here builds ${name}`)
   const go = findCommand('go')
-  if (!go) throw new Error(`${name} is not in KUBEBUILDER_ASSETS, and there is no Go to build it`)
+  if (!go) throw new Error(`no Go to build ${name} with`)
   const directory = join(cacheDirectory(), await cacheKey(go, module))
   const target = join(directory, name)
   if (isExecutable(target)) return target
@@ -70,9 +74,9 @@ export async function binary(name: string): Promise<string> {
 }
 
 /** In series: one Go build of Kubernetes fills a small machine. */
-export async function binaries<Name extends string>(...names: Name[]): Promise<Record<Name, string>> {
+export async function builtBinaries<Name extends string>(...names: Name[]): Promise<Record<Name, string>> {
   const found: Partial<Record<Name, string>> = {}
-  for (const name of names) found[name] = await binary(name)
+  for (const name of names) found[name] = await builtBinary(name)
   return found as Record<Name, string>
 }
 

@@ -14,7 +14,7 @@ import {
   writeControlPlaneFiles,
 } from '../support/control-plane.ts'
 import { type Output, run, waitUntilReady } from '../support/processes.ts'
-import { binaries } from './binaries.ts'
+import { builtBinaries } from './binaries.ts'
 import { cgroupOf, createCgroup, removeCgroup } from './cgroup.ts'
 import { imageArchives } from './images.ts'
 import { CONTAINERD_SOCKET, configureNode, NODE_NAME } from './node.ts'
@@ -67,7 +67,7 @@ export async function up(name = 'test'): Promise<Cluster> {
   const existing = await attach(name)
   if (existing) return existing
   await down(name)
-  const programs = await binaries(...PROGRAMS, 'kubectl', 'containerd-shim-runc-v2', 'ctr')
+  const programs = await builtBinaries(...PROGRAMS, 'kubectl', 'containerd-shim-runc-v2', 'ctr')
   const archives = await imageArchives()
   const directory = clusterDirectory(name)
   await mkdir(directory, { mode: 0o700 })
@@ -129,7 +129,7 @@ export async function status(cluster: Cluster): Promise<Record<string, boolean>>
 
 async function clusterOf(sandbox: Sandbox, endpoint: KubeEndpoint): Promise<Cluster> {
   const { directory } = sandbox
-  const programs = await binaries('kubectl', 'kube-apiserver')
+  const programs = await builtBinaries('kubectl', 'kube-apiserver')
   const kube = connectKube(endpoint)
   const kubeconfig = join(directory, 'admin.kubeconfig')
   return {

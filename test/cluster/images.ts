@@ -23,7 +23,7 @@ import { PROXY_UID } from '../../shared/ports.ts'
 import { run } from '../support/processes.ts'
 import { findCommand, isExecutable } from '../support/requirements.ts'
 import { projectRoot } from '../support/source-files.ts'
-import { binary, cacheDirectory } from './binaries.ts'
+import { builtBinary, cacheDirectory } from './binaries.ts'
 import { must } from './sandbox.ts'
 
 export const PAUSE_IMAGE = 'localhost/pause:test'
@@ -46,7 +46,7 @@ export async function imageArchives(): Promise<string[]> {
   await buildBundles(scratch.path)
   const base = await baseImage()
   const recipes: Recipe[] = [
-    { image: PAUSE_IMAGE, dockerfile: PAUSE_DOCKERFILE, files: { pause: await binary('pause') } },
+    { image: PAUSE_IMAGE, dockerfile: PAUSE_DOCKERFILE, files: { pause: await builtBinary('pause') } },
     await ownRecipe(PROXY_IMAGE, 'proxy', scratch.path),
     await ownRecipe(INJECTOR_IMAGE, 'injector', scratch.path),
     await appsRecipe(),

@@ -7,7 +7,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Output, run } from '../support/processes.ts'
-import { binary } from './binaries.ts'
+import { builtBinary } from './binaries.ts'
 
 /** The node's address inside: API server, kubelet, DNS. */
 export const NODE_ADDRESS = '10.243.0.1'
@@ -26,7 +26,7 @@ export type Sandbox = {
 }
 
 export async function createSandbox(name: string, directory: string): Promise<Sandbox> {
-  const pause = await binary('pause')
+  const pause = await builtBinary('pause')
   const log = openSync(join(directory, 'sandbox.log'), 'a')
   const child = spawn(
     'unshare',

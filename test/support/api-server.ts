@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connectKube, type Kube, type KubeEndpoint } from '../../shared/kube/rest.ts'
-import { binaries, binary } from '../cluster/binaries.ts'
+import { binary } from '../cluster/binaries.ts'
 import {
   apiServerArguments,
   apiServerIsReady,
@@ -46,7 +46,11 @@ const START_TIMEOUT_MS = 60_000
 
 export async function startApiServer(options: ApiServerOptions = {}): Promise<ApiServer> {
   const { address = '127.0.0.1', controllerManager = false, flags = [] } = options
-  const programs = await binaries('etcd', 'kube-apiserver', 'kubectl')
+  const programs = {
+    etcd: await binary('etcd'),
+    'kube-apiserver': await binary('kube-apiserver'),
+    kubectl: await binary('kubectl'),
+  }
   await using undo = new AsyncDisposableStack()
   const directory = await mkdtemp(join(tmpdir(), 'postern-api-'))
   undo.defer(() => rm(directory, { recursive: true, force: true, maxRetries: 5 }))
