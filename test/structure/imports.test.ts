@@ -31,7 +31,7 @@ t.test('the reader of imports sees every form of them', async t => {
 })
 
 t.test('shared imports nothing of the others', async t => {
-  refuse(t, within('shared'), ({ file }) => file !== undefined && !file.startsWith('shared/'))
+  refuse(t, within('shared'), ({ file }) => file !== undefined && !/^(?:shared\/|package\.json$)/.test(file))
 })
 
 t.test('the proxy imports only itself and shared', async t => {
