@@ -1,0 +1,81 @@
+// Publishes whom the mesh trusts where every sidecar may read it at first contact: one ConfigMap in the injector's
+// namespace. The leader keeps it equal to the authority's roots, whoever edits or deletes it.
+import { backoffMs } from '../../shared/backoff.ts'
+import type { Clock } from '../../shared/clock.ts'
+import { isKubeError, type Kube } from '../../shared/kube/rest.ts'
+import type { Live } from '../../shared/live.ts'
+import { failure, type Logger } from '../../shared/log.ts'
+import { SYSTEM_NAMESPACE, TRUST_CONFIGMAP } from '../../shared/names.ts'
+import type { TrustBundle } from '../../shared/trust-bundle.ts'
+
+export type TrustConfigMap = {
+  readonly apiVersion: 'v1'
+  readonly kind: 'ConfigMap'
+  readonly metadata: { readonly name: string; readonly namespace: string; readonly resourceVersion?: string }
+  readonly data?: Readonly<Record<string, string>>
+}
+
+/** The ConfigMap as it should be, or undefined where `present` is that already. */
+export function wantedTrust(bundle: TrustBundle, present?: TrustConfigMap): TrustConfigMap | undefined {
+  const data = { 'trust-domain': bundle.trustDomain, 'roots.pem': bundle.roots.join('') }
+  const { data: held = {}, metadata } = present ?? {}
+  const same =
+    Object.keys(held).length === 2 && Object.entries(data).every(([key, text]) => held[key] === text)
+  if (same) return undefined
+  return {
+    apiVersion: 'v1',
+    kind: 'ConfigMap',
+    metadata: { ...metadata, name: TRUST_CONFIGMAP, namespace: SYSTEM_NAMESPACE },
+    data,
+  }
+}
+
+export type TrustPublisher = {
+  readonly kube: Kube
+  readonly bundle: Live<TrustBundle>
+  readonly clock: Clock
+  readonly random: () => number
+  readonly log: Logger
+}
+
+const COLLECTION = `/api/v1/namespaces/${SYSTEM_NAMESPACE}/configmaps`
+const RECHECK_MS = 30_000
+const RETRY = { baseMs: 500, capMs: 15_000 }
+
+/** Runs until aborted: at once, after each change of the bundle, and every half minute. */
+export async function publishTrust(publisher: TrustPublisher, signal: AbortSignal): Promise<void> {
+  const { bundle, clock, random, log } = publisher
+  let failures = 0
+  let wake = new AbortController()
+  const stop = bundle.subscribe(() => wake.abort())
+  try {
+    while (!signal.aborted) {
+      wake = new AbortController()
+      try {
+        await publish(publisher, signal)
+        failures = 0
+      } catch (thrown) {
+        if (signal.aborted) return
+        failures += 1
+        log.warn(failure(thrown, 'PSTN_API_UNAVAILABLE'), 'trust bundle not published')
+      }
+      const pause = failures === 0 ? RECHECK_MS : backoffMs(RETRY, failures - 1, random())
+      await clock.sleep(pause, AbortSignal.any([signal, wake.signal])).catch(() => undefined)
+    }
+  } finally {
+    stop()
+  }
+}
+
+async function publish({ kube, bundle, log }: TrustPublisher, signal: AbortSignal): Promise<void> {
+  const path = `${COLLECTION}/${TRUST_CONFIGMAP}`
+  const present = await kube.get<TrustConfigMap>(path, signal).catch((thrown: unknown) => {
+    if (isKubeError(thrown, 404)) return undefined
+    throw thrown
+  })
+  const wanted = wantedTrust(bundle.get(), present)
+  if (!wanted) return
+  if (present) await kube.replace(path, wanted, signal)
+  else await kube.create(COLLECTION, wanted, signal)
+  log.info({ roots: bundle.get().roots.length }, 'trust bundle published')
+}

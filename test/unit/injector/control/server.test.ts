@@ -1,0 +1,359 @@
+// The server against the sidecar's own client, over real TLS on loopback.
+import { once } from 'node:events'
+import { connect as connectHttp2 } from 'node:http2'
+import { connect as connectTls } from 'node:tls'
+import t, { type Test } from 'tap'
+import { serveControl } from '../../../../injector/control/server.ts'
+import { createDirectory } from '../../../../injector/directory/directory.ts'
+import { type ControlStream, openControlStream } from '../../../../proxy/resolve/control-stream.ts'
+import { type Clock, systemClock } from '../../../../shared/clock.ts'
+import type { FromInjector, FromSidecar, Hello } from '../../../../shared/control/messages.ts'
+import { PosternError } from '../../../../shared/errors.ts'
+import { live } from '../../../../shared/live.ts'
+import { createLogger } from '../../../../shared/log.ts'
+import { createRegistry } from '../../../../shared/metrics.ts'
+import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
+import { clientTlsOptions } from '../../../../shared/tls/contexts.ts'
+import { testAuthority } from '../../../support/certificates.ts'
+import { node, pod, policies, service, slice } from '../../../support/cluster-objects.ts'
+
+const INJECTOR = 'spiffe://cluster.local/ns/postern-system/sa/postern-injector'
+const WEB = 'spiffe://cluster.local/ns/shop/sa/web'
+const log = createLogger('test', 'error')
+const authority = await testAuthority('cluster.local')
+const hello: Hello = { kind: 'hello', podUid: 'uid-web', version: 'test', features: ['l4'] }
+
+/** Five seconds pass in fifty milliseconds: heartbeats and waits are seen in a test's time. */
+const hurried: Clock = {
+  ...systemClock,
+  monotonic: () => performance.now() * 100,
+  sleep: (ms, signal) => systemClock.sleep(ms / 100, signal),
+}
+
+async function start(t: Test, { clock = systemClock } = {}) {
+  const end = new AbortController()
+  const directory = createDirectory({
+    settings: {
+      trustDomain: 'cluster.local',
+      systemNamespace: 'postern-system',
+      meshMode: 'permissive',
+      defaultAction: 'allow',
+      prefixes: [],
+    },
+    clock,
+    signal: end.signal,
+  })
+  directory.feed({ kind: 'set', resource: 'nodes', object: node('node-1', { podCidrs: ['10.1.0.0/16'] }) })
+  directory.feed({ kind: 'set', resource: 'pods', object: pod('web', { ips: ['127.0.0.1'] }) })
+  const svid = live((await authority.issue({ identity: INJECTOR })).credential())
+  const trust = live(authority.bundle)
+  const registry = createRegistry()
+  const server = await serveControl({
+    host: '127.0.0.1',
+    port: 0,
+    svid,
+    trust,
+    directory,
+    clock,
+    log,
+    random: Math.random,
+    registry,
+  })
+  t.teardown(async () => {
+    end.abort()
+    await server[Symbol.asyncDispose]()
+  })
+  const dial = async (identity = WEB, from = authority): Promise<ControlStream> => {
+    const credential = (await from.issue({ identity })).credential()
+    const target = {
+      address: `127.0.0.1:${server.port}`,
+      identity: parseSpiffeId(INJECTOR).id,
+      credential,
+      bundle: authority.bundle,
+      now: Date.now(),
+    }
+    const stream = await openControlStream(target, end.signal)
+    t.teardown(() => stream[Symbol.dispose]())
+    return stream
+  }
+  return { directory, server, dial, svid, trust, registry }
+}
+
+/** Says hello and more, and reads until `enough` messages that are no heartbeats. */
+async function read(
+  stream: ControlStream,
+  enough: number,
+  ...messages: FromSidecar[]
+): Promise<FromInjector[]> {
+  for (const message of messages) stream.send(message)
+  const received: FromInjector[] = []
+  if (enough === 0) return received
+  for await (const message of stream.received()) {
+    if (message.kind === 'addresses' && message.entries.length === 0) continue
+    received.push(message)
+    if (received.length === enough) return received
+  }
+  return received
+}
+
+const ended = (stream: ControlStream, ...messages: FromSidecar[]): Promise<string> =>
+  read(stream, Number.POSITIVE_INFINITY, ...messages).then(
+    () => 'ended',
+    thrown => (thrown instanceof PosternError ? `${thrown.code}: ${thrown.message}` : String(thrown)),
+  )
+
+/** Messages as they come, for a test that changes things in between. */
+function inbox(stream: ControlStream) {
+  const messages = stream.received()
+  return async (): Promise<FromInjector> => {
+    for (;;) {
+      const { value, done } = await messages.next()
+      if (done) throw new Error('the stream has ended')
+      if (value.kind === 'state' || value.entries.length > 0) return value
+    }
+  }
+}
+
+t.test('a sidecar gets its state, then answers to what it subscribes to', async t => {
+  const { dial, server } = await start(t)
+  const stream = await dial()
+  const messages = await read(stream, 2, hello, { kind: 'subscribe', addresses: ['127.0.0.1', '10.1.0.9'] })
+  t.match(messages, [
+    {
+      kind: 'state',
+      version: 1,
+      policy: { mode: { inbound: 'permissive' }, policies: [], defaultAction: 'allow' },
+      trust: [authority.bundle],
+      prefixes: ['10.1.0.0/16', '127.0.0.0/24'],
+    },
+    {
+      kind: 'addresses',
+      entries: [
+        { kind: 'mesh', address: '127.0.0.1', pod: { identity: WEB } },
+        { kind: 'unknown', address: '10.1.0.9' },
+      ],
+    },
+  ])
+  t.match(server.sidecars(), [{ podUid: 'uid-web', pod: 'web', namespace: 'shop', version: 'test' }])
+})
+
+t.test('changes are pushed, and only those that concern the sidecar', async t => {
+  const { dial, directory } = await start(t)
+  const stream = await dial()
+  const next = inbox(stream)
+  stream.send(hello)
+  stream.send({ kind: 'subscribe', addresses: ['10.1.0.9', '10.96.0.1'] })
+  await next()
+  await next()
+  directory.feed({ kind: 'set', resource: 'pods', object: pod('stranger', { ips: ['10.1.0.77'] }) })
+  directory.feed({ kind: 'set', resource: 'configmaps', object: policies('x', 'broken: [', 'elsewhere') })
+  directory.feed({ kind: 'set', resource: 'pods', object: pod('db', { ips: ['10.1.0.9'] }) })
+  t.match(await next(), {
+    kind: 'addresses',
+    entries: [{ kind: 'mesh', address: '10.1.0.9', pod: { name: 'db' } }],
+  })
+
+  directory.feed({ kind: 'set', resource: 'services', object: service('db', ['10.96.0.1']) })
+  directory.feed({
+    kind: 'set',
+    resource: 'endpointslices',
+    object: slice('db-1', 'db', [{ ip: '10.1.0.9', podUid: 'uid-db' }]),
+  })
+  // The Service's own address is inside no prefix until somebody has it.
+  const both = [await next(), await next()].sort((a, b) => (a.kind < b.kind ? -1 : 1))
+  t.match(both, [
+    { kind: 'addresses', entries: [{ kind: 'service', ports: [{ endpoints: [{ address: '10.1.0.9' }] }] }] },
+    { kind: 'state', version: 2 },
+  ])
+
+  const yaml =
+    'apiVersion: policy.postern.dev/v1\nkind: AuthorizationPolicy\nmetadata: {name: none}\nspec: {}'
+  directory.feed({ kind: 'set', resource: 'configmaps', object: policies('mine', yaml) })
+  t.match(await next(), { kind: 'state', version: 3, policy: { policies: [{ name: 'shop/none' }] } })
+
+  stream.send({ kind: 'subscribe', addresses: ['10.96.0.1'] })
+  stream.send({ kind: 'subscribe', addresses: ['10.96.0.1', '10.1.0.9'] })
+  t.match(await next(), { entries: [{ address: '10.1.0.9' }] }, 'given up and asked again: answered again')
+})
+
+t.test('a new root reaches the sidecar; the removal of one ends what it vouched for', async t => {
+  const { dial, trust } = await start(t)
+  const next = await testAuthority('cluster.local')
+  const stream = await dial()
+  const read = inbox(stream)
+  stream.send(hello)
+  await read()
+  trust.set({ trustDomain: 'cluster.local', roots: [authority.root, next.root] })
+  t.match(await read(), { kind: 'state', version: 2, trust: [{ roots: [authority.root, next.root] }] })
+  trust.set({ trustDomain: 'cluster.local', roots: [next.root] })
+  await t.rejects(read(), { code: 'PSTN_CONTROL_LOST' })
+})
+
+t.test('the present SVID is shown to whoever connects after a rotation', async t => {
+  const { dial, svid } = await start(t)
+  const first = (await dial()).injector.serial
+  const renewed = (await authority.issue({ identity: INJECTOR })).credential()
+  svid.set(renewed)
+  const second = (await dial()).injector.serial
+  t.not(second, first)
+  t.equal(second, renewed.serial)
+})
+
+t.test('what a sidecar says of itself is kept', async t => {
+  const { dial, server } = await start(t)
+  const stream = await dial()
+  const status = { kind: 'status', stateVersion: 1, roots: [authority.rootFingerprint] } as const
+  const subscribe = { kind: 'subscribe', addresses: ['127.0.0.1'] } as const
+  await read(stream, 2, hello, status, subscribe)
+  t.same(server.sidecars()[0]?.status, status)
+})
+
+t.test('a sidecar that comes back takes its former stream’s place', async t => {
+  const { dial, server } = await start(t)
+  const first = await dial()
+  await read(first, 1, hello)
+  const second = await dial()
+  await read(second, 1, hello)
+  t.equal(server.sidecars().length, 1)
+  t.match(await ended(first), /^PSTN_CONTROL_LOST/)
+})
+
+t.test('refused', async t => {
+  const foreign = await testAuthority('cluster.local')
+  const refusal = async (t: Test, first: FromSidecar, identity = WEB) => {
+    const { dial, registry } = await start(t, { clock: hurried })
+    return { reason: await ended(await dial(identity), first), metrics: registry.render() }
+  }
+  await t.test('another service account', async t => {
+    const { reason, metrics } = await refusal(t, hello, 'spiffe://cluster.local/ns/shop/sa/db')
+    t.match(
+      reason,
+      /^PSTN_CONTROL_REJECTED: .*403 \(PSTN_CONTROL_REJECTED\): the certificate is .*sa\/db, pod shop\/web is/,
+    )
+    t.match(metrics, 'postern_control_refused_total{code="PSTN_CONTROL_REJECTED"} 1')
+  })
+  await t.test('a pod that does not become known in time', async t => {
+    const { reason } = await refusal(t, { ...hello, podUid: 'nobody' })
+    t.match(reason, /^PSTN_CONTROL_REJECTED: .*no pod has the uid nobody/)
+  })
+  await t.test('a subscription before the hello', async t => {
+    const { reason } = await refusal(t, { kind: 'subscribe', addresses: [] })
+    t.match(reason, /403 \(PSTN_CONTROL_MALFORMED\): subscribe came before the hello/)
+  })
+  await t.test('no hello at all', async t => {
+    const { dial } = await start(t, { clock: hurried })
+    t.match(await ended(await dial()), /no hello within/)
+  })
+  await t.test('a foreign root', async t => {
+    const { dial } = await start(t)
+    const end = await dial(WEB, foreign).then(stream => ended(stream, hello))
+    t.match(end, /PSTN_CONTROL_LOST/)
+  })
+})
+
+t.test('a pod that becomes known in a moment is waited for', async t => {
+  const { dial, directory } = await start(t)
+  const stream = await dial('spiffe://cluster.local/ns/shop/sa/late')
+  const received = read(stream, 1, { ...hello, podUid: 'uid-late' })
+  await new Promise(resolve => setTimeout(resolve, 100))
+  directory.feed({ kind: 'set', resource: 'pods', object: pod('late', { ips: [] }) })
+  await new Promise(resolve => setTimeout(resolve, 100))
+  directory.feed({ kind: 'set', resource: 'pods', object: pod('late', { ips: ['127.0.0.1'] }) })
+  directory.feed({ kind: 'gone', resource: 'pods', object: pod('web') })
+  t.match(await received, [{ kind: 'state' }])
+})
+
+t.test('the stream ends with its pod', async t => {
+  const { dial, directory, server } = await start(t)
+  const stream = await dial()
+  const over = ended(stream, hello)
+  await new Promise(resolve => setTimeout(resolve, 100))
+  t.equal(server.sidecars().length, 1)
+  directory.feed({ kind: 'gone', resource: 'pods', object: pod('web') })
+  t.match(await over, /^PSTN_CONTROL_LOST/)
+  await new Promise(resolve => setTimeout(resolve, 50))
+  t.equal(server.sidecars().length, 0)
+})
+
+t.test('heartbeats flow, and a sidecar that sends none is given up', async t => {
+  const { dial, server } = await start(t, { clock: hurried })
+  const stream = await dial()
+  stream.send(hello)
+  let heartbeats = 0
+  await t.rejects(async () => {
+    for await (const message of stream.received()) {
+      if (message.kind === 'addresses' && message.entries.length === 0) heartbeats += 1
+    }
+  })
+  t.ok(heartbeats >= 2, `${heartbeats} heartbeats`)
+  t.equal(server.sidecars().length, 0)
+})
+
+t.test('too many addresses end the stream', async t => {
+  const { dial } = await start(t)
+  const addresses = Array.from({ length: 16_385 }, (_, index) => `10.2.${index >> 8}.${index & 255}`)
+  const stream = await dial()
+  t.match(await ended(stream, hello, { kind: 'subscribe', addresses }), /^PSTN_CONTROL_LOST/)
+})
+
+t.test('a reader that stalls is cut off', async t => {
+  const { server, directory } = await start(t, { clock: hurried })
+  const credential = (await authority.issue({ identity: WEB })).credential()
+  const options = { ...clientTlsOptions(credential, authority.bundle), host: '127.0.0.1', port: server.port }
+  const socket = connectTls(options)
+  await once(socket, 'secureConnect')
+  const session = connectHttp2('https://postern', { createConnection: () => socket })
+  t.teardown(() => session.destroy())
+  const stream = session.request({ ':method': 'POST', ':path': '/v1/control' })
+  const closed = once(stream, 'close')
+  stream.on('error', () => undefined)
+  stream.write(`${JSON.stringify(hello)}\n`)
+  const addresses = Array.from({ length: 8_000 }, (_, index) => `10.1.${index >> 8}.${index & 255}`)
+  stream.write(`${JSON.stringify({ kind: 'subscribe', addresses })}\n`)
+  const beat = setInterval(() => stream.write('{"kind":"status","stateVersion":0,"roots":[]}\n'), 20)
+  t.teardown(() => clearInterval(beat))
+  let round = 0
+  const change = setInterval(() => {
+    round += 1
+    const items = addresses.map((ip, index) =>
+      pod(`p${index}`, { uid: `u${index}`, ips: [ip], serviceAccount: `s${round}` }),
+    )
+    directory.feed({ kind: 'list', resource: 'pods', items: [pod('web', { ips: ['127.0.0.1'] }), ...items] })
+  }, 50)
+  t.teardown(() => clearInterval(change))
+  stream.pause()
+  await closed
+  t.ok(round > 0)
+  t.equal(server.sidecars().length, 0)
+})
+
+t.test('draining ends every stream within the spread and takes no new one', async t => {
+  const { dial, server } = await start(t)
+  const stream = await dial()
+  const over = ended(stream, hello)
+  await new Promise(resolve => setTimeout(resolve, 100))
+  const started = performance.now()
+  await server.drain(300)
+  t.ok(performance.now() - started < 2_500)
+  t.match(await over, /^PSTN_CONTROL_LOST/)
+  await t.rejects(dial(), { code: 'PSTN_CONTROL_LOST' })
+})
+
+t.test('other paths and methods are not found', async t => {
+  const { server } = await start(t)
+  const credential = (await authority.issue({ identity: WEB })).credential()
+  const socket = connectTls({
+    ...clientTlsOptions(credential, authority.bundle),
+    host: '127.0.0.1',
+    port: server.port,
+  })
+  await once(socket, 'secureConnect')
+  const session = connectHttp2('https://postern', { createConnection: () => socket })
+  t.teardown(() => session.destroy())
+  for (const headers of [{ ':path': '/v1/control' }, { ':method': 'POST', ':path': '/' }]) {
+    const stream = session.request(headers)
+    const [answer] = await once(stream, 'response')
+    t.equal(answer[':status'], 404)
+    stream.resume()
+  }
+})
