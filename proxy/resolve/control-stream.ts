@@ -5,7 +5,7 @@ import { connect as connectHttp2, type IncomingHttpHeaders, type IncomingHttpSta
 import { connect as connectTls, type TLSSocket } from 'node:tls'
 import { decodeFromInjector, MAX_LINE_BYTES } from '../../shared/control/decode.ts'
 import { CONTROL_PATH, type FromInjector, type FromSidecar } from '../../shared/control/messages.ts'
-import { asPosternError, PosternError } from '../../shared/errors.ts'
+import { asPosternError, isCode, PosternError } from '../../shared/errors.ts'
 import { lines } from '../../shared/lines.ts'
 import type { SpiffeId } from '../../shared/spiffe-id.ts'
 import { clientTlsOptions, HANDSHAKE_TIMEOUT_MS, type KeyedChain } from '../../shared/tls/contexts.ts'
@@ -45,6 +45,10 @@ export async function openControlStream(target: ControlTarget, signal: AbortSign
   })
   const failures: unknown[] = []
   session.on('error', error => failures.push(error))
+  session.on('goaway', (_code, _lastStream, opaque) => {
+    const code = opaque?.toString('latin1') ?? ''
+    if (isCode(code)) failures.unshift(new PosternError('PSTN_CONTROL_REJECTED', `the injector says ${code}`))
+  })
   const stream = session.request({
     ':method': 'POST',
     ':path': CONTROL_PATH,
@@ -121,6 +125,7 @@ async function refuseUnlessAccepted(
 const MAX_REASON_BYTES = 4096
 
 function lost(thrown: unknown): PosternError {
+  if (thrown instanceof PosternError) return thrown
   const { message } = asPosternError(thrown, 'PSTN_CONTROL_LOST')
   return new PosternError('PSTN_CONTROL_LOST', message, { cause: thrown })
 }

@@ -242,6 +242,15 @@ t.test('a refusal of the injector is told with its code and reason', async t => 
   })
 })
 
+t.test('a session that the injector ends with a code says that code', async t => {
+  const server = await injector(t)
+  const { seen } = await sidecar(t, server)
+  const { stream } = await server.visit(0)
+  stream.session?.goaway(0, 0, Buffer.from('PSTN_PEER_UNTRUSTED'))
+  stream.session?.destroy()
+  t.match(await seen('lost'), { error: { code: 'PSTN_CONTROL_REJECTED', message: /PSTN_PEER_UNTRUSTED/ } })
+})
+
 t.test('somebody who does not speak TLS is a failed handshake', async t => {
   const mute = createServer(socket => {
     socket.on('error', () => undefined)
