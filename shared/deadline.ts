@@ -1,4 +1,4 @@
-// Work that must end in time, by the Clock that tests can step: the work's signal aborts when the time is up.
+// Waits that end in time, by the Clock that tests can step, or when a signal aborts.
 import type { Clock } from './clock.ts'
 
 export type Deadline = {
@@ -27,4 +27,13 @@ export async function withDeadline<T>(
   } finally {
     done.abort()
   }
+}
+
+/** The promise's result, or the signal's reason if that comes first. The promise goes on. */
+export function unless<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>()
+  const onAbort = () => reject(signal.reason)
+  signal.addEventListener('abort', onAbort, { once: true })
+  if (signal.aborted) onAbort()
+  return Promise.race([promise, aborted]).finally(() => signal.removeEventListener('abort', onAbort))
 }

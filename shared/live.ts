@@ -25,6 +25,12 @@ export function live<T>(initial: T): Settable<T> {
   }
 }
 
+/** `source` as seen through a function. */
+export const mapped = <T, U>(source: Live<T>, map: (value: T) => U): Live<U> => ({
+  get: () => map(source.get()),
+  subscribe: listener => source.subscribe(value => listener(map(value))),
+})
+
 /** Resolves with the first value that passes `test`, at once if the present one does; rejects when aborted. */
 export function until<T, U extends T>(
   source: Live<T>,

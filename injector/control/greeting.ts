@@ -3,7 +3,7 @@
 import type { Clock } from '../../shared/clock.ts'
 import { decodeFromSidecar } from '../../shared/control/decode.ts'
 import type { Hello } from '../../shared/control/messages.ts'
-import { withDeadline } from '../../shared/deadline.ts'
+import { unless, withDeadline } from '../../shared/deadline.ts'
 import { PosternError } from '../../shared/errors.ts'
 import type { VerifiedPeer } from '../../shared/tls/peer-verifier.ts'
 import type { Directory } from '../directory/directory.ts'
@@ -58,13 +58,4 @@ async function admissionOf(hello: Hello, peer: VerifiedPeer, { directory, clock,
     over.abort()
     timeUp.catch(() => undefined)
   }
-}
-
-/** The promise's result, or the signal's reason if that comes first. */
-function unless<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>()
-  const onAbort = () => reject(signal.reason)
-  if (signal.aborted) onAbort()
-  signal.addEventListener('abort', onAbort, { once: true })
-  return Promise.race([promise, aborted]).finally(() => signal.removeEventListener('abort', onAbort))
 }

@@ -1,0 +1,242 @@
+// The injector's long-lived objects, made and joined in one place. Every replica admits pods and serves control streams;
+// the leader alone approves, signs, publishes and tidies up.
+import { randomUUID } from 'node:crypto'
+import { setMaxListeners } from 'node:events'
+import type { Clock } from '../shared/clock.ts'
+import { unless } from '../shared/deadline.ts'
+import type { Kube } from '../shared/kube/rest.ts'
+import { type Live, live, mapped } from '../shared/live.ts'
+import type { Logger } from '../shared/log.ts'
+import { createRegistry, type Registry } from '../shared/metrics.ts'
+import { INJECTOR_NAME, LEADER_LEASE, SYSTEM_NAMESPACE } from '../shared/names.ts'
+import { workloadSpiffeId } from '../shared/spiffe-id.ts'
+import { createBindings } from './bindings.ts'
+import type { AuthorityKeeper } from './ca/keeper.ts'
+import { openCa } from './ca/open.ts'
+import { selfIssued } from './ca/self-issued.ts'
+import { describeConfig, type InjectorConfig } from './config.ts'
+import { type ControlServer, serveControl } from './control/server.ts'
+import { createDirectory, type Directory } from './directory/directory.ts'
+import { policyReporter, worldMetrics } from './directory/policy-report.ts'
+import { servicesSelecting } from './directory/snapshot.ts'
+import { type Watches, watchWorld } from './directory/watches.ts'
+import { LEASE_TIMING, type LeaseTiming, lead } from './leader.ts'
+import { createSigner, type SignerController } from './signer/controller.ts'
+import { signerMetrics } from './signer/metrics.ts'
+import { serveStatus } from './status-server.ts'
+import { publishTrust } from './trust/publisher.ts'
+import { keepCaBundle } from './webhook/ca-bundle.ts'
+import { eventRecorder } from './webhook/events.ts'
+import { injectionReporter } from './webhook/report.ts'
+import { webhookRoutes } from './webhook/routes.ts'
+import { serveWebhook } from './webhook/server.ts'
+
+export type InjectorParts = {
+  readonly config: InjectorConfig
+  readonly kube: Kube
+  readonly log: Logger
+  readonly clock: Clock
+  readonly random: () => number
+  readonly version: string
+  readonly timing?: { readonly lease: LeaseTiming; readonly drain: DrainTiming }
+}
+
+export type DrainTiming = {
+  /** Not ready, but serving: until everybody has noticed. */
+  readonly noticeMs: number
+  /** Control streams end one by one over this time. */
+  readonly spreadMs: number
+}
+
+export type Injector = AsyncDisposable & {
+  readonly ports: { readonly webhook: number; readonly control: number; readonly metrics: number }
+  readonly leading: Live<boolean>
+  readonly control: ControlServer
+  /** Leaves leadership, the Service and the sidecars in good order. */
+  drain(): Promise<void>
+}
+
+const DRAIN: DrainTiming = { noticeMs: 3_000, spreadMs: 8_000 }
+/** How long answered certificate requests stay readable. */
+const CLEANUP_AFTER_MS = 60_000
+
+/** Resolves when this replica is ready. Rejects if `signal` aborts first or the CA cannot be used. */
+export async function startInjector(parts: InjectorParts, signal: AbortSignal): Promise<Injector> {
+  const { config, log, clock } = parts
+  log.info({ version: parts.version, config: describeConfig(config) }, 'starting')
+  await using stack = new AsyncDisposableStack()
+  const stopped = new AbortController()
+  const stopping = AbortSignal.any([signal, stopped.signal])
+  setMaxListeners(0, stopped.signal, stopping)
+  stack.defer(() => stopped.abort())
+
+  const registry = createRegistry()
+  registry
+    .gauge('postern_build_info', 'The version of this process.', ['version'])
+    .set({ version: parts.version }, 1)
+  const missing = live<readonly string[]>(['the CA', 'the cluster’s objects'])
+  const have = (what: string) => missing.set(missing.get().filter(other => other !== what))
+  const { listenAddress: host } = config
+  const status = stack.use(await serveStatus({ host, port: config.metricsPort, registry, missing }))
+
+  const context: Context = { ...parts, registry, signal: stopped.signal, leading: live(false) }
+  const ca = await openCa(context, { namespace: SYSTEM_NAMESPACE, trustDomain: config.trustDomain }, stopping)
+  void ca.follow(stopped.signal)
+  const bindings = createBindings(context)
+  const webhook = stack.use(await startWebhook(context, ca, bindings))
+  have('the CA')
+
+  const { directory, watches } = startDirectory(context)
+  const signer = startSigner(context, ca, directory)
+  const campaign = startCampaign(context, { ca, bindings, directory, watches, signer })
+  stack.defer(() => campaign.end())
+  await unless(stopping, watches.synced)
+  const control = stack.use(await startControl(context, ca, directory))
+  have('the cluster’s objects')
+  log.info('ready')
+
+  const lifetime = stack.move()
+  const { noticeMs, spreadMs } = parts.timing?.drain ?? DRAIN
+  return {
+    ports: { webhook: webhook.port, control: control.port, metrics: status.port },
+    leading: context.leading,
+    control,
+    drain: async () => {
+      missing.set(['the end: draining'])
+      await Promise.all([campaign.end(), clock.sleep(noticeMs, stopped.signal)])
+      await control.drain(spreadMs)
+    },
+    [Symbol.asyncDispose]: () => lifetime.disposeAsync(),
+  }
+}
+
+type Context = InjectorParts & {
+  readonly registry: Registry
+  /** Aborts when the injector is disposed of. */
+  readonly signal: AbortSignal
+  readonly leading: ReturnType<typeof live<boolean>>
+}
+
+const injectorIdentity = ({ config: { trustDomain } }: Context) =>
+  workloadSpiffeId({ trustDomain, namespace: SYSTEM_NAMESPACE, serviceAccount: INJECTOR_NAME })
+
+const bundleOf = ({ config: { trustDomain } }: Context, { authority }: AuthorityKeeper) =>
+  mapped(authority, ({ roots }) => ({ trustDomain, roots }))
+
+async function startWebhook(context: Context, ca: AuthorityKeeper, bindings: Bindings) {
+  const { config, log, registry, version } = context
+  const service = `${INJECTOR_NAME}.${SYSTEM_NAMESPACE}.svc`
+  const serving = await selfIssued(ca.authority, { commonName: service, dnsNames: [service] }, context)
+  const { trustDomain, signerName, controlAddress, sidecarImage: image, sidecarImagePullPolicy } = config
+  const event = eventRecorder({ ...context, instance: config.replica })
+  const routes = webhookRoutes({
+    settings: {
+      mesh: { trustDomain, signerName, controlAddress, injectorIdentity: injectorIdentity(context) },
+      sidecar: { image, imagePullPolicy: sidecarImagePullPolicy },
+      version,
+    },
+    ensureBinding: bindings.ensure,
+    report: injectionReporter({ registry, log, event }),
+  })
+  return serveWebhook({ host: config.listenAddress, port: config.webhookPort, serving, routes, log })
+}
+
+function startDirectory(context: Context): { directory: Directory; watches: Watches } {
+  const { config, registry, leading } = context
+  const directory = createDirectory({
+    ...context,
+    settings: {
+      trustDomain: config.trustDomain,
+      systemNamespace: SYSTEM_NAMESPACE,
+      meshMode: config.defaultInboundMode,
+      defaultAction: config.defaultAction,
+      prefixes: config.prefixes,
+    },
+    onPolicy: policyReporter({ ...context, leads: () => leading.get() }),
+  })
+  worldMetrics(registry, directory.world)
+  return { directory, watches: watchWorld(directory, context) }
+}
+
+function startSigner(
+  context: Context,
+  ca: AuthorityKeeper,
+  { world, subscribe }: Directory,
+): SignerController {
+  const { trustDomain, signerName, maxLeafLifetimeSeconds } = context.config
+  const signer = createSigner({
+    ...context,
+    authority: ca.authority,
+    settings: { trustDomain, signerName, maxLeafLifetimeSeconds, cleanupAfterMs: CLEANUP_AFTER_MS },
+    observer: signerMetrics(context.registry),
+    servicesOf: ({ metadata }) => servicesSelecting(world, metadata?.namespace ?? '', metadata?.labels ?? {}),
+  })
+  subscribe(({ pods }) => {
+    for (const uid of pods) if (!world.pods.has(uid)) signer.podDeleted(uid)
+  })
+  return signer
+}
+
+async function startControl(
+  context: Context,
+  ca: AuthorityKeeper,
+  directory: Directory,
+): Promise<ControlServer> {
+  const { config } = context
+  const svid = await selfIssued(ca.authority, { uri: injectorIdentity(context), dnsNames: [] }, context)
+  const trust = bundleOf(context, ca)
+  return serveControl({
+    ...context,
+    host: config.listenAddress,
+    port: config.controlPort,
+    svid,
+    trust,
+    directory,
+  })
+}
+
+type Bindings = ReturnType<typeof createBindings>
+type LeaderParts = {
+  readonly ca: AuthorityKeeper
+  readonly bindings: Bindings
+  readonly directory: Directory
+  readonly watches: Watches
+  readonly signer: SignerController
+}
+
+/** What the leader does, and the race for being it. */
+function startCampaign(context: Context, { ca, bindings, directory, watches, signer }: LeaderParts) {
+  const { kube, config, leading, timing } = context
+  context.registry.gauge('postern_leader', '1 on the replica that leads.', [], gauge =>
+    gauge.set({}, leading.get() ? 1 : 0),
+  )
+  const onLeading = async (signal: AbortSignal): Promise<void> => {
+    leading.set(true)
+    signal.addEventListener('abort', () => leading.set(false), { once: true })
+    await Promise.all([
+      signer.run(signal),
+      publishTrust({ ...context, bundle: bundleOf(context, ca) }, signal),
+      keepCaBundle({ ...context, roots: mapped(ca.authority, ({ roots }) => roots) }, signal),
+      ca.renew(signal),
+      // Without all pods every namespace would look unused.
+      watches.synced.then(() => bindings.reconcile(directory.world, signal)),
+    ])
+  }
+  const end = new AbortController()
+  const options = {
+    ...context,
+    namespace: SYSTEM_NAMESPACE,
+    name: LEADER_LEASE,
+    identity: `${config.replica}_${randomUUID()}`,
+    onLeading,
+    timing: timing?.lease ?? LEASE_TIMING,
+  }
+  const ended = lead(kube, options, end.signal)
+  return {
+    /** Also gives the lease back. */
+    end: async () => {
+      end.abort()
+      await ended
+    },
+  }
+}

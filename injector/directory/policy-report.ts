@@ -1,0 +1,91 @@
+// Says what is wrong with policy ConfigMaps where people look for it: the log, a metric and an Event on the ConfigMap.
+// Admission refuses most of it; what was written while the webhook was away, or before it, ends here.
+import type { CoreV1Event } from '@kubernetes/client-node'
+import type { Clock } from '../../shared/clock.ts'
+import type { Kube } from '../../shared/kube/rest.ts'
+import { failure, type Logger } from '../../shared/log.ts'
+import type { Registry } from '../../shared/metrics.ts'
+import { INJECTOR_NAME } from '../../shared/names.ts'
+import type { PolicyRecord } from './policies.ts'
+import type { World } from './world.ts'
+
+/** The API server refuses longer ones. */
+const MAX_MESSAGE = 1024
+
+type EventObject = Omit<CoreV1Event, 'firstTimestamp' | 'lastTimestamp'> & {
+  readonly firstTimestamp: string
+  readonly lastTimestamp: string
+}
+
+export function policyEvent({ namespace, name, problems, inForce }: PolicyRecord, now: number): EventObject {
+  const time = new Date(now).toISOString()
+  const consequence =
+    inForce === 'deny all' ? 'all that it could cover is denied' : 'the last good version stays'
+  return {
+    apiVersion: 'v1',
+    kind: 'Event',
+    metadata: { generateName: 'postern-', namespace },
+    involvedObject: { apiVersion: 'v1', kind: 'ConfigMap', name, namespace },
+    type: 'Warning',
+    reason: 'PolicyInvalid',
+    message: `PSTN_POLICY_INVALID: ${problems.join('. ')} (${consequence})`.slice(0, MAX_MESSAGE),
+    source: { component: INJECTOR_NAME },
+    firstTimestamp: time,
+    lastTimestamp: time,
+    count: 1,
+  }
+}
+
+export type PolicyReporter = {
+  readonly kube: Kube
+  readonly clock: Clock
+  readonly log: Logger
+  readonly signal: AbortSignal
+  /** Of all replicas the leader alone writes Events. */
+  readonly leads: () => boolean
+}
+
+/** Reports each set of problems once. */
+export function policyReporter({ kube, clock, log, signal, leads }: PolicyReporter) {
+  const reported = new Map<string, string>()
+  return (record: PolicyRecord): void => {
+    const { namespace, name, problems, inForce } = record
+    const key = `${namespace}/${name}`
+    const text = problems.join('\n')
+    if (problems.length === 0) reported.delete(key)
+    if (problems.length === 0 || reported.get(key) === text) return
+    reported.set(key, text)
+    log.error(
+      { code: 'PSTN_POLICY_INVALID', namespace, configMap: name, inForce, problems },
+      'policy is invalid',
+    )
+    if (!leads()) return
+    kube
+      .create(`/api/v1/namespaces/${namespace}/events`, policyEvent(record, clock.now()), signal)
+      .catch(error => log.debug(failure(error, 'PSTN_API_UNAVAILABLE'), 'event not written'))
+  }
+}
+
+export function worldMetrics(registry: Registry, world: World): void {
+  registry.gauge(
+    'postern_policies_invalid',
+    'Policy ConfigMaps whose present version is not in force, by what is.',
+    ['namespace', 'config_map', 'in_force'],
+    gauge => {
+      for (const { namespace, name, problems, inForce } of world.policies.values()) {
+        if (problems.length > 0) gauge.set({ namespace, config_map: name, in_force: inForce }, 1)
+      }
+    },
+  )
+  registry.gauge('postern_directory_pods', 'Live pods in the directory.', ['mesh'], gauge => {
+    let mesh = 0
+    let plain = 0
+    for (const pod of world.pods.values()) {
+      if (!pod.live) continue
+      if (pod.mesh) mesh += 1
+      else plain += 1
+    }
+    gauge.set({ mesh: 'true' }, mesh)
+    gauge.set({ mesh: 'false' }, plain)
+  })
+}
