@@ -90,12 +90,17 @@ export function parseCertificate(pemOrDer: string | Buffer): Certificate {
   }
 }
 
+/** DER goes in as PEM: Node looks for a PEM block in any input first, and would find one that hides inside the DER. */
 function openssl(pemOrDer: string | Buffer): X509Certificate {
+  const isDer = typeof pemOrDer !== 'string'
+  let x509: X509Certificate
   try {
-    return new X509Certificate(pemOrDer)
+    x509 = new X509Certificate(isDer ? encodePem('CERTIFICATE', pemOrDer) : pemOrDer)
   } catch (cause) {
     throw new DerError('not a certificate', { cause })
   }
+  if (isDer && !x509.raw.equals(pemOrDer)) throw new DerError('bytes behind the certificate')
+  return x509
 }
 
 function verifies(signed: X509Certificate, signer: X509Certificate): boolean {

@@ -39,6 +39,7 @@ export type IssueOptions = {
   readonly extKeyUsage?: readonly ExtendedKeyUsage[]
   /** SubjectPublicKeyInfo (DER) of somebody else's key, as a signer has it; the key is then not in the answer. */
   readonly publicKey?: Buffer
+  readonly extensions?: readonly Extension[]
 }
 
 export type Issued = {
@@ -159,6 +160,7 @@ function leafExtensions(options: IssueOptions): Extension[] {
     new KeyUsagesExtension(keyUsage, true),
     ...(extKeyUsage.length > 0 ? [new ExtendedKeyUsageExtension([...extKeyUsage])] : []),
     ...(names.length > 0 ? [new SubjectAlternativeNameExtension(names, true)] : []),
+    ...(options.extensions ?? []),
   ]
 }
 

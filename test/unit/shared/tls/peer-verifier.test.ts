@@ -1,12 +1,15 @@
 // Real handshakes on loopback: every wrong certificate has its own code, whichever side presents it.
+import 'reflect-metadata'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { type ConnectionOptions, connect, createServer, type TLSSocket, type TlsOptions } from 'node:tls'
+import { Extension } from '@peculiar/x509'
 import t from 'tap'
 import { PosternError } from '../../../../shared/errors.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { clientTlsOptions, serverTlsOptions } from '../../../../shared/tls/contexts.ts'
 import { type VerifiedPeer, verifyPeer } from '../../../../shared/tls/peer-verifier.ts'
+import { der, TAG } from '../../../../shared/x509/der.ts'
 import { ExtendedKeyUsage, type Issued, KeyUsageFlags, testAuthority } from '../../../support/certificates.ts'
 
 const TRUST_DOMAIN = 'cluster.local'
@@ -71,6 +74,8 @@ async function meet(
   return { byServer, byClient }
 }
 
+const pemInside = (pem: string): Buffer => der(TAG.octetString, Buffer.from(`\n${pem}`))
+
 const asServer = ({ key, chain }: Issued): TlsOptions => ({
   ...serverTlsOptions(server.credential(), ours.bundle),
   key,
@@ -92,6 +97,12 @@ t.test('two workloads of one trust domain know each other', async t => {
     serial: client.serial,
   })
   t.match(byClient, { identity: SERVER, serial: server.serial, notAfter: server.notAfter })
+})
+
+t.test('a leaf that hides another certificate as PEM is known by its own name', async t => {
+  const hidden = new Extension('1.3.6.1.4.1.99999.1', false, new Uint8Array(pemInside(server.leaf)))
+  const leaf = await ours.issue({ identity: CLIENT, extensions: [hidden] })
+  t.match((await meet(asServer(server), asClient(leaf))).byServer, { identity: CLIENT, serial: leaf.serial })
 })
 
 t.test('a leaf below a rotating issuer is accepted with its chain, and refused without', async t => {

@@ -4,12 +4,13 @@ import { X509Certificate as NodeCertificate } from 'node:crypto'
 import {
   BasicConstraintsExtension,
   ExtendedKeyUsageExtension,
+  Extension,
   KeyUsagesExtension,
   X509Certificate,
 } from '@peculiar/x509'
 import t from 'tap'
 import { parseCertificate } from '../../../../shared/x509/certificate.ts'
-import { DerError } from '../../../../shared/x509/der.ts'
+import { DerError, der, TAG } from '../../../../shared/x509/der.ts'
 import { ExtendedKeyUsage, KeyUsageFlags, testAuthority } from '../../../support/certificates.ts'
 import { openssl, requireOpenssl } from '../../../support/openssl.ts'
 
@@ -127,4 +128,30 @@ t.test('refuses what is not a certificate', async t => {
   for (const bad of ['', 'hello', Buffer.alloc(0), Buffer.from('3000', 'hex')]) {
     t.throws(() => parseCertificate(bad), DerError)
   }
+})
+
+t.test(
+  'DER is never searched for PEM: a certificate inside a certificate is not the one that is read',
+  async t => {
+    const victim = await authority.issue({ identity: 'spiffe://cluster.local/ns/shop/sa/victim' })
+    const hidden = der(TAG.octetString, Buffer.from(`\n${victim.leaf}`))
+    const outer = await authority.issue({
+      identity,
+      extensions: [new Extension('1.3.6.1.4.1.99999.1', false, new Uint8Array(hidden))],
+    })
+    const { raw } = new NodeCertificate(outer.leaf)
+    t.same(
+      new NodeCertificate(raw).subjectAltName,
+      'URI:spiffe://cluster.local/ns/shop/sa/victim',
+      'as Node does',
+    )
+    t.same(parseCertificate(raw).uriSans, [identity])
+    t.same(parseCertificate(outer.leaf).uriSans, [identity])
+  },
+)
+
+t.test('bytes behind a certificate in DER are refused', async t => {
+  const { raw } = new NodeCertificate(authority.root)
+  t.ok(parseCertificate(raw))
+  t.throws(() => parseCertificate(Buffer.concat([raw, Buffer.of(0)])), DerError)
 })
