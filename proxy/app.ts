@@ -74,6 +74,7 @@ export async function startProxy(parts: ProxyParts): Promise<Proxy> {
   const registry = createRegistry()
   const metrics = createProxyMetrics(registry)
   metrics.build.set({ version: parts.version }, 1)
+  metrics.controlConnected.set({}, 0)
   const observer = createObserver(log, metrics, clock)
   const onRefused = (direction: 'inbound' | 'outbound') => (error: PosternError, address?: string) =>
     observer.refused(observer.start(direction, { address: address ?? 'unknown' }), refusalOf(error))

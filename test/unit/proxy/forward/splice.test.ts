@@ -1,0 +1,89 @@
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { connect, createServer, type Socket } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { splice } from '../../../../proxy/forward/splice.ts'
+
+const NEVER = new AbortController().signal
+
+/** Two TCP connections on loopback: `outer` are the far ends, `inner` what is spliced. */
+async function twoConnections(t: Test) {
+  const pair = async (): Promise<[Socket, Socket]> => {
+    const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const bound = server.address()
+    const port = typeof bound === 'object' && bound ? bound.port : 0
+    const outer = connect({ host: '127.0.0.1', port, allowHalfOpen: true })
+    const [inner] = await once(server, 'connection')
+    server.close()
+    t.teardown(() => {
+      outer.destroy()
+      inner.destroy()
+    })
+    return [outer.on('error', () => {}), inner]
+  }
+  const [[left, a], [right, b]] = await Promise.all([pair(), pair()])
+  return { left, a, right, b }
+}
+
+async function received(socket: Socket): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk))
+  await once(socket, 'end')
+  return Buffer.concat(chunks)
+}
+
+t.test('bytes are carried and counted each way, and ends each on its own', async t => {
+  const { left, a, right, b } = await twoConnections(t)
+  const spliced = splice(a, b, { signal: NEVER })
+  left.end('question')
+  t.equal(String(await received(right)), 'question')
+  right.end('an answer')
+  t.equal(String(await received(left)), 'an answer')
+  t.same(await spliced, { aToB: 8, bToA: 9, outcome: 'ended' })
+})
+
+t.test('a reset of one is a reset of the other', async t => {
+  const { left, a, right, b } = await twoConnections(t)
+  const spliced = splice(a, b, { signal: NEVER })
+  right.resume()
+  left.write('x')
+  await once(right, 'data')
+  const error = once(right, 'error')
+  left.resetAndDestroy()
+  t.match(await error, [{ code: 'ECONNRESET' }])
+  t.match(await spliced, { aToB: 1, outcome: 'reset' })
+})
+
+t.test('an abort resets both, and says so', async t => {
+  const { left, a, right, b } = await twoConnections(t)
+  const controller = new AbortController()
+  const spliced = splice(a, b, { signal: controller.signal })
+  const errors = [once(left.resume(), 'error'), once(right.resume(), 'error')]
+  controller.abort()
+  t.match(await Promise.all(errors), [[{ code: 'ECONNRESET' }], [{ code: 'ECONNRESET' }]])
+  t.match(await spliced, { outcome: 'aborted' })
+})
+
+t.test('what was over before it began is over at once', async t => {
+  const aborted = await twoConnections(t)
+  t.match(await splice(aborted.a, aborted.b, { signal: AbortSignal.abort() }), { outcome: 'aborted' })
+  t.ok(aborted.a.destroyed && aborted.b.destroyed)
+  const gone = await twoConnections(t)
+  gone.a.destroy()
+  t.match(await splice(gone.a, gone.b, { signal: NEVER }), { outcome: 'reset' })
+  t.ok(gone.b.destroyed)
+})
+
+t.test('a reader that stops stops the writer, and nothing is lost when it goes on', async t => {
+  const { left, a, right, b } = await twoConnections(t)
+  void splice(a, b, { signal: NEVER })
+  const flood = randomBytes(32 * 1024 * 1024)
+  left.write(flood)
+  left.end()
+  await delay(200)
+  t.ok(left.writableLength > 0, 'the writer is pushed back on')
+  t.ok(b.writableLength < 1024 * 1024, 'and we hold little of it')
+  t.ok((await received(right)).equals(flood))
+})
