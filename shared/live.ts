@@ -7,10 +7,14 @@ export type Live<T> = {
   subscribe(listener: (value: T) => void): () => void
 }
 
-export type Settable<T> = Live<T> & { set(value: T): void }
+export type Settable<T> = Live<T> & {
+  /** Every listener hears it, whatever another does. @throws what a listener threw, after all have been called. */
+  set(value: T): void
+}
 
 export function live<T>(initial: T): Settable<T> {
   let current = initial
+  let changes = 0
   const listeners = new Set<(value: T) => void>()
   return {
     get: () => current,
@@ -20,7 +24,21 @@ export function live<T>(initial: T): Settable<T> {
     },
     set: value => {
       current = value
-      for (const listener of [...listeners]) listener(value)
+      changes += 1
+      const change = changes
+      const thrown: unknown[] = []
+      for (const listener of [...listeners]) {
+        // A listener may have set a newer value, which all have heard by now, or stopped another listener.
+        if (change !== changes) break
+        if (!listeners.has(listener)) continue
+        try {
+          listener(value)
+        } catch (error) {
+          thrown.push(error)
+        }
+      }
+      if (thrown.length === 1) throw thrown[0]
+      if (thrown.length > 1) throw new AggregateError(thrown, 'several listeners failed')
     },
   }
 }
