@@ -34,6 +34,8 @@ export function answerStartupProbe(socket: Socket, path: string, isReady: () => 
   socket.on('data', read)
   socket.on('error', () => socket.destroy())
   socket.once('end', () => socket.end())
-  socket.setTimeout(TIMEOUT_MS, () => socket.destroy())
+  // A deadline, not an idle timeout: anybody in the cluster reaches this, also in strict mode, and might trickle.
+  const late = setTimeout(() => socket.destroy(), TIMEOUT_MS)
+  socket.once('close', () => clearTimeout(late))
   socket.resume()
 }

@@ -27,16 +27,22 @@ for (const [head, ready, status] of ANSWERS) {
   })
 }
 
-async function exchange(send: (client: Socket) => void): Promise<string> {
-  const server = createServer({ pauseOnConnect: true, allowHalfOpen: true }, socket =>
-    answerStartupProbe(socket, PATH, () => true),
-  )
+/** What the server answers; with `closed` nothing, once the server has closed the whole connection. */
+async function exchange(send: (client: Socket) => void, closed = false): Promise<string> {
+  const accepted = Promise.withResolvers<void>()
+  const server = createServer({ pauseOnConnect: true, allowHalfOpen: true }, socket => {
+    socket.once('close', accepted.resolve)
+    answerStartupProbe(socket, PATH, () => true)
+  })
   await once(server.listen(0, '127.0.0.1'), 'listening')
   const bound = server.address()
-  const client = connect({ host: '127.0.0.1', port: typeof bound === 'object' && bound ? bound.port : 0 })
+  const port = typeof bound === 'object' && bound ? bound.port : 0
+  const client = connect({ host: '127.0.0.1', port, allowHalfOpen: closed })
   try {
     send(client)
-    return await text(client)
+    if (!closed) return await text(client)
+    await accepted.promise
+    return ''
   } finally {
     client.destroy()
     await once(server.close(), 'close')
@@ -61,4 +67,15 @@ t.test('a head without end is refused at its limit', async t => {
 
 t.test('a caller that leaves without asking gets nothing', async t => {
   t.equal(await exchange(client => client.end()), '')
+})
+
+t.test('whoever only trickles is cut off, before and after the answer', { timeout: 15_000 }, async t => {
+  const trickling = (start: string) =>
+    exchange(client => {
+      client.write(start)
+      const trickle = setInterval(() => client.write('x'), 200)
+      client.on('error', () => {}).once('close', () => clearInterval(trickle))
+    }, true)
+  const head = `GET ${PATH} HTTP/1.1\r\n`
+  t.same(await Promise.all([trickling(head), trickling(`${head}\r\n`)]), ['', ''])
 })
