@@ -32,10 +32,10 @@ export async function openTrustStore(
 ): Promise<TrustStore> {
   const bundle = live(restored(await volume.read('trust.json'), trustDomain))
 
-  const set = (next: TrustBundle) => {
+  const set = async (next: TrustBundle): Promise<void> => {
     if (sameRoots(bundle.get(), next)) return
     bundle.set(next)
-    void volume.write('trust.json', next)
+    await volume.write('trust.json', next)
   }
 
   return {
@@ -46,12 +46,12 @@ export async function openTrustStore(
         throw new PosternError('PSTN_API_UNAVAILABLE', `the trust bundle: ${message}`, { cause: thrown })
       })
       const roots = splitPem(data['roots.pem'] ?? '')
-      set(checked({ trustDomain: data['trust-domain'] ?? '', roots }, trustDomain))
+      await set(checked({ trustDomain: data['trust-domain'] ?? '', roots }, trustDomain))
     },
     adopt: bundles => {
       const own = bundles.find(candidate => candidate.trustDomain === trustDomain)
       if (!own) throw invalid(`no bundle of ${trustDomain} was sent`)
-      set(checked(own, trustDomain))
+      void set(checked(own, trustDomain))
     },
   }
 }

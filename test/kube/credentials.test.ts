@@ -9,6 +9,7 @@ import { systemClock } from '../../shared/clock.ts'
 import { SYSTEM_NAMESPACE, TRUST_CONFIGMAP, WORKLOAD_SIGNER } from '../../shared/names.ts'
 import { workloadSpiffeId } from '../../shared/spiffe-id.ts'
 import { requireApiServer } from '../support/requirements.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 import { createPod, type SignerCluster, startSignerCluster, TRUST_DOMAIN } from './support/signer-cluster.ts'
 
 const skip = requireApiServer()
@@ -59,7 +60,7 @@ function signer(t: Test): { stop(): Promise<void> } {
 async function sidecar(t: Test, name: string, serviceAccount = 'cart') {
   const pod = await createPod(cluster.server.kube, name, serviceAccount)
   const kube = await cluster.clientOf(serviceAccount, pod)
-  const dir = t.testdir()
+  const dir = scratchDirectory(t)
   const events: IssuanceEvent[] = []
   /** The credentials of a process that starts now, until `enough`. */
   const run = async (

@@ -186,7 +186,7 @@ t.test('a new root reaches the sidecar; the removal of one ends what it vouched 
   trust.set({ trustDomain: 'cluster.local', roots: [authority.root, next.root] })
   t.match(await read(), { kind: 'state', version: 2, trust: [{ roots: [authority.root, next.root] }] })
   trust.set({ trustDomain: 'cluster.local', roots: [next.root] })
-  await t.rejects(read(), { code: 'PSTN_CONTROL_LOST' })
+  await t.rejects(read(), { code: 'PSTN_CONTROL_REJECTED', message: /PSTN_PEER_UNTRUSTED/ })
 })
 
 t.test('the present SVID is shown to whoever connects after a rotation', async t => {
@@ -247,7 +247,7 @@ t.test('refused', async t => {
   await t.test('a foreign root', async t => {
     const { dial } = await start(t)
     const end = await dial(WEB, foreign).then(stream => ended(stream, hello))
-    t.match(end, /PSTN_CONTROL_LOST/)
+    t.match(end, /PSTN_CONTROL_REJECTED: .*PSTN_PEER_UNTRUSTED/)
   })
 })
 

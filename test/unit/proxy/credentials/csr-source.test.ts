@@ -8,6 +8,7 @@ import { openTrustStore } from '../../../../proxy/credentials/trust.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { buildCsrInfo, parseCsr } from '../../../../shared/x509/csr.ts'
 import { type TestAuthority, testAuthority } from '../../../support/certificates.ts'
+import { scratchDirectory } from '../../../support/scratch.ts'
 import { type ScriptedApi, type StoredCsr, scriptedApi } from '../../../support/scripted-api.ts'
 import { steppingClock } from '../../../support/stepping-clock.ts'
 
@@ -23,9 +24,9 @@ const foreign = await testAuthority('cluster.local')
 /** A pod in an API server's view, with a signer that answers at once. */
 async function pod(t: Test, { lifeMs = 3_600 * SECOND } = {}) {
   const api = await scriptedApi(POD)
-  t.teardown(() => api[Symbol.asyncDispose]())
   const clock = steppingClock()
-  const dir = t.testdir()
+  const dir = scratchDirectory(t)
+  t.teardown(() => api[Symbol.asyncDispose]())
   const events: IssuanceEvent[] = []
   const sign =
     (

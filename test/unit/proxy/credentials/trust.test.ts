@@ -2,6 +2,7 @@ import t, { type Test } from 'tap'
 import { openStateVolume } from '../../../../proxy/credentials/state-volume.ts'
 import { openTrustStore } from '../../../../proxy/credentials/trust.ts'
 import { testAuthority } from '../../../support/certificates.ts'
+import { scratchDirectory } from '../../../support/scratch.ts'
 import { scriptedApi } from '../../../support/scripted-api.ts'
 
 const TRUST_DOMAIN = 'cluster.local'
@@ -12,9 +13,12 @@ const never = new AbortController().signal
 
 async function published(t: Test, trust: Record<string, string>) {
   const api = await scriptedApi({ username: '', podUid: '' })
-  t.teardown(() => api[Symbol.asyncDispose]())
   api.trust = trust
-  const volume = openStateVolume(t.testdir(), error => t.fail(error.message))
+  const volume = openStateVolume(scratchDirectory(t), error => t.fail(error.message))
+  t.teardown(async () => {
+    await volume.read('trust.json')
+    await api[Symbol.asyncDispose]()
+  })
   const open = () => openTrustStore(api.kube, TRUST_DOMAIN, volume)
   return { api, volume, open }
 }

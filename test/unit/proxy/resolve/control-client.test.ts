@@ -12,6 +12,7 @@ import type { State } from '../../../../shared/control/messages.ts'
 import { type Live, live, until } from '../../../../shared/live.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { type Issued, testAuthority } from '../../../support/certificates.ts'
+import { scratchDirectory } from '../../../support/scratch.ts'
 import { scriptedApi } from '../../../support/scripted-api.ts'
 import { type ScriptedInjector, scriptedInjector } from '../../../support/scripted-injector.ts'
 
@@ -45,7 +46,10 @@ type Setup = {
   readonly lostAfterMs?: number
 }
 
-async function sidecar(t: Test, { address, dir = t.testdir(), own: leaf = own, lostAfterMs = 5_000 }: Setup) {
+async function sidecar(
+  t: Test,
+  { address, dir = scratchDirectory(t), own: leaf = own, lostAfterMs = 5_000 }: Setup,
+) {
   const api = await scriptedApi({ username: '', podUid: '' })
   api.trust = { 'trust-domain': TRUST_DOMAIN, 'roots.pem': ours.root }
   const volume = openStateVolume(dir, error => t.fail(error.message))
@@ -277,7 +281,7 @@ async function listening(server: Server): Promise<string> {
 }
 
 t.test('a restart during an outage of the injector has the last state at once', async t => {
-  const dir = t.testdir()
+  const dir = scratchDirectory(t)
   const server = await injector(t)
   const before = await sidecar(t, { address: server.address, dir })
   ;(await server.visit(0)).say(stateOf(3))
