@@ -1,7 +1,8 @@
 // The status port: metrics, health, and the probes that were rewritten to it. It is reached directly by anyone in the
 // cluster, in plaintext, so it gives away no more than numbers and statuses; probes hide behind the pod's random path.
 import { once } from 'node:events'
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import { canonicalAddress } from '../../shared/addresses.ts'
 import type { RewrittenProbe } from '../../shared/injection/settings.ts'
 import { METRICS_CONTENT_TYPE, type Registry } from '../../shared/metrics.ts'
@@ -26,6 +27,16 @@ export const QUIT_HEADER = 'postern-quit'
 
 const MAX_PROBES_AT_ONCE = 32
 const MAX_CONNECTIONS = 256
+/** Of one address, so that no other pod can keep the kubelet's probes out. */
+const MAX_CONNECTIONS_PER_CALLER = 32
+const SERVER_OPTIONS = {
+  maxHeaderSize: 16 * 1024,
+  headersTimeout: 5_000,
+  requestTimeout: 10_000,
+  keepAliveTimeout: 5_000,
+  // How often the two timeouts above are looked at: 30 s by default.
+  connectionsCheckingInterval: 1_000,
+}
 
 type Answer = { readonly status: number; readonly body?: string; readonly type?: string }
 const NOT_FOUND: Answer = { status: 404 }
@@ -71,17 +82,15 @@ export async function startStatusServer(options: StatusOptions): Promise<StatusS
     }
   }
 
-  const server = createServer(
-    { maxHeaderSize: 16 * 1024, headersTimeout: 5_000, requestTimeout: 10_000, keepAliveTimeout: 5_000 },
-    (request, response) => {
-      request.resume()
-      route(request, response).then(
-        answer => send(response, answer),
-        () => send(response, { status: 500 }),
-      )
-    },
-  )
+  const server = createServer(SERVER_OPTIONS, (request, response) => {
+    request.resume()
+    route(request, response).then(
+      answer => send(response, answer),
+      () => send(response, { status: 500 }),
+    )
+  })
   server.maxConnections = MAX_CONNECTIONS
+  limitCallers(server)
   server.listen({ port: options.port, ...(options.host !== undefined && { host: options.host }) })
   await once(server, 'listening')
   const bound = server.address()
@@ -92,6 +101,21 @@ export async function startStatusServer(options: StatusOptions): Promise<StatusS
       await once(server.close(), 'close')
     },
   }
+}
+
+function limitCallers(server: Server): void {
+  const open = new Map<string, number>()
+  server.on('connection', (socket: Socket) => {
+    const caller = socket.remoteAddress ?? ''
+    const count = (open.get(caller) ?? 0) + 1
+    open.set(caller, count)
+    socket.once('close', () => {
+      const left = (open.get(caller) ?? 1) - 1
+      if (left > 0) open.set(caller, left)
+      else open.delete(caller)
+    })
+    if (count > MAX_CONNECTIONS_PER_CALLER) socket.destroy()
+  })
 }
 
 function answerReady(readiness: Readiness): Answer {

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { request } from 'node:http'
+import { connect } from 'node:net'
 import t, { type Test } from 'tap'
 import { NEVER_READY } from '../../../../proxy/admin/readiness.ts'
 import { QUIT_HEADER, type StatusOptions, startStatusServer } from '../../../../proxy/admin/status-server.ts'
@@ -77,3 +78,37 @@ t.test('quitting needs the header and comes from this host alone', async t => {
   t.match(await ask('POST', '/quit', { [QUIT_HEADER]: 'yes' }, '::1'), { status: 200 })
   t.equal(quits, 2)
 })
+
+t.test(
+  'one caller cannot take the connections of the others, and idle ones end',
+  { timeout: 15_000 },
+  async t => {
+    const server = await startStatusServer({
+      port: 0,
+      metrics: createRegistry(),
+      probes: [],
+      podIp: '127.0.0.1',
+      readiness: () => NEVER_READY,
+      quit: () => {},
+    })
+    t.teardown(() => server[Symbol.asyncDispose]())
+    const greedy = Array.from({ length: 300 }, () =>
+      connect({ host: '127.0.0.1', port: server.port }).on('error', () => {}),
+    )
+    t.teardown(() => greedy.forEach(socket => void socket.destroy()))
+    await Promise.all(greedy.map(socket => once(socket, 'connect')))
+    const asked = request({
+      host: '127.0.0.1',
+      localAddress: '127.0.0.2',
+      port: server.port,
+      path: '/healthz',
+      agent: false,
+    })
+    const [response] = await once(asked.end(), 'response')
+    response.resume()
+    t.equal(response.statusCode, 200)
+    const began = Date.now()
+    await Promise.all(greedy.map(socket => socket.resume().closed || once(socket, 'close')))
+    t.ok(Date.now() - began < 8_000, `${Date.now() - began} ms`)
+  },
+)
