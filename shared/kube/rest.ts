@@ -1,5 +1,6 @@
 // The Kubernetes REST API in as few lines as the sidecar can afford: JSON over one keep-alive HTTPS agent, with the
-// token read anew from its file (kubelet rotates it). The injector uses the same client; watching is injector/kube/.
+// token and the roots read anew from their files (the kubelet rewrites both). The injector uses the same client;
+// watching is injector/kube/.
 // Why not @kubernetes/client-node: docs/adr/0002-kubernetes-client.md.
 import { readFile } from 'node:fs/promises'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
@@ -8,9 +9,10 @@ import { Agent, request as httpsRequest } from 'node:https'
 export type KubeEndpoint = {
   /** `https://host:port`; `http://` only for the embedded cluster. */
   readonly server: string
-  /** PEM. The only roots that are trusted for the API server. */
+  /** PEM. The only roots that are trusted for the API server; `caFile` is read at each request. */
   readonly ca?: string
-  /** One of these authenticates. `tokenFile` is read at each request. */
+  readonly caFile?: string
+  /** One of these authenticates; `tokenFile` is read at each request. */
   readonly tokenFile?: string
   readonly token?: string
   readonly clientCertificate?: { readonly cert: string; readonly key: string }
@@ -54,11 +56,9 @@ const MAX_ANSWER_BYTES = 64 * 1024 * 1024
 type Call = { method: string; path: string; body?: unknown; type?: string; signal?: AbortSignal | undefined }
 
 export function connectKube(endpoint: KubeEndpoint): Kube {
-  const { server, ca, clientCertificate } = endpoint
+  const { server, clientCertificate } = endpoint
   const secure = server.startsWith('https:')
-  const agent = secure
-    ? new Agent({ keepAlive: true, ca: ca === undefined ? [] : [ca], ...clientCertificate })
-    : undefined
+  const agent = secure ? new Agent({ keepAlive: true, ...clientCertificate }) : undefined
 
   const send = async ({
     method,
@@ -67,13 +67,14 @@ export function connectKube(endpoint: KubeEndpoint): Kube {
     type = 'application/json',
     signal,
   }: Call): Promise<IncomingMessage> => {
-    const token = endpoint.tokenFile ? (await readFile(endpoint.tokenFile, 'utf8')).trim() : endpoint.token
+    const token = (await current(endpoint.tokenFile, endpoint.token))?.trim()
     const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
     const headers: Record<string, string> = { accept: 'application/json' }
     if (token) headers.authorization = `Bearer ${token}`
     if (payload) Object.assign(headers, { 'content-type': type, 'content-length': String(payload.length) })
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
-    const options = { method, headers, ...(signal && { signal }), ...(agent && { agent }) }
+    const tls = agent && { agent, ca: await rootsOf(endpoint) }
+    const options = { method, headers, ...(signal && { signal }), ...tls }
     const request = (secure ? httpsRequest : httpRequest)(new URL(path, server), options, resolve)
     request.setTimeout(REQUEST_TIMEOUT_MS, () =>
       request.destroy(new Error(`no answer from ${server} within ${REQUEST_TIMEOUT_MS} ms`)),
@@ -106,6 +107,15 @@ export function connectKube(endpoint: KubeEndpoint): Kube {
     },
     [Symbol.dispose]: () => agent?.destroy(),
   }
+}
+
+const current = async (file: string | undefined, fixed: string | undefined): Promise<string | undefined> =>
+  file === undefined ? fixed : readFile(file, 'utf8')
+
+/** The agent keeps connections apart by these. An empty list trusts nobody; none at all, the public web. */
+async function rootsOf({ caFile, ca }: KubeEndpoint): Promise<string[]> {
+  const roots = await current(caFile, ca)
+  return roots === undefined ? [] : [roots]
 }
 
 async function readAll(response: IncomingMessage): Promise<string> {
