@@ -4,6 +4,7 @@ import { rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { connectKube } from '../../../../shared/kube/rest.ts'
 import { testAuthority } from '../../../support/certificates.ts'
@@ -35,6 +36,8 @@ t.test('the roots of the API server are read anew, as the kubelet rewrites them'
 
   server.setSecureContext(await serving(next))
   server.closeAllConnections()
+  // Until the client has seen it: a kept connection that just closed would be tried first.
+  await delay(50)
   await t.rejects(
     kube.get('/'),
     { code: 'UNABLE_TO_VERIFY_LEAF_SIGNATURE' },
