@@ -61,7 +61,10 @@ const DRAIN: DrainTiming = { noticeMs: 3_000, spreadMs: 8_000 }
 const CLEANUP_AFTER_MS = 60_000
 
 /** Resolves when this replica is ready. Rejects if `signal` aborts first or the CA cannot be used. */
-export async function startInjector(parts: InjectorParts, signal: AbortSignal): Promise<Injector> {
+export async function startInjector(
+  parts: InjectorParts,
+  signal = new AbortController().signal,
+): Promise<Injector> {
   const { config, log, clock } = parts
   log.info({ version: parts.version, config: describeConfig(config) }, 'starting')
   await using stack = new AsyncDisposableStack()
