@@ -37,8 +37,12 @@ export async function selfIssued(
   const current = live(await issue(authority.get(), names, clock.now()))
   let halfLife = halfway(current.get(), clock.now())
   const renew = async () => {
+    const issuer = authority.get()
     try {
-      current.set(await issue(authority.get(), names, clock.now()))
+      const issued = await issue(issuer, names, clock.now())
+      // The authority changed meanwhile, and the renewal that this began may have been faster.
+      if (issuer !== authority.get()) return
+      current.set(issued)
       halfLife = halfway(current.get(), clock.now())
     } catch (error) {
       log.error(failure(error, 'PSTN_CSR_FAILED'), 'own certificate not renewed')

@@ -75,6 +75,31 @@ t.test('a new issuer makes a new certificate at once', async t => {
   stop.abort()
 })
 
+t.test('a slow answer of a former issuer does not replace that of the present one', async t => {
+  const stop = new AbortController()
+  const [former, present] = [await open(), await open()]
+  const authority = live<Authority>(former)
+  const current = await selfIssued(authority, names, { clock: steppedClock(), log, signal: stop.signal })
+  const { serial } = current.get()
+  const gate = Promise.withResolvers<void>()
+  const slow = Promise.withResolvers<void>()
+  authority.set({
+    ...former,
+    issue: async request => {
+      await gate.promise
+      const leaf = await former.issue(request)
+      setImmediate(slow.resolve)
+      return leaf
+    },
+  })
+  authority.set(present)
+  await until(current, other(serial), AbortSignal.timeout(5_000))
+  gate.resolve()
+  await slow.promise
+  t.ok(parseCertificate(current.get().chain).isSignedBy(present.issuer))
+  stop.abort()
+})
+
 t.test('a failed renewal keeps the old certificate', async t => {
   const stop = new AbortController()
   const authority = live<Authority>(await open())
