@@ -3,6 +3,7 @@
 import { createPrivateKey } from 'node:crypto'
 import { PosternError } from '../../shared/errors.ts'
 import { CA_SECRET } from '../../shared/names.ts'
+import { splitPem } from '../../shared/trust-bundle.ts'
 import { type Certificate, parseCertificate } from '../../shared/x509/certificate.ts'
 import { type CaMaterial, type KeyedCa, trustDomainUri } from './authority.ts'
 
@@ -47,6 +48,7 @@ export function fromSecret(secret: SecretObject, trustDomain: string, now: numbe
   }
   if (!root.parsed.isSignedBy(root.parsed)) throw refuse('root.crt', 'it is not self-signed')
   if (!issuer.parsed.isSignedBy(root.parsed)) throw refuse('issuer.crt', 'root.crt did not sign it')
+  if (root.parsed.pathLength === 0) throw refuse('root.crt', 'its path length of 0 allows no issuer below it')
   if (now >= root.parsed.notAfter.getTime()) throw refuse('root.crt', 'it has expired')
   return { root: root.keyed, issuer: issuer.keyed }
 }
@@ -64,6 +66,8 @@ function readCa(
     return Buffer.from(value, 'base64').toString('utf8')
   }
   const [certificate, key] = [text(`${name}.crt`), text(`${name}.key`)]
+  const count = splitPem(certificate).length
+  if (count > 1) throw refuse(`${name}.crt`, `${count} certificates in place of one`)
   const parsed = attempt(
     () => parseCertificate(certificate),
     () => refuse(`${name}.crt`, 'not a certificate'),

@@ -1,8 +1,16 @@
-import { generateKeyPairSync } from 'node:crypto'
+import 'reflect-metadata'
+import { generateKeyPairSync, webcrypto } from 'node:crypto'
+import {
+  BasicConstraintsExtension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  X509CertificateGenerator,
+} from '@peculiar/x509'
 import t from 'tap'
 import { createIssuer, createRoot } from '../../../../injector/ca/authority.ts'
 import { fromSecret, toSecret } from '../../../../injector/ca/material.ts'
 import { issuerIsDue } from '../../../../injector/ca/store.ts'
+import { encodePem } from '../../../../shared/x509/pem.ts'
 
 const now = Date.now()
 const DAY_MS = 86_400_000
@@ -19,6 +27,26 @@ t.test('what was written reads back', async t => {
 const otherRoot = await createRoot('cluster.local', now)
 const foreign = await createRoot('elsewhere', now)
 const foreignIssuer = await createIssuer(foreign, 'elsewhere', now)
+// A root as people make their own, with the path length that fits a CA of leaves.
+const keys = await webcrypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, true, [
+  'sign',
+  'verify',
+])
+const short = await X509CertificateGenerator.createSelfSigned({
+  name: 'CN=own',
+  notAfter: new Date(now + DAY_MS),
+  keys,
+  signingAlgorithm: { name: 'ECDSA', hash: 'SHA-256' },
+  extensions: [
+    new BasicConstraintsExtension(true, 0, true),
+    new KeyUsagesExtension(KeyUsageFlags.keyCertSign, true),
+  ],
+})
+const shortRoot = {
+  certificate: short.toString('pem'),
+  key: encodePem('PRIVATE KEY', Buffer.from(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey))),
+}
+const shortIssuer = await createIssuer(shortRoot, 'cluster.local', now)
 const p384 = generateKeyPairSync('ec', { namedCurve: 'P-384' }).privateKey.export({
   format: 'pem',
   type: 'pkcs8',
@@ -49,6 +77,19 @@ const refused: Record<string, { data: Record<string, string>; message: RegExp }>
   'a root that is not a root': {
     data: { 'root.crt': base64(issuer.certificate), 'root.key': base64(issuer.key) },
     message: /root\.crt: it is not self-signed/,
+  },
+  'more than one certificate in a key': {
+    data: { 'root.crt': base64(root.certificate + otherRoot.certificate) },
+    message: /root\.crt: 2 certificates in place of one/,
+  },
+  'an issuer that its root may not have below it': {
+    data: {
+      'root.crt': base64(shortRoot.certificate),
+      'root.key': base64(shortRoot.key),
+      'issuer.crt': base64(shortIssuer.certificate),
+      'issuer.key': base64(shortIssuer.key),
+    },
+    message: /root\.crt: its path length of 0 allows no issuer/,
   },
   'the CA of another trust domain': {
     data: {
