@@ -7,6 +7,7 @@ import {
 } from 'node:http2'
 import type { TLSSocket } from 'node:tls'
 import { authorityOf } from '../../shared/addresses.ts'
+import { unless } from '../../shared/deadline.ts'
 import { asPosternError, isCode, PosternError } from '../../shared/errors.ts'
 import type { Connection, IdentifyPeer, KeepPeer, Peer, TunnelTarget, TunnelTls } from './interface.ts'
 import {
@@ -16,7 +17,7 @@ import {
   watchLiveness,
   widen,
 } from './settings.ts'
-import { type AnswerHeaders, abortable, handshake, response } from './steps.ts'
+import { type AnswerHeaders, handshake, response } from './steps.ts'
 import { asConnection, reset } from './stream.ts'
 
 export type ConnectionOptions = {
@@ -84,7 +85,7 @@ export class TunnelConnection {
     let stream: ClientHttp2Stream & Connection
     let established: Established
     try {
-      established = await abortable(this.#established, signal)
+      established = await unless(signal, this.#established)
       stream = this.#request(established.session, target)
     } catch (thrown) {
       this.#release()

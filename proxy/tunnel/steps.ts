@@ -2,6 +2,7 @@
 import type { ClientHttp2Stream, IncomingHttpHeaders, IncomingHttpStatusHeader } from 'node:http2'
 import { connect, type TLSSocket } from 'node:tls'
 import { authorityOf } from '../../shared/addresses.ts'
+import { unless } from '../../shared/deadline.ts'
 import { PosternError } from '../../shared/errors.ts'
 import type { TunnelTls } from './interface.ts'
 
@@ -58,17 +59,8 @@ export function response(
   const timer = setTimeout(ended, timeoutMs)
   stream.once('response', resolve)
   stream.once('close', ended)
-  return abortable(promise, signal).finally(() => {
+  return unless(signal, promise).finally(() => {
     clearTimeout(timer)
     stream.off('close', ended)
   })
-}
-
-/** The promise's outcome, or the signal's reason if it aborts before. */
-export function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  if (signal.aborted) return Promise.reject(signal.reason)
-  const { promise: aborted, reject } = Promise.withResolvers<never>()
-  const onAbort = () => reject(signal.reason)
-  signal.addEventListener('abort', onAbort, { once: true })
-  return Promise.race([promise, aborted]).finally(() => signal.removeEventListener('abort', onAbort))
 }

@@ -1,0 +1,155 @@
+// What a kubelet does for a pod that the API server admitted, with a network namespace as the pod: gives it addresses
+// and a token, runs the init container to its end and then the sidecar, from the environment in the pod's own spec.
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { chown, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+import type { V1Container, V1Pod } from '@kubernetes/client-node'
+import { live } from '../../shared/live.ts'
+import { INIT_CONTAINER, PROXY_CONTAINER } from '../../shared/names.ts'
+import { PROXY_UID } from '../../shared/ports.ts'
+import type { ApiServer } from './api-server.ts'
+import type { Namespace, Network } from './netns.ts'
+import { containerOf } from './pods.ts'
+
+export type LogLine = Readonly<Record<string, unknown>>
+
+export type RunningPod = AsyncDisposable & {
+  readonly namespace: Namespace
+  readonly ipv4: string
+  readonly ipv6: string
+  readonly pod: V1Pod
+  readonly sidecar: ChildProcess
+  /** The sidecar's log so far. */
+  readonly lines: readonly LogLine[]
+  /** The first line, past or to come, that has these fields. */
+  line(test: (line: LogLine) => boolean): Promise<LogLine>
+}
+
+const MAIN = fileURLToPath(new URL('../../proxy/main.ts', import.meta.url))
+const NODE_FLAGS = ['--disable-warning=ExperimentalWarning']
+const LINE_TIMEOUT_MS = 20_000
+
+export async function runPod(server: ApiServer, network: Network, pod: V1Pod): Promise<RunningPod> {
+  const { name = '', namespace: kubeNamespace = '', uid = '' } = pod.metadata ?? {}
+  const serviceAccount = pod.spec?.serviceAccountName ?? ''
+  await using stack = new AsyncDisposableStack()
+  const namespace = await network.createPod(name)
+  await server.kube.patch(
+    `/api/v1/namespaces/${kubeNamespace}/pods/${name}/status`,
+    'application/merge-patch+json',
+    {
+      status: {
+        phase: 'Running',
+        hostIP: network.node.ipv4,
+        podIP: namespace.addresses[0],
+        podIPs: namespace.addresses.map(ip => ({ ip })),
+        conditions: [{ type: 'Ready', status: 'True' }],
+      },
+    },
+  )
+  const directory = await mkdtemp(join(tmpdir(), 'postern-pod-'))
+  stack.defer(() => rm(directory, { recursive: true, force: true, maxRetries: 5 }))
+  const [tokenDir, stateDir] = [join(directory, 'token'), join(directory, 'state')]
+  await mkdir(tokenDir)
+  await mkdir(stateDir, { mode: 0o700 })
+  await chown(directory, PROXY_UID, PROXY_UID)
+  await chown(stateDir, PROXY_UID, PROXY_UID)
+  await writeFile(join(tokenDir, 'ca.crt'), server.ca)
+  const token = await server.tokenFor(kubeNamespace, serviceAccount, { pod: { name, uid } })
+  await writeFile(join(tokenDir, 'token'), token)
+
+  const { hostname, port } = new URL(server.serverUrl)
+  const fields: Record<string, string> = {
+    'metadata.name': name,
+    'metadata.namespace': kubeNamespace,
+    'metadata.uid': uid,
+    'spec.serviceAccountName': serviceAccount,
+    'status.podIPs': namespace.addresses.join(','),
+    'status.hostIP': network.node.ipv4 ?? '',
+  }
+  const environment = (container: V1Container) => ({
+    ...Object.fromEntries(
+      (container.env ?? []).map(({ name, value, valueFrom }) => [
+        name,
+        value ?? fields[valueFrom?.fieldRef?.fieldPath ?? ''],
+      ]),
+    ),
+    PATH: process.env.PATH,
+    KUBERNETES_SERVICE_HOST: hostname,
+    KUBERNETES_SERVICE_PORT: port,
+    POSTERN_TOKEN_DIR: tokenDir,
+    POSTERN_STATE_DIR: stateDir,
+  })
+  const start = (container: string, uid?: number) => {
+    const { args = [], env } = {
+      ...containerOf(pod, container),
+      env: environment(containerOf(pod, container)),
+    }
+    const options = { env, stdio: ['ignore', 'pipe', 'inherit'] as const, ...(uid !== undefined && { uid }) }
+    return namespace.spawn(process.execPath, [...NODE_FLAGS, MAIN, ...args], {
+      ...options,
+      stdio: [...options.stdio],
+    })
+  }
+  const init = start(INIT_CONTAINER)
+  const [output, [status]] = await Promise.all([text(init.stdout as Readable), once(init, 'exit')])
+  if (status !== 0) throw new Error(`the init container of ${name} ended with ${status}: ${output}`)
+  const sidecar = start(PROXY_CONTAINER, PROXY_UID)
+  const log = follow(sidecar.stdout as Readable)
+  stack.defer(() => stop(sidecar))
+  const lifetime = stack.move()
+  return {
+    namespace,
+    ipv4: namespace.ipv4 ?? '',
+    ipv6: namespace.ipv6 ?? '',
+    pod,
+    sidecar,
+    ...log,
+    [Symbol.asyncDispose]: () => lifetime.disposeAsync(),
+  }
+}
+
+function follow(output: Readable): Pick<RunningPod, 'lines' | 'line'> {
+  const lines: LogLine[] = []
+  const count = live(0)
+  createInterface(output).on('line', text => {
+    lines.push(JSON.parse(text))
+    count.set(lines.length)
+  })
+  return {
+    lines,
+    line: test => {
+      const { promise, resolve, reject } = Promise.withResolvers<LogLine>()
+      const timer = setTimeout(() => {
+        stop()
+        reject(new Error(`no such line among ${lines.map(line => line.msg).join(', ')}`))
+      }, LINE_TIMEOUT_MS)
+      const look = () => {
+        const line = lines.find(test)
+        if (!line) return
+        stop()
+        resolve(line)
+      }
+      const unsubscribe = count.subscribe(look)
+      const stop = () => {
+        clearTimeout(timer)
+        unsubscribe()
+      }
+      look()
+      return promise
+    },
+  }
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const exited = once(child, 'exit')
+  child.kill('SIGKILL')
+  await exited
+}
