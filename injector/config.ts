@@ -92,7 +92,7 @@ export function readConfig(env: Environment = process.env): InjectorConfig {
     replica: required(env, 'POSTERN_POD_NAME'),
     api: Object.freeze({
       server,
-      ...(server.startsWith('https:') && { ca: read(`${tokenDir}/ca.crt`) }),
+      ...(server.startsWith('https:') && { caFile: `${tokenDir}/ca.crt` }),
       tokenFile: `${tokenDir}/token`,
     }),
   })

@@ -1,6 +1,7 @@
 // The world with its lifetime: events go in one by one, what they changed comes out at most every 50 ms, so that a rollout
 // of a thousand pods is twenty pushes and not a thousand.
 import type { Clock } from '../../shared/clock.ts'
+import { failure, type Logger } from '../../shared/log.ts'
 import type { PolicyRecord } from './policies.ts'
 import {
   type Changes,
@@ -22,6 +23,7 @@ export type Directory = {
 export type DirectoryOptions = {
   readonly settings: WorldSettings
   readonly clock: Clock
+  readonly log: Logger
   readonly signal: AbortSignal
   /** Called at once with each policy ConfigMap that was read. */
   onPolicy?(record: PolicyRecord): void
@@ -33,6 +35,7 @@ export const CHANGE_DELAY_MS = 50
 export function createDirectory({
   settings,
   clock,
+  log,
   signal,
   onPolicy,
   delayMs = CHANGE_DELAY_MS,
@@ -44,7 +47,14 @@ export function createDirectory({
   const flush = () => {
     const changes = waiting
     waiting = undefined
-    if (changes) for (const listener of [...listeners]) listener(changes)
+    if (!changes) return
+    for (const listener of [...listeners]) {
+      try {
+        listener(changes)
+      } catch (thrown) {
+        log.error(failure(thrown, 'PSTN_CONTROL_MALFORMED'), 'a change was not taken up')
+      }
+    }
   }
   return {
     world,

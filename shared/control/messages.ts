@@ -9,7 +9,10 @@ export const CONTROL_PATH = '/v1/control'
 export const HEARTBEAT_MS = 5_000
 export const LOST_AFTER_MS = 15_000
 
-/** Sidecar → injector, first on the stream: who speaks. The certificate proves the service account. */
+/**
+ * Sidecar → injector, first on the stream: who speaks. The certificate proves the service account. Answered with 200, or
+ * with 403, the header `postern-code` and the reason as one line of text.
+ */
 export type Hello = {
   readonly kind: 'hello'
   readonly podUid: string
@@ -38,7 +41,7 @@ export type State = {
   readonly version: number
   readonly policy: PolicySet
   readonly trust: readonly TrustBundle[]
-  /** The cluster's prefixes (CIDR): pods, Services, nodes. An address outside them is not mesh. */
+  /** The cluster's prefixes (CIDR): all pods and Services are inside. An address outside them is not mesh. */
   readonly prefixes: readonly string[]
 }
 

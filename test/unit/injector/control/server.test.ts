@@ -41,6 +41,7 @@ async function start(t: Test, { clock = systemClock } = {}) {
       prefixes: [],
     },
     clock,
+    log,
     signal: end.signal,
   })
   directory.feed({ kind: 'set', resource: 'nodes', object: node('node-1', { podCidrs: ['10.1.0.0/16'] }) })
