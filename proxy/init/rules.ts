@@ -10,8 +10,8 @@ export type RuleOptions = {
   readonly skipOutboundPorts: readonly number[]
   readonly skipOutboundCidrs: readonly string[]
   /**
-   * `block`: the application sends and receives no UDP but DNS (port 53) and loopback; answers to what it sent
-   * before pass. Postern cannot encrypt datagrams, so this is for pods that must not speak plaintext at all.
+   * `block`: the application sends and receives no UDP (nor UDP-Lite, SCTP, DCCP) but DNS (port 53) and loopback; answers
+   * to what it sent before pass. Postern cannot encrypt these, so this is for pods that must not speak plaintext at all.
    */
   readonly udp: 'allow' | 'block'
 }
@@ -57,17 +57,20 @@ const OWN_OUTPUT = [
 
 const indent = (lines: readonly string[]): string => lines.map(line => `    ${line}`).join('\n')
 
+/** An application without privileges may open sockets of any of these; only TCP can be captured. */
+const NOT_TCP = 'meta l4proto { udp, udplite, sctp, dccp }'
+
 const UDP_BLOCK = `  chain udp_input {
     type filter hook input priority filter; policy accept;
     iifname "lo" return
     ct state established,related return
-    meta l4proto udp drop
+    ${NOT_TCP} drop
   }
   chain udp_output {
     type filter hook output priority filter; policy accept;
 ${indent(OWN_OUTPUT)}
     udp dport 53 return
-    meta l4proto udp drop
+    ${NOT_TCP} drop
   }
 `
 

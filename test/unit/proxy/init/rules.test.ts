@@ -54,7 +54,7 @@ t.test('each skipped prefix is matched in its own family', async t => {
 t.test('blocked UDP has chains of its own and leaves the capture of TCP as it is', async t => {
   const blocked = textOf({ udp: 'block' })
   t.ok(blocked.startsWith(rules(DEFAULTS).slice(0, -'}\n'.length)))
-  t.match(blocked, 'udp dport 53 return\n    meta l4proto udp drop')
+  t.match(blocked, 'udp dport 53 return\n    meta l4proto { udp, udplite, sctp, dccp } drop')
 })
 
 const INVALID: Record<string, Partial<RuleOptions>> = {
