@@ -44,6 +44,8 @@ export type Listeners = {
   inbound(handlers: CaptureHandlers): Promise<CaptureListener>
   readonly tunnel: { readonly host?: string; readonly port: number }
   readonly status: { readonly host?: string; readonly port: number }
+  /** Where the machine has several addresses: the one that the injector knows this pod by. */
+  readonly localAddress?: string
   /** The port of the peers’ tunnels. */
   readonly peerTunnelPort: number
 }
@@ -189,7 +191,7 @@ type Supply = {
 }
 
 async function startSupply(
-  { config, api, log, clock, random, version }: ProxyParts,
+  { config, api, listeners, log, clock, random, version }: ProxyParts,
   metrics: ProxyMetrics,
   signal: AbortSignal,
   stack: AsyncDisposableStack,
@@ -227,6 +229,7 @@ async function startSupply(
 
   const control = await createControlClient({
     address: settings.controlAddress,
+    ...(listeners.localAddress && { localAddress: listeners.localAddress }),
     injectorIdentity: settings.injectorIdentity,
     hello: { podUid: pod.uid, version, features: FEATURES },
     credential,

@@ -23,7 +23,7 @@ export type Access = {
   authorize(user: User, verb: string, target: Target): void
 }
 
-export function createAccess(store: Store): Access {
+export function createAccess(store: Store, mayApprove: boolean): Access {
   const users = new Map<string, User>()
   const remember = (user: User): string => {
     const token = randomBytes(24).toString('base64url')
@@ -44,7 +44,8 @@ export function createAccess(store: Store): Access {
       )
     })
 
-  const allowed = (user: User, verb: string, { resource, namespace, name }: Target): boolean => {
+  const allowed = (user: User, verb: string, { resource, namespace, name, subresource }: Target): boolean => {
+    if (subresource === 'approval' && !mayApprove) return false
     if (user.groups.includes('system:masters')) return true
     if (!user.groups.includes('system:serviceaccounts')) return false
     if (user.username.startsWith(`system:serviceaccount:${SYSTEM_NAMESPACE}:`)) return true

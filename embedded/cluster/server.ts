@@ -19,9 +19,16 @@ export type EmbeddedCluster = AsyncDisposable & {
 
 const MAX_BODY_BYTES = 3 * 1024 * 1024
 
-export async function startEmbeddedCluster(): Promise<EmbeddedCluster> {
+export type EmbeddedClusterOptions = {
+  /** False takes the right to approve from everybody, for the demo's own test. */
+  readonly mayApprove?: boolean
+}
+
+export async function startEmbeddedCluster({
+  mayApprove = true,
+}: EmbeddedClusterOptions = {}): Promise<EmbeddedCluster> {
   const store = createStore()
-  const access = createAccess(store)
+  const access = createAccess(store, mayApprove)
   const server = createServer((request, response) => {
     void answer(store, access, request, response).catch(error => respondError(response, error))
   })

@@ -14,6 +14,7 @@ import { openControlStream } from './control-stream.ts'
 export type ControlOptions = Omit<SessionContext, 'state' | 'heartbeatMs' | 'lostAfterMs'> & {
   /** `host:port` */
   readonly address: string
+  readonly localAddress?: string
   readonly injectorIdentity: SpiffeId
   readonly volume: StateVolume
   readonly timing?: {
@@ -47,7 +48,8 @@ export async function createControlClient(options: ControlOptions): Promise<Cont
       own !== undefined && own.notAfter.getTime() > clock.now()
     const own = await until(credential, valid, signal)
     const bundle = await until(trust.bundle, value => value !== undefined, signal)
-    const target = { address: options.address, identity: options.injectorIdentity, credential: own, bundle }
+    const { address, localAddress, injectorIdentity: identity } = options
+    const target = { address, identity, credential: own, bundle, ...(localAddress && { localAddress }) }
     const stream = await openControlStream({ ...target, now: clock.now() }, signal)
     return { stream, opened: { own, bundle } satisfies Opened }
   }

@@ -15,6 +15,8 @@ import type { TrustBundle } from '../../shared/trust-bundle.ts'
 export type ControlTarget = {
   /** `host:port` */
   readonly address: string
+  /** Where this machine has several: the address that the injector knows the pod by. */
+  readonly localAddress?: string
   readonly identity: SpiffeId
   readonly credential: KeyedChain
   readonly bundle: TrustBundle
@@ -87,10 +89,14 @@ export async function openControlStream(target: ControlTarget, signal: AbortSign
   }
 }
 
-async function dial({ address, credential, bundle }: ControlTarget, signal: AbortSignal): Promise<TLSSocket> {
+async function dial(
+  { address, localAddress, credential, bundle }: ControlTarget,
+  signal: AbortSignal,
+): Promise<TLSSocket> {
   const { hostname, port } = new URL(`https://${address}`)
   const host = hostname.replace(/^\[|\]$/g, '')
-  const socket = connectTls({ ...clientTlsOptions(credential, bundle), host, port: Number(port) })
+  const from = localAddress === undefined ? {} : { localAddress }
+  const socket = connectTls({ ...clientTlsOptions(credential, bundle), host, port: Number(port), ...from })
   socket.setNoDelay(true)
   let connected = false
   socket.once('connect', () => {
