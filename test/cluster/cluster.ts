@@ -3,7 +3,7 @@
 import { Resolver } from 'node:dns/promises'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { connectKube, type Kube, type KubeEndpoint } from '../../shared/kube/rest.ts'
 import {
   apiServerArguments,
@@ -16,7 +16,7 @@ import {
 import { type Output, run, waitUntilReady } from '../support/processes.ts'
 import { builtBinaries } from './binaries.ts'
 import { cgroupOf, createCgroup, removeCgroup } from './cgroup.ts'
-import { imageArchives } from './images.ts'
+import { IMAGES_AS_DEPLOYED, imageArchives } from './images.ts'
 import { CONTAINERD_SOCKET, configureNode, NODE_NAME } from './node.ts'
 import {
   createSandbox,
@@ -38,6 +38,8 @@ export type Cluster = Disposable & {
   readonly endpoint: KubeEndpoint
   readonly kube: Kube
   readonly sandbox: Sandbox
+  /** The images that its node holds, each name with the hash of what went in. */
+  readonly images: readonly string[]
   kubectl(args: readonly string[], stdin?: string): Promise<Output>
   /** Runs a command in the node's namespaces, where every pod and Service is reachable. */
   onNode(...command: string[]): Promise<Output>
@@ -61,14 +63,19 @@ const API_PORT = 6443
 
 export const clusterDirectory = (name: string): string => join(tmpdir(), `postern-cluster-${name}`)
 const endpointFile = (directory: string) => join(directory, 'endpoint.json')
+const imagesFile = (directory: string) => join(directory, 'images.json')
 
-/** Starts the cluster unless it is up; one that is half up is removed first. */
+/** Starts the cluster unless it is up, with the images of the present source; one that is half up is removed first. */
 export async function up(name = 'test'): Promise<Cluster> {
-  const existing = await attach(name)
-  if (existing) return existing
+  using existing = await attach(name)
+  if (existing) {
+    await loadImages(existing.sandbox)
+    return clusterOf(existing.sandbox, existing.endpoint)
+  }
   await down(name)
   const programs = await builtBinaries(...PROGRAMS, 'kubectl', 'containerd-shim-runc-v2', 'ctr')
-  const archives = await imageArchives()
+  // Slow at first: before anything runs.
+  await imageArchives()
   const directory = clusterDirectory(name)
   await mkdir(directory, { mode: 0o700 })
   const sandbox = await createSandbox(name, directory)
@@ -92,14 +99,34 @@ export async function up(name = 'test'): Promise<Cluster> {
   start('kube-scheduler', [`--kubeconfig=${files.kubeconfig}`, '--leader-elect=false', '--secure-port=0'])
   start('kube-proxy', node['kube-proxy'])
   start('coredns', node.coredns)
-  const ctr = (...args: string[]) => inside(sandbox, programs.ctr, `--address=${CONTAINERD_SOCKET}`, ...args)
+  const ctr = await ctrOf(sandbox)
   await ready(sandbox, 'containerd', async () => (await run(...ctr('version'))).code === 0)
   start('kubelet', node.kubelet)
-  for (const archive of archives) await must(...ctr('--namespace=k8s.io', 'images', 'import', archive))
+  await loadImages(sandbox)
   await ready(sandbox, 'kubelet', () => nodeIsReady(kube))
   await ready(sandbox, 'coredns', () => dnsAnswers(sandbox))
   await writeFile(endpointFile(directory), JSON.stringify(files.endpoint), { mode: 0o600 })
   return clusterOf(sandbox, files.endpoint)
+}
+
+/** Brings the node's images up to the present source. */
+async function loadImages(sandbox: Sandbox): Promise<void> {
+  const ctr = await ctrOf(sandbox)
+  const images = (...args: string[]) => must(...ctr('--namespace=k8s.io', 'images', ...args))
+  const loaded = await readImages(sandbox.directory)
+  const archives = await imageArchives()
+  for (const archive of archives) if (!loaded.includes(basename(archive))) await images('import', archive)
+  for (const [image, deployed] of Object.entries(IMAGES_AS_DEPLOYED))
+    await images('tag', '--force', image, deployed)
+  await writeFile(imagesFile(sandbox.directory), JSON.stringify(archives.map(path => basename(path))))
+}
+
+const readImages = async (directory: string): Promise<string[]> =>
+  JSON.parse(await readFile(imagesFile(directory), 'utf8').catch(() => '[]'))
+
+async function ctrOf(sandbox: Sandbox) {
+  const { ctr } = await builtBinaries('ctr')
+  return (...args: string[]) => inside(sandbox, ctr, `--address=${CONTAINERD_SOCKET}`, ...args)
 }
 
 /** The cluster of that name if it is up. */
@@ -137,6 +164,7 @@ async function clusterOf(sandbox: Sandbox, endpoint: KubeEndpoint): Promise<Clus
     endpoint,
     kube,
     sandbox,
+    images: await readImages(directory),
     kubectl: (args, stdin) => run(programs.kubectl, [`--kubeconfig=${kubeconfig}`, ...args], stdin),
     onNode: (...command) => run(...inside(sandbox, ...command)),
     stopApiServer: () => stopInside(sandbox, 'kube-apiserver', 'KILL'),
@@ -174,11 +202,11 @@ async function dnsAnswers({ insideAddress }: Sandbox): Promise<boolean> {
 
 /** The cluster for a test file: the one that is up, or a new one for this file alone. */
 export async function useCluster(test: { teardown(after: () => unknown): unknown }): Promise<Cluster> {
-  const existing = await attach()
-  const cluster = existing ?? (await up())
+  using before = await attach()
+  const cluster = await up()
   test.teardown(async () => {
     cluster[Symbol.dispose]()
-    if (!existing) await down()
+    if (!before) await down()
   })
   return cluster
 }

@@ -31,6 +31,11 @@ export const PROXY_IMAGE = 'localhost/postern-proxy:test'
 export const INJECTOR_IMAGE = 'localhost/postern-injector:test'
 /** The programs of apps/, each a plain Node script: `node /apps/NAME.ts`. */
 export const APPS_IMAGE = 'localhost/postern-apps:test'
+/** The names under which the manifests of deploy/ ask for them. */
+export const IMAGES_AS_DEPLOYED = {
+  [PROXY_IMAGE]: 'docker.io/postern/proxy:dev',
+  [INJECTOR_IMAGE]: 'docker.io/postern/injector:dev',
+}
 const BASE_IMAGE = 'localhost/postern-base'
 
 type Recipe = {

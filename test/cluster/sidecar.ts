@@ -1,0 +1,78 @@
+// A sidecar from outside: its log, its metrics, and its death.
+import type { V1Pod } from '@kubernetes/client-node'
+import { PROXY_CONTAINER } from '../../shared/names.ts'
+import { PORTS } from '../../shared/ports.ts'
+import type { Cluster } from './cluster.ts'
+import { checked, logs } from './pods.ts'
+
+/** A line of its log: of every kind, so that each field may be absent. */
+export type LogLine = {
+  readonly time: string
+  readonly msg: string
+  readonly direction?: 'inbound' | 'outbound'
+  readonly via?: 'tunnel' | 'plaintext'
+  readonly source?: { readonly address: string; readonly identity?: string; readonly serial?: string }
+  readonly destination?: { readonly address: string; readonly port: number; readonly serial?: string }
+  readonly outcome?: 'ok' | 'reset' | 'closed' | 'refused'
+  readonly code?: string
+  readonly policy?: string
+  readonly reason?: string
+  readonly serial?: string
+}
+
+export async function sidecarLog(cluster: Cluster, namespace: string, pod: string): Promise<LogLine[]> {
+  const text = await logs(cluster, namespace, pod, PROXY_CONTAINER)
+  return text
+    .trim()
+    .split('\n')
+    .map(line => JSON.parse(line) as LogLine)
+}
+
+/** Connections that ended or were refused, in that order. */
+export async function accessLog(cluster: Cluster, namespace: string, pod: string): Promise<LogLine[]> {
+  return (await sidecarLog(cluster, namespace, pod)).filter(({ msg }) => msg === 'connection')
+}
+
+/** The value of one series, `name{label="value"}`; 0 when it is not there. */
+export async function metric(
+  cluster: Cluster,
+  namespace: string,
+  pod: string,
+  series: string,
+): Promise<number> {
+  const path = `/api/v1/namespaces/${namespace}/pods/${pod}:${PORTS.status}/proxy/metrics`
+  const text = await checked(cluster, ['get', '--raw', path])
+  const line = text.split('\n').find(candidate => candidate.startsWith(`${series} `))
+  return Number(line?.slice(series.length + 1) ?? 0)
+}
+
+export const podOf = ({ kube }: Cluster, namespace: string, pod: string): Promise<V1Pod> =>
+  kube.get<V1Pod>(`/api/v1/namespaces/${namespace}/pods/${pod}`)
+
+export async function addressOf(cluster: Cluster, namespace: string, pod: string): Promise<string> {
+  const { status } = await podOf(cluster, namespace, pod)
+  if (!status?.podIP) throw new Error(`pod ${namespace}/${pod} has no address yet`)
+  return status.podIP
+}
+
+export type SidecarState = {
+  readonly containerId: string
+  readonly restarts: number
+  readonly ready: boolean
+}
+
+export async function sidecarState(cluster: Cluster, namespace: string, pod: string): Promise<SidecarState> {
+  const { status } = await podOf(cluster, namespace, pod)
+  const container = status?.initContainerStatuses?.find(({ name }) => name === PROXY_CONTAINER)
+  if (!container) throw new Error(`pod ${namespace}/${pod} has no sidecar`)
+  const [, containerId = ''] = (container.containerID ?? '').split('://')
+  return { containerId, restarts: container.restartCount, ready: container.ready }
+}
+
+/** As the kernel would for lack of memory: SIGKILL to every process of the container. */
+export async function killSidecar(cluster: Cluster, namespace: string, pod: string): Promise<void> {
+  const { containerId } = await sidecarState(cluster, namespace, pod)
+  const script = 'grep -l "$0" /proc/[0-9]*/cgroup | cut -d/ -f3 | xargs kill -KILL'
+  const { code, stderr } = await cluster.onNode('sh', '-c', script, containerId)
+  if (code !== 0) throw new Error(`no process of ${namespace}/${pod} could be killed: ${stderr}`)
+}
