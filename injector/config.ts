@@ -1,7 +1,7 @@
 // Everything the injector is told at its start, parsed once into one frozen value: its configuration file, the downward
 // API and the API server's address. The only place in injector/ that reads the environment.
 import { readFileSync } from 'node:fs'
-import { LineCounter, parseDocument } from 'yaml'
+import { type Document, LineCounter, parseDocument } from 'yaml'
 import { parseCidr } from '../shared/addresses.ts'
 import { integer, listOf, object, oneOf, optional, refuse, text } from '../shared/decode.ts'
 import { PosternError } from '../shared/errors.ts'
@@ -107,11 +107,19 @@ export function parseSettings(yaml: string, file: string): Settings {
     const { line, col } = lines.linePos(error.pos[0])
     throw refuse(`${file}:${line}:${col}`, error.message)
   }
-  const value: unknown = document.toJS({ maxAliasCount: 0 }) ?? {}
+  const value = plain(document, file)
   const known = Object.keys(DEFAULTS)
   const unknown = Object.keys(Object(value)).find(key => !known.includes(key))
   if (unknown !== undefined) throw refuse(`${file}: ${unknown}`, `unknown key${didYouMean(unknown, known)}`)
   return { ...DEFAULTS, ...decode(value, file) }
+}
+
+function plain(document: Document, file: string): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 0 }) ?? {}
+  } catch (cause) {
+    throw new PosternError('PSTN_CONFIG_INVALID', `${file}: ${cause}`, { cause })
+  }
 }
 
 /** For the log; there is no secret in it. */
