@@ -27,7 +27,7 @@ import { createOpenCounts } from './forward/open-counts.ts'
 import { anchoredIn } from './identify/anchor.ts'
 import { identifyPeers, tunnelTls } from './identify/tunnel-tls.ts'
 import { createInbound } from './inbound.ts'
-import { createObserver, refusalOf } from './observe/access-log.ts'
+import { createObserver, type Direction, refusalOf } from './observe/access-log.ts'
 import { observeControl, observeIssuance } from './observe/events.ts'
 import { createProxyMetrics, type ProxyMetrics } from './observe/metrics.ts'
 import { outbound } from './outbound.ts'
@@ -63,79 +63,27 @@ export type ProxyParts = {
 }
 
 export type Proxy = AsyncDisposable & {
-  /** Resolves when `POST /quit` or `POST /drain` asks for the end; rejects when a part fails for good. */
+  /** Resolves when `POST /quit` asks for the end; rejects when a part fails for good. */
   readonly ended: Promise<void>
   /** Takes nothing new from other pods, lets live connections end for as long as configured, then ends the rest. */
   drain(): Promise<void>
 }
 
 export async function startProxy(parts: ProxyParts): Promise<Proxy> {
-  const { config, listeners, log, clock } = parts
+  const { config, listeners, log, clock, version } = parts
   const { settings, pod } = config
-  log.info({ version: parts.version, config: describeConfig(config) }, 'starting')
+  log.info({ version, config: describeConfig(config) }, 'starting')
   const registry = createRegistry()
   const metrics = createProxyMetrics(registry)
-  metrics.build.set({ version: parts.version }, 1)
+  metrics.build.set({ version }, 1)
   metrics.controlConnected.set({}, 0)
-  const observer = createObserver(log, metrics, clock)
-  const onRefused = (direction: 'inbound' | 'outbound') => (error: PosternError, address?: string) =>
-    observer.refused(observer.start(direction, { address: address ?? 'unknown' }), refusalOf(error))
 
   await using stack = new AsyncDisposableStack()
   const stopped = new AbortController()
   setMaxListeners(0, stopped.signal)
+  stack.defer(() => stopped.abort())
   const supply = await startSupply(parts, metrics, stopped.signal, stack)
-
-  const shutdown = new AbortController()
-  setMaxListeners(0, shutdown.signal)
-  const identify = identifyPeers(settings.trustDomain, clock)
-  const { tls } = supply
-  const dialer = stack.use(createTunnelDialer({ tls, identify, clock, port: listeners.peerTunnelPort }))
-  const authorizer = stack.use(createAuthorizer(supply.policy))
-  const inbound = createInbound({
-    podIps: pod.ips,
-    authorizer,
-    observer,
-    answerStartupProbe: ({ socket }) =>
-      answerStartupProbe(socket, settings.startupPath, () => isReady(supply.readiness())),
-  })
-  const tunnel = stack.use(
-    await listenTunnel({
-      ...listeners.tunnel,
-      tls,
-      identify,
-      clock,
-      onRequest: request => void inbound.tunnelled(request),
-      onRefused: onRefused('inbound'),
-    }),
-  )
-  supply.trust.subscribe(bundle => {
-    if (!bundle) return
-    tunnel.closePeers(anchoredIn(bundle), 'PSTN_PEER_UNTRUSTED')
-    dialer.closePeers(anchoredIn(bundle), 'PSTN_PEER_UNTRUSTED')
-  })
-  const inboundCapture = stack.use(
-    await listeners.inbound({
-      onConnection: connection => void inbound.captured(connection),
-      onRefused: (error, peer) => onRefused('inbound')(error, peer?.address),
-    }),
-  )
-  const open = createOpenCounts()
-  const resolver = createResolver({
-    state: supply.state,
-    directory: supply.directory,
-    outbound: settings.outbound,
-    random: parts.random,
-    load: open.of,
-  })
-  const outboundParts = { podIps: pod.ips, resolver, dialer, open, observer, shutdown: shutdown.signal }
-  const outboundCapture = stack.use(
-    await listeners.outbound({
-      onConnection: connection => void outbound(connection, outboundParts),
-      onRefused: (error, peer) => onRefused('outbound')(error, peer?.address),
-    }),
-  )
-
+  const path = await startDataPath(parts, metrics, supply, stack)
   const quit = Promise.withResolvers<void>()
   stack.use(
     await startStatusServer({
@@ -153,27 +101,96 @@ export async function startProxy(parts: ProxyParts): Promise<Proxy> {
       log,
       config: () => ({ config: describeConfig(config), state: supply.state.get() }),
       certificates: supply.certificates,
-      drain: quit.resolve,
+      drain: () => void path.drainInbound(),
     }),
   )
   log.info('listening')
 
   const objects = stack.move()
-  const drain = async () => {
-    log.info({ seconds: settings.drainSeconds }, 'draining')
-    // The application may still dial while it answers its last callers.
-    const over = Promise.all([inboundCapture.drain(), tunnel.drain()]).then(() => outboundCapture.drain())
-    const timedOut = clock.sleep(settings.drainSeconds * 1000, stopped.signal).catch(() => {})
-    await Promise.race([over, timedOut])
-    shutdown.abort(new PosternError('PSTN_DRAINING', 'the time to drain is over'))
-  }
   return {
     ended: Promise.race([quit.promise, supply.failed]),
-    drain,
+    drain: async () => {
+      log.info({ seconds: settings.drainSeconds }, 'draining')
+      // The application may still dial while it answers its last callers.
+      const over = path.drainInbound().then(path.drainOutbound)
+      const timedOut = clock.sleep(settings.drainSeconds * 1000, stopped.signal).catch(() => {})
+      await Promise.race([over, timedOut])
+      path.end(new PosternError('PSTN_DRAINING', 'the time to drain is over'))
+    },
     [Symbol.asyncDispose]: async () => {
       stopped.abort()
       await objects.disposeAsync()
     },
+  }
+}
+
+/** Both drains accept nothing more, and resolve when the last live connection has ended. */
+type DataPath = {
+  drainInbound(): Promise<unknown>
+  drainOutbound(): Promise<void>
+  /** Ends what the application still has open to others. */
+  end(reason: PosternError): void
+}
+
+async function startDataPath(
+  { config, listeners, log, clock, random }: ProxyParts,
+  metrics: ProxyMetrics,
+  { tls, trust, policy, state, directory, readiness }: Supply,
+  stack: AsyncDisposableStack,
+): Promise<DataPath> {
+  const { settings, pod } = config
+  const podIps = pod.ips
+  const observer = createObserver(log, metrics, clock)
+  const refusedAtAccept = (direction: Direction) => (error: PosternError, address?: string) =>
+    observer.refused(observer.start(direction, { address: address ?? 'unknown' }), refusalOf(error))
+  const identify = identifyPeers(settings.trustDomain, clock)
+
+  const inbound = createInbound({
+    podIps,
+    authorizer: stack.use(createAuthorizer(policy)),
+    observer,
+    answerStartupProbe: ({ socket }) =>
+      answerStartupProbe(socket, settings.startupPath, () => isReady(readiness())),
+  })
+  const tunnel = stack.use(
+    await listenTunnel({
+      ...listeners.tunnel,
+      tls,
+      identify,
+      clock,
+      onRequest: request => void inbound.tunnelled(request),
+      onRefused: refusedAtAccept('inbound'),
+    }),
+  )
+  const inboundCapture = stack.use(
+    await listeners.inbound({
+      onConnection: connection => void inbound.captured(connection),
+      onRefused: (error, peer) => refusedAtAccept('inbound')(error, peer?.address),
+    }),
+  )
+
+  const dialer = stack.use(createTunnelDialer({ tls, identify, clock, port: listeners.peerTunnelPort }))
+  const open = createOpenCounts()
+  const resolver = createResolver({ state, directory, outbound: settings.outbound, random, load: open.of })
+  const shutdown = new AbortController()
+  setMaxListeners(0, shutdown.signal)
+  const parts = { podIps, resolver, dialer, open, observer, shutdown: shutdown.signal }
+  const outboundCapture = stack.use(
+    await listeners.outbound({
+      onConnection: connection => void outbound(connection, parts),
+      onRefused: (error, peer) => refusedAtAccept('outbound')(error, peer?.address),
+    }),
+  )
+
+  const stop = trust.subscribe(bundle => {
+    const keep = anchoredIn(bundle ?? { trustDomain: settings.trustDomain, roots: [] })
+    for (const end of [tunnel, dialer]) end.closePeers(keep, 'PSTN_PEER_UNTRUSTED')
+  })
+  stack.defer(() => void stop())
+  return {
+    drainInbound: () => Promise.all([inboundCapture.drain(), tunnel.drain()]),
+    drainOutbound: () => outboundCapture.drain(),
+    end: reason => shutdown.abort(reason),
   }
 }
 

@@ -6,7 +6,7 @@ import { checkInboundDestination, isStartupProbe, parseAuthority } from './accep
 import type { Captured } from './accept/listeners.ts'
 import type { Destination } from './accept/original-destination.ts'
 import type { Authorizer } from './authorize/authorizer.ts'
-import { dial } from './forward/dial.ts'
+import { dial, KEEP_ALIVE } from './forward/dial.ts'
 import { splice } from './forward/splice.ts'
 import { type ConnectionRecord, type Observer, type Refusal, refusalOf } from './observe/access-log.ts'
 import type { Connection, TunnelRequest } from './tunnel/interface.ts'
@@ -53,6 +53,7 @@ export function createInbound(parts: InboundParts): Inbound {
       const { socket, destination, peer } = connection
       if (isStartupProbe(destination, podIps)) return answerStartupProbe(connection)
       socket.on('error', () => {})
+      socket.setKeepAlive(KEEP_ALIVE.keepAlive, KEEP_ALIVE.keepAliveInitialDelay)
       return admit(parts, {
         record: observer.start('inbound', { address: peer.address }, 'plaintext'),
         caller: { address: peer.address },

@@ -11,6 +11,8 @@ export type DialOptions = {
 }
 
 const TIMEOUT_MS = 10_000
+/** An application’s own keep-alive ends at its sidecar: this one notices a host that vanished. */
+export const KEEP_ALIVE = { keepAlive: true, keepAliveInitialDelay: 60_000 } as const
 
 /** A connected socket, paused and half-open: each direction ends on its own. @throws PosternError */
 export function dial(
@@ -18,7 +20,7 @@ export function dial(
   { signal, code = 'PSTN_APP_UNREACHABLE', timeoutMs = TIMEOUT_MS }: DialOptions,
 ): Promise<Socket> {
   const { promise, resolve, reject } = Promise.withResolvers<Socket>()
-  const socket = connect({ host: address, port, allowHalfOpen: true, noDelay: true })
+  const socket = connect({ host: address, port, allowHalfOpen: true, noDelay: true, ...KEEP_ALIVE })
   const settle = () => {
     clearTimeout(timer)
     signal.removeEventListener('abort', onAbort)

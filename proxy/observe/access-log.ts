@@ -66,8 +66,9 @@ export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock)
       startedAt: clock.monotonic(),
       ...(via && { via }),
     }),
-    opened: ({ direction, via = 'plaintext', destination }) => {
+    opened: ({ direction, via = 'plaintext', destination, startedAt }) => {
       metrics.opened.inc({ direction, via })
+      metrics.setup.observe({ direction, via }, (clock.monotonic() - startedAt) / 1000)
       if (direction === 'inbound' && via === 'plaintext') {
         metrics.plaintextAccepted.inc({ port: String(destination?.port) })
       }

@@ -21,6 +21,11 @@ export function createProxyMetrics(registry: Registry) {
       'Connections refused or closed by the sidecar, by code (docs/errors.md).',
       ['direction', 'code'],
     ),
+    setup: registry.histogram(
+      'postern_connection_setup_seconds',
+      'From accept until the destination has accepted: decisions, directory, handshakes and dials.',
+      ['direction', 'via'],
+    ),
     received: registry.counter(
       'postern_bytes_received_total',
       'Bytes passed on to the pod’s own application.',

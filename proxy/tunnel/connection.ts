@@ -24,6 +24,7 @@ export type ConnectionOptions = {
   readonly tls: TunnelTls
   readonly identify: IdentifyPeer
   readonly port: number
+  readonly livenessMs?: number
 }
 
 type Established = { readonly session: ClientHttp2Session; readonly socket: TLSSocket; readonly peer: Peer }
@@ -107,7 +108,8 @@ export class TunnelConnection {
     else this.#idleTimer = setTimeout(() => this.retire(), DIALER_LIMITS.idleMs).unref()
   }
 
-  async #connect(target: TunnelTarget, { tls, identify, port }: ConnectionOptions): Promise<Established> {
+  async #connect(target: TunnelTarget, options: ConnectionOptions): Promise<Established> {
+    const { tls, identify, port } = options
     const socket = await handshake(target.address, port, tls, DIALER_LIMITS.connectTimeoutMs)
     try {
       if (this.#closed) throw this.#lost(target.authority)
@@ -121,7 +123,7 @@ export class TunnelConnection {
         ...CLIENT_SESSION_OPTIONS,
         createConnection: () => socket,
       })
-      this.#watch(session, socket)
+      this.#watch(session, socket, options.livenessMs)
       this.#live = { session, socket, peer }
       return this.#live
     } catch (thrown) {
@@ -130,7 +132,7 @@ export class TunnelConnection {
     }
   }
 
-  #watch(session: ClientHttp2Session, socket: TLSSocket): void {
+  #watch(session: ClientHttp2Session, socket: TLSSocket, livenessMs = LIVENESS_INTERVAL_MS): void {
     session.once('connect', () => widen(session))
     session.on('error', () => {})
     session.on('goaway', (_code, _lastStream, opaque) => {
@@ -140,7 +142,7 @@ export class TunnelConnection {
         this.#refusal = new PosternError(code, `the peer at ${socket.remoteAddress} refused us`)
     })
     session.once('close', () => this.close())
-    watchLiveness(session, socket, LIVENESS_INTERVAL_MS, () => {
+    watchLiveness(session, socket, livenessMs, () => {
       this.close(new PosternError('PSTN_PEER_UNREACHABLE', `${socket.remoteAddress} stopped answering`))
     })
   }

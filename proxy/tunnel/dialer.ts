@@ -13,16 +13,19 @@ export type TunnelDialerOptions = {
   readonly clock: Clock
   /** The port of every peer's tunnel. */
   readonly port: number
+  /** A peer that is silent for two of these is dead. */
+  readonly livenessMs?: number
 }
 
-export function createTunnelDialer({ tls, identify, clock, port }: TunnelDialerOptions): TunnelDialer {
+export function createTunnelDialer(options: TunnelDialerOptions): TunnelDialer {
+  const { tls, clock } = options
   const pool = new Map<string, Set<TunnelConnection>>()
   const every = () => [...pool.values()].flatMap(connections => [...connections])
 
   const connect = (key: string, target: TunnelTarget, own: TunnelTls): TunnelConnection => {
     const connections = pool.get(key) ?? new Set()
     pool.set(key, connections)
-    const connection = new TunnelConnection(target, { tls: own, identify, port }, () => {
+    const connection = new TunnelConnection(target, { ...options, tls: own }, () => {
       connections.delete(connection)
       if (connections.size === 0 && pool.get(key) === connections) pool.delete(key)
     })

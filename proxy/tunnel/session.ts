@@ -14,6 +14,8 @@ import { asConnection } from './stream.ts'
 
 export type SessionOptions = {
   readonly clock: Clock
+  /** A peer that is silent for two of these is dead. */
+  readonly livenessMs?: number
   onRequest(request: TunnelRequest): void
   onRefused(error: PosternError, peerAddress: string | undefined): void
 }
@@ -27,10 +29,10 @@ export function serve(
   session: ServerHttp2Session,
   socket: TLSSocket,
   peer: Peer,
-  { clock, onRequest, onRefused }: SessionOptions,
+  { clock, livenessMs = LIVENESS_INTERVAL_MS, onRequest, onRefused }: SessionOptions,
 ): void {
   widen(session)
-  watchLiveness(session, socket, LIVENESS_INTERVAL_MS, () => session.destroy())
+  watchLiveness(session, socket, livenessMs, () => session.destroy())
   session.on('stream', (stream, headers) => {
     stream.on('error', () => {})
     const authority = headers[':authority']
@@ -74,7 +76,7 @@ function tunnelRequest(
     authority,
     headers: kept(headers),
     accept: () => {
-      if (!stream.destroyed) stream.respond({ ':status': 200 })
+      if (!stream.closed && !stream.destroyed) stream.respond({ ':status': 200 })
       return asConnection(stream)
     },
     refuse: (status, code) => refuse(stream, status, code),
@@ -83,7 +85,7 @@ function tunnelRequest(
 
 /** NO_ERROR after the answer asks the client to stop sending (RFC 9113, section 8.1); at once it would overtake it. */
 function refuse(stream: ServerHttp2Stream, status: 400 | 403 | 503, code: Code): void {
-  if (stream.destroyed) return
+  if (stream.closed || stream.destroyed) return
   stream.respond({ ':status': status, 'postern-code': code }, { endStream: true })
   stream.resume()
   setImmediate(() => stream.close(constants.NGHTTP2_NO_ERROR))

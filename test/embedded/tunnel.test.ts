@@ -1,10 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { connect as connectHttp2, constants } from 'node:http2'
+import { connect as connectTcp, createServer, type Socket } from 'node:net'
 import { type Duplex, PassThrough } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import type { Connection, TunnelRequest } from '../../proxy/tunnel/interface.ts'
 import { PosternError } from '../../shared/errors.ts'
 import { testAuthority } from '../support/certificates.ts'
@@ -333,6 +334,90 @@ t.test('peers that are no longer trusted are closed at once, on either side', as
   t.notOk(stream.destroyed)
   pair.dialer.closePeers(() => false, 'PSTN_PEER_UNTRUSTED')
   t.same(await Promise.all(ends), ['cut off', 'cut off'])
+})
+
+t.test('a peer that falls silent is given up, on either side, and reached again when it is back', async t => {
+  const wire = await relay(t)
+  const server = acceptor()
+  await using pair = await tunnelPair({ ...server, livenessMs: 100, dialPort: wire.to })
+  const { stream } = await pair.open()
+  const application = await server.next()
+  const ends = [endOf(stream.resume()), endOf(application.resume())]
+  await delay(500)
+  t.notOk(stream.destroyed, 'an idle connection lives')
+  wire.cut()
+  const started = performance.now()
+  t.same(await Promise.all(ends), ['cut off', 'cut off'])
+  t.ok(performance.now() - started < 1_000)
+  wire.mend()
+  t.ok((await pair.open()).stream.resume())
+})
+
+/** A TCP relay that can swallow everything, as a network does whose other side is gone. */
+async function relay(t: Test) {
+  let silent = false
+  let target = 0
+  const sockets = new Set<Socket>()
+  const pass = (from: Socket, to: Socket) => {
+    sockets.add(from)
+    from.on('error', () => {}).on('data', chunk => silent || to.write(chunk))
+    from.on('close', () => silent || to.destroy())
+  }
+  const server = createServer(socket => {
+    const onward = connectTcp(target, '127.0.0.1')
+    pass(socket, onward)
+    pass(onward, socket)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy()
+    server.close()
+  })
+  return {
+    to: async (port: number) => {
+      target = port
+      const bound = server.address()
+      return typeof bound === 'object' && bound ? bound.port : 0
+    },
+    cut: () => {
+      silent = true
+    },
+    mend: () => {
+      silent = false
+    },
+  }
+}
+
+t.test('thousands of streams that are reset at once, answered or not, harm nothing', async t => {
+  let flip = 0
+  await using pair = await tunnelPair({
+    onRequest: async request => {
+      flip += 1
+      if (flip % 3 === 0) return echo(request)
+      await delay(flip % 5)
+      if (flip % 2 === 0) request.refuse(503, 'PSTN_APP_UNREACHABLE')
+      else request.accept().write('late')
+    },
+  })
+  const { stream: witness } = await pair.open()
+  for (let round = 0; round < 20; round += 1) {
+    const leaving = Array.from({ length: 100 }, async (_, index) => {
+      const controller = new AbortController()
+      setTimeout(() => controller.abort(), index % 4)
+      const opened = await pair.open({}, controller.signal).catch(() => undefined)
+      opened?.stream.resetAndDestroy()
+    })
+    await Promise.all(leaving)
+  }
+  witness.resetAndDestroy()
+  let echoed = ''
+  for (let attempt = 0; attempt < 3 && echoed === ''; attempt += 1) {
+    const opened = await pair.open().catch(() => undefined)
+    opened?.stream.end('still here')
+    if (opened) echoed = await nextText(opened.stream)
+  }
+  t.match(echoed, /still here|late/)
 })
 
 t.test('who gives up while a stream is opened leaves nothing behind', async t => {

@@ -38,12 +38,17 @@ export type PairOptions = {
   readonly serverId?: string
   /** Issues the client's certificate; another authority makes it a stranger. */
   readonly clientAuthority?: TestAuthority
+  readonly livenessMs?: number
+  /** What the dialler dials instead of the listener, given the listener's port. */
+  readonly dialPort?: (port: number) => Promise<number>
 }
 
 export async function tunnelPair({
   onRequest,
   serverId = SERVER_ID,
   clientAuthority,
+  livenessMs,
+  dialPort = async port => port,
 }: PairOptions): Promise<TunnelPair> {
   const authority = await testAuthority(TRUST_DOMAIN)
   const issueBy =
@@ -55,16 +60,16 @@ export async function tunnelPair({
   const clientTls = live<TunnelTls | undefined>(await issueBy(clientAuthority ?? authority)(CLIENT_ID))
   const identify = identifyPeers(TRUST_DOMAIN, systemClock)
   const refused: PosternError[] = []
+  const common = { identify, clock: systemClock, ...(livenessMs !== undefined && { livenessMs }) }
   const server = await listenTunnel({
+    ...common,
     host: '127.0.0.1',
     port: 0,
     tls: serverTls,
-    identify,
-    clock: systemClock,
     onRequest,
     onRefused: error => refused.push(error),
   })
-  const dialer = createTunnelDialer({ tls: clientTls, identify, clock: systemClock, port: server.port })
+  const dialer = createTunnelDialer({ ...common, tls: clientTls, port: await dialPort(server.port) })
   return {
     authority,
     server,
