@@ -16,6 +16,8 @@ export type KubeEndpoint = {
   readonly tokenFile?: string
   readonly token?: string
   readonly clientCertificate?: { readonly cert: string; readonly key: string }
+  /** Silence of the server that ends a call, from the dial on. */
+  readonly timeoutMs?: number
 }
 
 /** An answer of 400 and above: `reason` and `message` are the API server's Status fields. */
@@ -50,13 +52,13 @@ export type Kube = Disposable & {
   stream(path: string, signal: AbortSignal): Promise<IncomingMessage>
 }
 
-const REQUEST_TIMEOUT_MS = 15_000
+const TIMEOUT_MS = 15_000
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 type Call = { method: string; path: string; body?: unknown; type?: string; signal?: AbortSignal | undefined }
 
 export function connectKube(endpoint: KubeEndpoint): Kube {
-  const { server, clientCertificate } = endpoint
+  const { server, clientCertificate, timeoutMs = TIMEOUT_MS } = endpoint
   const secure = server.startsWith('https:')
   const agent = secure ? new Agent({ keepAlive: true, ...clientCertificate }) : undefined
 
@@ -74,11 +76,10 @@ export function connectKube(endpoint: KubeEndpoint): Kube {
     if (payload) Object.assign(headers, { 'content-type': type, 'content-length': String(payload.length) })
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
     const tls = agent && { agent, ca: await rootsOf(endpoint) }
-    const options = { method, headers, ...(signal && { signal }), ...tls }
+    // As an option it counts the dial too, which request.setTimeout does not.
+    const options = { method, headers, timeout: timeoutMs, ...(signal && { signal }), ...tls }
     const request = (secure ? httpsRequest : httpRequest)(new URL(path, server), options, resolve)
-    request.setTimeout(REQUEST_TIMEOUT_MS, () =>
-      request.destroy(new Error(`no answer from ${server} within ${REQUEST_TIMEOUT_MS} ms`)),
-    )
+    request.on('timeout', () => request.destroy(new Error(`no answer from ${server} within ${timeoutMs} ms`)))
     request.on('error', reject)
     request.end(payload)
     return promise
