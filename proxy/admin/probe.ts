@@ -75,8 +75,9 @@ async function askHttp(
     scheme === 'HTTP' ? requestHttp(options) : requestHttps({ ...options, rejectUnauthorized: false })
   const answered = once(request.end(), 'response') as Promise<[IncomingMessage]>
   try {
-    const [response] = await answered
-    return response.statusCode ?? UNAVAILABLE
+    const [{ statusCode = 0 }] = await answered
+    // Node reads any three digits, and cannot write those below 100.
+    return statusCode < OK ? UNAVAILABLE : statusCode
   } finally {
     request.on('error', () => {}).destroy()
   }

@@ -175,3 +175,12 @@ t.test('the health messages are what protobuf makes of them', async t => {
     t.equal(decodeStatus(Buffer.from(broken.replace(' ', ''), 'hex')), undefined, broken)
   }
 })
+
+for (const status of ['000', '042', '101']) {
+  t.test(`an application that answers ${status} fails its probe and no more`, async t => {
+    const app = createTcpServer(socket => {
+      socket.on('error', () => {}).end(`HTTP/1.1 ${status} x\r\ncontent-length: 0\r\n\r\n`)
+    })
+    t.equal(await probe(t, http(await listen(t, app))), 503)
+  })
+}
