@@ -47,11 +47,19 @@ export function splice(
   return promise
 }
 
+/** Bulk is gathered for one turn of the event loop: a system call and a wake-up each, not one for each TLS record. */
+const GATHERED_BYTES = 4096
+const uncork = (stream: Connection) => stream.uncork()
+
 type Direction = { bytes: number; ended: boolean }
 
 function pass(from: Connection, to: Connection, direction: Direction, onCutOff: () => void): void {
   from.on('data', (chunk: Buffer) => {
     direction.bytes += chunk.length
+    if (chunk.length >= GATHERED_BYTES && to.writableCorked === 0) {
+      to.cork()
+      setImmediate(uncork, to)
+    }
     if (!to.write(chunk)) from.pause()
   })
   from.resume()

@@ -1,7 +1,9 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
+import { connect as connectHttp2 } from 'node:http2'
 import type { Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
+import { connect as connectTls } from 'node:tls'
 import t from 'tap'
 import { anchoredIn } from '../../proxy/identify/anchor.ts'
 import type { AuthorizationPolicy } from '../../shared/policy/model.ts'
@@ -125,6 +127,26 @@ t.test('a CONNECT to what is not this pod’s application is refused, and nothin
     await t.rejects(path.pair.open({ authority }), { code }, authority)
     t.match(await path.server.next('connection'), { outcome: 'refused', code, bytesIn: 0 })
   }
+})
+
+t.test('another HBONE client learns the same by the status', async t => {
+  await using path = await dataPath(echo())
+  const { port } = path.pair.server
+  const tls = { ...path.pair.clientTls.get()?.context, ALPNProtocols: ['h2'], rejectUnauthorized: false }
+  const session = connectHttp2(`https://127.0.0.1:${port}`, {
+    createConnection: () => connectTls({ ...tls, host: '127.0.0.1', port }),
+  })
+  const ask = async (authority: string) => {
+    const stream = session.request({ ':method': 'CONNECT', ':authority': authority })
+    const [headers] = await once(stream, 'response')
+    stream.resume()
+    return [headers[':status'], headers['postern-code']]
+  }
+  t.same(await ask('127.0.0.9:80'), [400, 'PSTN_DESTINATION_NOT_LOCAL'])
+  t.same(await ask('127.0.0.1:1'), [503, 'PSTN_APP_UNREACHABLE'])
+  path.policy.set(compiled([DENY_CLIENT]))
+  t.same(await ask('127.0.0.1:1'), [403, 'PSTN_POLICY_DENIED'])
+  session.destroy()
 })
 
 t.test('a forbidden caller is refused, and the policy is named', async t => {
