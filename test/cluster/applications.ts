@@ -7,6 +7,8 @@ export type HttpSummary = {
   /** How many requests were answered with each status. */
   readonly statuses: Record<string, number>
   readonly errors: Record<string, number>
+  /** Milliseconds since the epoch. */
+  readonly firstErrorAt?: number
   /** Body of the last answer. */
   readonly last: string
 }
@@ -18,11 +20,31 @@ export type BannerSummary = {
   readonly error?: string
 }
 
+/** What tcp-hold.ts prints. */
+export type HoldSummary = {
+  /** Milliseconds since the epoch. */
+  readonly openedAt?: number
+  readonly endedAt: number
+  readonly received: number
+  /** How it was ended, unless its time was over. */
+  readonly error?: string
+}
+
 export const http = (cluster: Cluster, namespace: string, pod: string, url: string, ...options: string[]) =>
   program<HttpSummary>(cluster, namespace, pod, 'http-client', url, ...options)
 
 export const banner = (cluster: Cluster, namespace: string, pod: string, host: string, port: number) =>
   program<BannerSummary>(cluster, namespace, pod, 'tcp-client', host, String(port))
+
+/** Holds one connection for so long, or until it is ended. */
+export const hold = (
+  cluster: Cluster,
+  namespace: string,
+  pod: string,
+  host: string,
+  port: number,
+  seconds: number,
+) => program<HoldSummary>(cluster, namespace, pod, 'tcp-hold', host, String(port), String(seconds))
 
 async function program<T>(
   cluster: Cluster,

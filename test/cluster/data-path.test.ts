@@ -12,7 +12,9 @@ import {
   appService,
   createNamespace,
   eventually,
+  INJECTED,
   logs,
+  serviceAccount,
   waitForPod,
   waitForService,
 } from './pods.ts'
@@ -25,28 +27,21 @@ const POLICY = `${NS}/guarded-callers`
 const CLIENT_ID = `spiffe://cluster.local/ns/${NS}/sa/client`
 let cluster: Cluster
 
-const MESH = { annotations: { 'postern.dev/inject': 'enabled' } }
-const serviceAccount = (name: string) => ({
-  apiVersion: 'v1',
-  kind: 'ServiceAccount',
-  metadata: { name, namespace: NS },
-})
-
 t.before(async () => {
   if (skip) return
   cluster = await useCluster(t)
   await installPostern(cluster)
   const namespace = await createNamespace(cluster, NS)
   t.teardown(() => namespace[Symbol.asyncDispose]())
-  await apply(cluster, ...['client', 'stranger'].map(serviceAccount))
+  await apply(cluster, ...['client', 'stranger'].map(name => serviceAccount(NS, name)))
   await apply(
     cluster,
     policies(NS, 'policy', strict('guarded'), allowFrom('guarded-callers', 'guarded', 'client')),
-    appPod(NS, 'server', 'http-server', MESH),
-    appPod(NS, 'guarded', 'http-server', MESH),
-    appPod(NS, 'banner', 'tcp-banner', MESH),
-    appPod(NS, 'client', undefined, { ...MESH, serviceAccount: 'client' }),
-    appPod(NS, 'stranger', undefined, { ...MESH, serviceAccount: 'stranger' }),
+    appPod(NS, 'server', 'http-server', INJECTED),
+    appPod(NS, 'guarded', 'http-server', INJECTED),
+    appPod(NS, 'banner', 'tcp-banner', INJECTED),
+    appPod(NS, 'client', undefined, { ...INJECTED, serviceAccount: 'client' }),
+    appPod(NS, 'stranger', undefined, { ...INJECTED, serviceAccount: 'stranger' }),
     appPod(NS, 'plain-server', 'http-server'),
     appPod(NS, 'outsider', undefined),
     appService(NS, 'server', 8080),

@@ -1,6 +1,7 @@
 // Small things that each cluster test does with pods: apply manifests, wait for phases, read logs, run commands.
 import { setTimeout as delay } from 'node:timers/promises'
 import { stringify } from 'yaml'
+import { INJECT_KEY } from '../../shared/names.ts'
 import type { Output } from '../support/processes.ts'
 import type { Cluster } from './cluster.ts'
 import { APPS_IMAGE } from './images.ts'
@@ -125,6 +126,15 @@ export function appPod(
     },
   }
 }
+
+/** For `AppOptions`. */
+export const INJECTED = { annotations: { [INJECT_KEY]: 'enabled' } }
+
+export const serviceAccount = (namespace: string, name: string): object => ({
+  apiVersion: 'v1',
+  kind: 'ServiceAccount',
+  metadata: { name, namespace },
+})
 
 /** A Service named and selecting like the pod `name`. */
 export const appService = (namespace: string, name: string, port: number, spec: object = {}): object => ({

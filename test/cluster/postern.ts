@@ -76,8 +76,8 @@ async function makeOverlay(
 ): Promise<AsyncDisposable & { path: string }> {
   const path = await mkdtemp(join(tmpdir(), 'postern-overlay-'))
   const name = INJECTOR_NAME
-  // The name of an image does not change with its content: this makes the Deployment roll out.
-  const annotations = { images: images.join(' ') }
+  // The name of the image does not change with its content: this makes the Deployment roll out.
+  const annotations = { image: images.find(image => image.startsWith(name)) }
   const kustomization = {
     resources: ['deploy'],
     configMapGenerator: [

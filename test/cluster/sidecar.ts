@@ -13,6 +13,7 @@ export type LogLine = {
   readonly via?: 'tunnel' | 'plaintext'
   readonly source?: { readonly address: string; readonly identity?: string; readonly serial?: string }
   readonly destination?: { readonly address: string; readonly port: number; readonly serial?: string }
+  readonly durationMs?: number
   readonly outcome?: 'ok' | 'reset' | 'closed' | 'refused'
   readonly code?: string
   readonly policy?: string

@@ -1,5 +1,6 @@
-// A legacy HTTP/1.1 client: `http-client.ts URL [--body TEXT] [--count N] [--every MS] [--new-connections]`.
-// Prints one JSON line: how many requests were answered with which status, and the errors. Exit 1 if any was not 2xx.
+// A legacy HTTP/1.1 client: `http-client.ts URL [--body TEXT] [--count N] [--seconds N] [--every MS] [--new-connections]`.
+// Goes on until both the count and the time are reached. Prints one JSON line: how many requests were answered with
+// which status, the errors, and when the first came (milliseconds since the epoch). Exit 1 if any was not 2xx.
 import { Agent, request } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -10,6 +11,7 @@ const { values, positionals } = parseArgs({
   options: {
     body: { type: 'string' },
     count: { type: 'string', default: '1' },
+    seconds: { type: 'string', default: '0' },
     every: { type: 'string', default: '0' },
     'new-connections': { type: 'boolean', default: false },
   },
@@ -19,8 +21,10 @@ const agent = new Agent({ keepAlive: !values['new-connections'] })
 const statuses: Record<string, number> = {}
 const errors: Record<string, number> = {}
 let last = ''
+let firstErrorAt: number | undefined
 
-for (let sent = 0; sent < Number(values.count); sent++) {
+const until = performance.now() + Number(values.seconds) * 1000
+for (let sent = 0; sent < Number(values.count) || performance.now() < until; sent++) {
   try {
     const { status, body } = await send(values.body)
     statuses[status] = (statuses[status] ?? 0) + 1
@@ -28,12 +32,13 @@ for (let sent = 0; sent < Number(values.count); sent++) {
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? String(error)
     errors[code] = (errors[code] ?? 0) + 1
+    firstErrorAt ??= Date.now()
   }
   await delay(Number(values.every))
 }
 agent.destroy()
 const failed = Object.keys(errors).length > 0 || Object.keys(statuses).some(status => !status.startsWith('2'))
-console.log(JSON.stringify({ url, statuses, errors, last }))
+console.log(JSON.stringify({ url, statuses, errors, firstErrorAt, last }))
 process.exitCode = failed ? 1 : 0
 
 async function send(body: string | undefined): Promise<{ status: number; body: string }> {
