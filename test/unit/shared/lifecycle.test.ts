@@ -1,52 +1,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import t from 'tap'
-import { endsWithin, supervise } from '../../../shared/lifecycle.ts'
+import { endsWithin } from '../../../shared/lifecycle.ts'
 import { steppingClock } from '../../support/stepping-clock.ts'
-
-const BACKOFF = { baseMs: 100, capMs: 1_000 }
-
-t.test('work that fails runs again after growing waits', async t => {
-  const stop = new AbortController()
-  const clock = steppingClock()
-  const failures: unknown[] = []
-  let runs = 0
-  await supervise(
-    async () => {
-      runs += 1
-      if (runs === 4) stop.abort()
-      throw new Error(`run ${runs}`)
-    },
-    {
-      signal: stop.signal,
-      clock,
-      random: () => 1,
-      backoff: BACKOFF,
-      onFailure: error => failures.push(error),
-    },
-  )
-  t.match(failures, [{ message: 'run 1' }, { message: 'run 2' }, { message: 'run 3' }])
-  t.strictSame(clock.sleeps, [100, 200, 400])
-})
-
-t.test('a run that lasted starts the waits anew', async t => {
-  const stop = new AbortController()
-  const clock = steppingClock()
-  let runs = 0
-  const work = async () => {
-    runs += 1
-    if (runs === 3) clock.advance(60_000)
-    if (runs === 4) stop.abort()
-  }
-  await supervise(work, {
-    signal: stop.signal,
-    clock,
-    random: () => 1,
-    backoff: BACKOFF,
-    onFailure: error => t.fail(String(error)),
-  })
-  t.strictSame(clock.sleeps, [100, 200, 100])
-})
 
 t.test('what ends in time did, and what does not did not', async t => {
   const clock = steppingClock()
