@@ -5,6 +5,7 @@ import { PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
 import { TunnelConnection } from './connection.ts'
 import type { IdentifyPeer, TunnelDialer, TunnelTarget, TunnelTls } from './interface.ts'
+import { createKeeper } from './keeper.ts'
 
 export type TunnelDialerOptions = {
   /** Undefined: no certificate yet. */
@@ -19,16 +20,21 @@ export type TunnelDialerOptions = {
 
 export function createTunnelDialer(options: TunnelDialerOptions): TunnelDialer {
   const { tls, clock } = options
+  const keeper = createKeeper(options.identify)
   const pool = new Map<string, Set<TunnelConnection>>()
   const every = () => [...pool.values()].flatMap(connections => [...connections])
 
   const connect = (key: string, target: TunnelTarget, own: TunnelTls): TunnelConnection => {
     const connections = pool.get(key) ?? new Set()
     pool.set(key, connections)
-    const connection = new TunnelConnection(target, { ...options, tls: own }, () => {
-      connections.delete(connection)
-      if (connections.size === 0 && pool.get(key) === connections) pool.delete(key)
-    })
+    const connection = new TunnelConnection(
+      target,
+      { ...options, identify: keeper.identify, tls: own },
+      () => {
+        connections.delete(connection)
+        if (connections.size === 0 && pool.get(key) === connections) pool.delete(key)
+      },
+    )
     connections.add(connection)
     return connection
   }
@@ -62,6 +68,7 @@ export function createTunnelDialer(options: TunnelDialerOptions): TunnelDialer {
       }
     },
     closePeers: (keep, code) => {
+      keeper.set(keep, code)
       const refusal = new PosternError(code, 'the peer is no longer trusted')
       for (const connection of every()) if (!connection.keeps(keep)) connection.close(refusal)
     },

@@ -7,6 +7,7 @@ import { createServer, type SecureContextOptions, type Server, type TLSSocket } 
 import { asPosternError, PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
 import type { IdentifyPeer, Peer, TunnelServer, TunnelTls } from './interface.ts'
+import { createKeeper } from './keeper.ts'
 import { dismiss, type SessionOptions, serve } from './session.ts'
 import { SERVER_LIMITS, SERVER_SESSION_OPTIONS } from './settings.ts'
 
@@ -24,7 +25,8 @@ export type TunnelServerOptions = SessionOptions & {
 const NOTHING_YET: SecureContextOptions = { ca: [], minVersion: 'TLSv1.3' }
 
 export async function listenTunnel(options: TunnelServerOptions): Promise<TunnelServer> {
-  const { tls, identify, onRefused } = options
+  const { tls, onRefused } = options
+  const keeper = createKeeper(options.identify)
   const sessions = new Map<ServerHttp2Session, { peer: Peer; socket: TLSSocket }>()
 
   const server = createServer({
@@ -47,7 +49,7 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
     const session = performServerHandshake(socket, SERVER_SESSION_OPTIONS)
     session.on('error', () => {})
     try {
-      const peer = identified(socket, identify)
+      const peer = identified(socket, keeper.identify)
       sessions.set(session, { peer, socket })
       session.once('close', () => sessions.delete(session))
       serve(session, socket, peer, options)
@@ -70,8 +72,10 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
     port: (server.address() as AddressInfo).port,
     drain,
     closePeers: (keep, code) => {
-      for (const [session, { peer, socket }] of sessions)
+      keeper.set(keep, code)
+      for (const [session, { peer, socket }] of sessions) {
         if (!keep(peer, socket)) dismiss(session, socket, code)
+      }
     },
     [Symbol.asyncDispose]: async () => {
       stopRotation()

@@ -302,4 +302,6 @@ t.test('a removed root ends the connections of its leaves, and of no others', as
   const reset = wasReset(socket)
   path.pair.server.closePeers(anchoredIn(other.bundle), 'PSTN_PEER_UNTRUSTED')
   t.equal(await reset, true)
+  t.equal(await wasReset(path.dial()), true, 'nor does anybody come in with what is left of the old bundle')
+  t.match(path.pair.refused, [{ code: 'PSTN_PEER_UNTRUSTED' }])
 })

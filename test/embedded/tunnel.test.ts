@@ -317,6 +317,7 @@ t.test('a peer that restarted is reached by the next stream', async t => {
   const first = await pair.open()
   first.stream.resume()
   pair.server.closePeers(() => false, 'PSTN_PEER_UNTRUSTED')
+  pair.server.closePeers(() => true, 'PSTN_PEER_UNTRUSTED')
   const opened = await Promise.all([pair.open(), pair.open(), pair.open()])
   for (const { stream } of opened) stream.end('again')
   for (const { stream } of opened) t.equal(String(await readAll(stream)), 'again')
