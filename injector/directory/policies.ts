@@ -2,8 +2,9 @@
 // force. Where there never was a good one (this replica has just started), nobody knows what it was meant to deny, so it
 // denies everything that it could cover.
 import type { V1ConfigMap } from '@kubernetes/client-node'
+import { asPosternError } from '../../shared/errors.ts'
 import { describeProblem, type PolicyDocument, unreadable } from '../../shared/policy/document.ts'
-import { parsePolicyConfigMap } from '../../shared/policy/parse.ts'
+import { type PolicyConfigMap, type PolicyOrigin, parsePolicyConfigMap } from '../../shared/policy/parse.ts'
 
 export type PolicyRecord = {
   readonly namespace: string
@@ -21,13 +22,29 @@ export function policyRecord(
 ): PolicyRecord {
   const namespace = metadata?.namespace ?? ''
   const name = metadata?.name ?? ''
-  const parsed = parsePolicyConfigMap({ data, binaryData }, { namespace, systemNamespace })
+  const parsed = parse({ data, binaryData }, { namespace, systemNamespace })
   if (parsed.kind === 'valid') {
     return { namespace, name, documents: parsed.documents, problems: [], inForce: 'present' }
   }
-  const problems = parsed.problems.map(describeProblem)
+  const { problems } = parsed
   if (former && former.inForce !== 'deny all') {
     return { namespace, name, documents: former.documents, problems, inForce: 'last good' }
   }
   return { namespace, name, documents: [unreadable(namespace, name)], problems, inForce: 'deny all' }
+}
+
+type Parsed =
+  | { kind: 'valid'; documents: readonly PolicyDocument[] }
+  | { kind: 'invalid'; problems: readonly string[] }
+
+/** Whatever one tenant writes must not stop the policies of all others: a failure of the parser is a problem like any. */
+function parse(configMap: PolicyConfigMap, origin: PolicyOrigin): Parsed {
+  try {
+    const parsed = parsePolicyConfigMap(configMap, origin)
+    return parsed.kind === 'valid'
+      ? parsed
+      : { kind: 'invalid', problems: parsed.problems.map(describeProblem) }
+  } catch (thrown) {
+    return { kind: 'invalid', problems: [asPosternError(thrown, 'PSTN_POLICY_INVALID').message] }
+  }
 }

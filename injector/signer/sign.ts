@@ -1,7 +1,7 @@
 // The signer: whether an approved request may be signed, and what stands in the certificate. Pure. It trusts an
 // approval only as far as it must: the identity of a service account is always the one its token names, whoever
 // approved; only a request of a human or a controller outside the pods is taken at the approver's word.
-import type { V1CertificateSigningRequest, V1Pod } from '@kubernetes/client-node'
+import type { V1CertificateSigningRequest } from '@kubernetes/client-node'
 import { parseSpiffeId, type SpiffeId, workloadOf } from '../../shared/spiffe-id.ts'
 import { buildCsrInfo, type Csr, isP256Spki } from '../../shared/x509/csr.ts'
 import type { LeafRequest } from '../ca/authority.ts'
@@ -81,23 +81,4 @@ export function leafFor(facts: LeafFacts): LeafRequest {
     lifetimeSeconds: lifetime(object.spec.expirationSeconds, maxLeafLifetimeSeconds),
     now,
   }
-}
-
-/** A Service as far as it matters here. */
-export type Selecting = {
-  readonly metadata?: { readonly name?: string; readonly namespace?: string }
-  readonly spec?: { readonly selector?: { readonly [label: string]: string } }
-}
-
-/** Names of the Services whose selector matches the pod; one without a selector matches none. */
-export function servicesOf(pod: V1Pod, services: Iterable<Selecting>): string[] {
-  const labels = pod.metadata?.labels ?? {}
-  const names: string[] = []
-  for (const { metadata, spec } of services) {
-    const selector = Object.entries(spec?.selector ?? {})
-    if (selector.length === 0 || metadata?.namespace !== pod.metadata?.namespace) continue
-    if (metadata?.name && selector.every(([label, value]) => labels[label] === value))
-      names.push(metadata.name)
-  }
-  return names
 }

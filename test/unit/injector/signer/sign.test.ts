@@ -1,6 +1,6 @@
 import type { V1CertificateSigningRequest } from '@kubernetes/client-node'
 import t from 'tap'
-import { leafFor, lifetime, servicesOf, signable } from '../../../../injector/signer/sign.ts'
+import { leafFor, lifetime, signable } from '../../../../injector/signer/sign.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { caTrue, forgeRequest, type RequestParts, uri } from '../../../support/forged-requests.ts'
 import { mergePatch } from '../../../support/merge-patch.ts'
@@ -100,21 +100,4 @@ t.test('a leaf of a human’s request has no common name', async t => {
 t.test('no more than 32 Services lend their names', async t => {
   const serviceNames = Array.from({ length: 1000 }, (_, index) => `s${index}`)
   t.equal(leafFor({ ...facts, serviceNames }).dnsNames.length, 64)
-})
-
-t.test('a Service selects the pods of its namespace that have all of its labels', async t => {
-  const pod = { metadata: { namespace: 'shop', labels: { app: 'cart', tier: 'web' } } }
-  const service = (name: string, namespace: string, selector?: Record<string, string>) => ({
-    metadata: { name, namespace },
-    spec: selector ? { selector } : {},
-  })
-  const services = [
-    service('cart', 'shop', { app: 'cart' }),
-    service('both', 'shop', { app: 'cart', tier: 'web' }),
-    service('more', 'shop', { app: 'cart', canary: 'yes' }),
-    service('elsewhere', 'bank', { app: 'cart' }),
-    service('headless', 'shop'),
-    service('all', 'shop', {}),
-  ]
-  t.same(servicesOf(pod, services), ['cart', 'both'])
 })
