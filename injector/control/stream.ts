@@ -65,7 +65,7 @@ export async function serveStream(
     stream.respond({ ':status': 200, 'content-type': 'application/x-ndjson' })
     await converse(stream, incoming, greeted, over.signal, context)
   } catch (thrown) {
-    if (over.signal.aborted) return
+    if (over.signal.aborted || stream.destroyed) return
     const { code, message } = asPosternError(thrown, 'PSTN_CONTROL_MALFORMED')
     log.warn({ code, error: message, peer: peer.identity, address: peer.address }, 'control stream refused')
     onRefused(code)

@@ -1,9 +1,9 @@
 // What the injector tells one sidecar at injection: the whole of POSTERN_CONFIG. Fixed for the pod's life;
 // whatever may change later comes over the control stream.
 import { parseCidr } from '../addresses.ts'
+import { type Decode, integer, listOf, object, oneOf, refuse, tagged, text } from '../decode.ts'
 import { LOG_LEVELS, type LogLevel } from '../log.ts'
 import { isTrustDomain, parseSpiffeId, type SpiffeId } from '../spiffe-id.ts'
-import { type Decode, integer, listOf, object, oneOf, refuse, tagged, text } from '../decode.ts'
 
 export type HttpHeader = { readonly name: string; readonly value: string }
 
