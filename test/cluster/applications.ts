@@ -9,6 +9,7 @@ export type HttpSummary = {
   readonly errors: Record<string, number>
   /** Milliseconds since the epoch. */
   readonly firstErrorAt?: number
+  readonly lastErrorAt?: number
   /** Body of the last answer. */
   readonly last: string
 }

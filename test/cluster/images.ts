@@ -112,7 +112,7 @@ async function archive(recipe: Recipe, base: string): Promise<string> {
 }
 
 /** Builds the base unless it is there, and returns its name. */
-async function baseImage(): Promise<string> {
+export async function baseImage(): Promise<string> {
   await mkdir(imageDirectory(), { recursive: true })
   const programs = {
     'usr/local/bin/node': await realpath(process.execPath),
@@ -180,10 +180,15 @@ const bud = (context: string, image: string, ...options: string[]) =>
 const buildah = (...args: string[]) => must('buildah', [...storage(), ...args])
 
 /** Its own store: the machine's images stay as they are. */
-const storage = () => [
-  `--root=${join(imageDirectory(), 'storage')}`,
-  `--runroot=${join(imageDirectory(), 'run')}`,
-]
+export const buildahStore = () => ({
+  root: join(imageDirectory(), 'storage'),
+  runroot: join(imageDirectory(), 'run'),
+})
+
+function storage(): string[] {
+  const { root, runroot } = buildahStore()
+  return [`--root=${root}`, `--runroot=${runroot}`]
+}
 
 const imageDirectory = () => join(cacheDirectory(), 'images')
 

@@ -1,5 +1,6 @@
 // Small things that each cluster test does with pods: apply manifests, wait for phases, read logs, run commands.
 import { setTimeout as delay } from 'node:timers/promises'
+import type { V1Container, V1Pod, V1PodSpec } from '@kubernetes/client-node'
 import { stringify } from 'yaml'
 import { INJECT_KEY } from '../../shared/names.ts'
 import type { Output } from '../support/processes.ts'
@@ -109,23 +110,29 @@ export function appPod(
   namespace: string,
   name: string,
   program: string | undefined,
-  options: AppOptions = {},
-): object {
-  const command = program ? ['node', `/apps/${program}.ts`] : ['sleep', '1000000']
+  { serviceAccount = 'default', annotations = {}, labels = {}, container = {}, spec = {} }: AppOptions = {},
+): V1Pod & { readonly spec: V1PodSpec } {
   return {
     apiVersion: 'v1',
     kind: 'Pod',
-    metadata: { name, namespace, labels: { app: name, ...options.labels }, annotations: options.annotations },
+    metadata: { name, namespace, labels: { app: name, ...labels }, annotations },
     spec: {
-      serviceAccountName: options.serviceAccount ?? 'default',
+      serviceAccountName: serviceAccount,
       terminationGracePeriodSeconds: 5,
-      containers: [
-        { name: 'app', image: APPS_IMAGE, imagePullPolicy: 'Never', command, ...options.container },
-      ],
-      ...options.spec,
+      containers: [appContainer('app', program, container)],
+      ...spec,
     },
   }
 }
+
+/** A container that runs a program of apps/, or sleeps. */
+export const appContainer = (name: string, program?: string, more: object = {}): V1Container => ({
+  name,
+  image: APPS_IMAGE,
+  imagePullPolicy: 'Never',
+  command: program ? ['node', `/apps/${program}.ts`] : ['sleep', '1000000'],
+  ...more,
+})
 
 /** For `AppOptions`. */
 export const INJECTED = { annotations: { [INJECT_KEY]: 'enabled' } }

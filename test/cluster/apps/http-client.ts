@@ -1,6 +1,7 @@
 // A legacy HTTP/1.1 client: `http-client.ts URL [--body TEXT] [--count N] [--seconds N] [--every MS] [--new-connections]`.
 // Goes on until both the count and the time are reached. Prints one JSON line: how many requests were answered with
-// which status, the errors, and when the first came (milliseconds since the epoch). Exit 1 if any was not 2xx.
+// which status, the errors, and when the first and the last came (milliseconds since the epoch). Exit 1 if any was not
+// 2xx.
 import { Agent, request } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -22,6 +23,7 @@ const statuses: Record<string, number> = {}
 const errors: Record<string, number> = {}
 let last = ''
 let firstErrorAt: number | undefined
+let lastErrorAt: number | undefined
 
 const until = performance.now() + Number(values.seconds) * 1000
 for (let sent = 0; sent < Number(values.count) || performance.now() < until; sent++) {
@@ -32,13 +34,14 @@ for (let sent = 0; sent < Number(values.count) || performance.now() < until; sen
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? String(error)
     errors[code] = (errors[code] ?? 0) + 1
-    firstErrorAt ??= Date.now()
+    lastErrorAt = Date.now()
+    firstErrorAt ??= lastErrorAt
   }
   await delay(Number(values.every))
 }
 agent.destroy()
 const failed = Object.keys(errors).length > 0 || Object.keys(statuses).some(status => !status.startsWith('2'))
-console.log(JSON.stringify({ url, statuses, errors, firstErrorAt, last }))
+console.log(JSON.stringify({ url, statuses, errors, firstErrorAt, lastErrorAt, last }))
 process.exitCode = failed ? 1 : 0
 
 async function send(body: string | undefined): Promise<{ status: number; body: string }> {
