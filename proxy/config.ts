@@ -3,6 +3,7 @@
 import { canonicalAddress } from '../shared/addresses.ts'
 import { PosternError } from '../shared/errors.ts'
 import { type ProxySettings, parseProxySettings } from '../shared/injection/settings.ts'
+import { apiServerUrl } from '../shared/kube/in-cluster.ts'
 import { STATE_DIR, TOKEN_DIR } from '../shared/names.ts'
 import { type SpiffeId, workloadSpiffeId } from '../shared/spiffe-id.ts'
 
@@ -54,7 +55,7 @@ export function readConfig(env: Environment = process.env): ProxyConfig {
     identity: workloadSpiffeId({ trustDomain: settings.trustDomain, namespace, serviceAccount }),
     stateDir: env.POSTERN_STATE_DIR ?? STATE_DIR,
     api: Object.freeze({
-      server: apiServer(env),
+      server: apiServerUrl(env),
       caFile: `${tokenDir}/ca.crt`,
       tokenFile: `${tokenDir}/token`,
     }),
@@ -65,18 +66,6 @@ export function readConfig(env: Environment = process.env): ProxyConfig {
 export function describeConfig({ settings, ...rest }: ProxyConfig): Readonly<Record<string, unknown>> {
   const { startupPath: _, probes, ...loggable } = settings
   return { ...rest, settings: { ...loggable, probes: probes.length } }
-}
-
-/** POSTERN_API_SERVER is for processes outside a pod; plain HTTP never leaves the machine. */
-function apiServer(env: Environment): string {
-  const explicit = env.POSTERN_API_SERVER
-  if (explicit !== undefined) {
-    if (/^https:\/\/[^/]+$|^http:\/\/(127\.0\.0\.1|\[::1\])(:\d+)?$/.test(explicit)) return explicit
-    throw invalid('POSTERN_API_SERVER', 'must be https://host:port, or http:// on loopback')
-  }
-  const host = required(env, 'KUBERNETES_SERVICE_HOST')
-  const port = matching(env, 'KUBERNETES_SERVICE_PORT', /^[1-9][0-9]{0,4}$/)
-  return `https://${host.includes(':') ? `[${host}]` : host}:${port}`
 }
 
 function required(env: Environment, name: string): string {
