@@ -53,33 +53,43 @@ const LONGEST_POLL_MS = 2_000
 
 /**
  * Puts the request under the first free name from its slot on, or finds it there. Gives the slot it has.
- * @throws PosternError PSTN_API_UNAVAILABLE, PSTN_CSR_DENIED (at admission), PSTN_CSR_NAME_TAKEN
+ * @throws PosternError PSTN_API_UNAVAILABLE, PSTN_CSR_DENIED (at admission), PSTN_CSR_NAME_TAKEN, or while every name is
+ * taken what this pod's latest request was refused with: a denial over and over must not look like a lack of names.
  */
 export async function submit(api: CsrApi, pending: PendingRequest, signal: AbortSignal): Promise<number> {
+  let latest: PosternError | undefined
   for (let tried = 0; tried < CSR_SLOTS; tried++) {
     const slot = (pending.slot + tried) % CSR_SLOTS
-    if (await claim(api, { ...pending, slot }, signal)) return slot
+    const { granted, refusal } = await claim(api, { ...pending, slot }, signal)
+    if (granted) return slot
+    latest = refusal
   }
-  throw new PosternError(
-    'PSTN_CSR_NAME_TAKEN',
-    `all ${CSR_SLOTS} names ${csrName(api.podUid, 0)} … are taken`,
-  )
+  const taken = `all ${CSR_SLOTS} names ${csrName(api.podUid, 0)} … are taken`
+  if (latest) throw new PosternError(latest.code, `${latest.message}; ${taken}`, { cause: latest })
+  throw new PosternError('PSTN_CSR_NAME_TAKEN', taken)
 }
 
+/** `refusal`: how an earlier request of this pod that holds the name was refused. */
+type Claim = { readonly granted: boolean; readonly refusal?: PosternError | undefined }
+
 /** Whether the name of the pending request's slot holds that very request now. */
-async function claim(api: CsrApi, pending: PendingRequest, signal: AbortSignal): Promise<boolean> {
+async function claim(api: CsrApi, pending: PendingRequest, signal: AbortSignal): Promise<Claim> {
   const wanted = manifest(api, pending)
+  const { name } = wanted.metadata
   try {
     await api.kube.create(PATH, wanted, signal)
-    return true
+    return { granted: true }
   } catch (thrown) {
-    if (!isKubeError(thrown, 409)) throw apiFailure(thrown, wanted.metadata.name)
+    if (!isKubeError(thrown, 409)) throw apiFailure(thrown, name)
   }
   try {
-    return isOurs(api, wanted, await get(api, wanted.metadata.name, signal))
+    const holder = await get(api, name, signal)
+    if (!isOurs(api, wanted, holder)) return { granted: false }
+    const granted = holder.spec.request === wanted.spec.request
+    return granted ? { granted } : { granted, refusal: refusalIn(name, holder.status) }
   } catch (thrown) {
-    if (isKubeError(thrown, 404)) return false
-    throw apiFailure(thrown, wanted.metadata.name)
+    if (isKubeError(thrown, 404)) return { granted: false }
+    throw apiFailure(thrown, name)
   }
 }
 
@@ -98,7 +108,7 @@ const manifest = (api: CsrApi, { slot, request }: PendingRequest): CertificateSi
 const get = (api: CsrApi, name: string, signal: AbortSignal): Promise<CertificateSigningRequest> =>
   api.kube.get<CertificateSigningRequest>(`${PATH}/${name}`, signal)
 
-/** Somebody else's object, or one of ours for a key that is lost, is of no use: its certificate fits no key we have. */
+/** Made by this pod for this signer. With another request in it, it is still of no use: its certificate fits no key we have. */
 function isOurs(
   api: CsrApi,
   wanted: CertificateSigningRequest,
@@ -107,8 +117,7 @@ function isOurs(
   return (
     spec.username === api.username &&
     spec.extra?.[POD_UID]?.join() === api.podUid &&
-    spec.signerName === wanted.spec.signerName &&
-    spec.request === wanted.spec.request
+    spec.signerName === wanted.spec.signerName
   )
 }
 
@@ -134,15 +143,21 @@ export async function awaitAnswer(api: CsrApi, slot: number, signal: AbortSignal
   }
 }
 
-function answerOf(
-  name: string,
-  { conditions = [], certificate }: NonNullable<CertificateSigningRequest['status']>,
-): string | undefined {
+type Status = NonNullable<CertificateSigningRequest['status']>
+
+function answerOf(name: string, status: Status): string | undefined {
+  const refusal = refusalIn(name, status)
+  if (refusal) throw refusal
+  const { certificate } = status
+  return certificate ? Buffer.from(certificate, 'base64').toString('utf8') : undefined
+}
+
+function refusalIn(name: string, { conditions = [] }: Status = {}): PosternError | undefined {
   for (const { type, reason, message } of conditions) {
     const code = type === 'Denied' ? 'PSTN_CSR_DENIED' : type === 'Failed' ? 'PSTN_CSR_FAILED' : undefined
-    if (code) throw new PosternError(code, `${name}: ${[reason, message].filter(Boolean).join(': ')}`)
+    if (code) return new PosternError(code, `${name}: ${[reason, message].filter(Boolean).join(': ')}`)
   }
-  return certificate ? Buffer.from(certificate, 'base64').toString('utf8') : undefined
+  return undefined
 }
 
 /** Admission policies answer 422; that is a denial, not an outage. */

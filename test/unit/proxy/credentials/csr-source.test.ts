@@ -148,6 +148,21 @@ t.test('when all eight names are taken it says so and waits until one is free', 
   t.same(api.created, ['postern-5f2a-11-6'])
 })
 
+t.test('a pod that is denied over and over keeps saying why, also when its names are used up', async t => {
+  const { api, events, run, failures, sign } = await pod(t)
+  api.answer = async () => ({ conditions: [{ type: 'Denied', reason: 'pod-live', message: 'it has ended' }] })
+  await run(1, event => {
+    if (event.kind !== 'failed' || event.failures !== 10) return
+    api.answer = sign(ours)
+    api.requests.delete('postern-5f2a-11-3')
+  })
+  t.same(failures(), new Array(10).fill('PSTN_CSR_DENIED'))
+  t.match(events[9], {
+    error: { message: /^postern-5f2a-11-7: pod-live: it has ended; all 8 names .* taken$/ },
+  })
+  t.equal(api.created.at(-1), 'postern-5f2a-11-3', 'and goes on as soon as a name is free')
+})
+
 t.test('a restart resumes the request under way instead of making another', async t => {
   const { api, sign, run, failures } = await pod(t)
   api.answer = async () => undefined
