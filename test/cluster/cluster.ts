@@ -61,12 +61,15 @@ const PROGRAMS = [
 const ETCD_URL = 'http://127.0.0.1:2379'
 const API_PORT = 6443
 
+/** Another name gives a person a cluster that no test of somebody else touches. */
+export const CLUSTER_NAME = process.env.POSTERN_CLUSTER ?? 'test'
+
 export const clusterDirectory = (name: string): string => join(tmpdir(), `postern-cluster-${name}`)
 const endpointFile = (directory: string) => join(directory, 'endpoint.json')
 const imagesFile = (directory: string) => join(directory, 'images.json')
 
 /** Starts the cluster unless it is up, with the images of the present source; one that is half up is removed first. */
-export async function up(name = 'test'): Promise<Cluster> {
+export async function up(name = CLUSTER_NAME): Promise<Cluster> {
   using existing = await attach(name)
   if (existing) {
     await loadImages(existing.sandbox)
@@ -130,7 +133,7 @@ async function ctrOf(sandbox: Sandbox) {
 }
 
 /** The cluster of that name if it is up. */
-export async function attach(name = 'test'): Promise<Cluster | undefined> {
+export async function attach(name = CLUSTER_NAME): Promise<Cluster | undefined> {
   const directory = clusterDirectory(name)
   const sandbox = await loadSandbox(directory)
   const endpoint = await readFile(endpointFile(directory), 'utf8').catch(() => undefined)
@@ -139,7 +142,7 @@ export async function attach(name = 'test'): Promise<Cluster | undefined> {
 }
 
 /** Removes the cluster and everything of it, whatever state it is in. */
-export async function down(name = 'test'): Promise<void> {
+export async function down(name = CLUSTER_NAME): Promise<void> {
   const directory = clusterDirectory(name)
   const sandbox = await loadSandbox(directory)
   if (sandbox) await destroySandbox(sandbox)

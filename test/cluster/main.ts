@@ -1,7 +1,7 @@
 // `npm run cluster -- up|down|status [NAME]`: the cluster of the cluster tests, for people.
-import { attach, clusterDirectory, down, status, up } from './cluster.ts'
+import { attach, CLUSTER_NAME, clusterDirectory, down, status, up } from './cluster.ts'
 
-const [command, name = 'test'] = process.argv.slice(2)
+const [command, name = CLUSTER_NAME] = process.argv.slice(2)
 
 switch (command) {
   case 'up': {
