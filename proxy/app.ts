@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import type { Clock } from '../shared/clock.ts'
 import type { State } from '../shared/control/messages.ts'
 import { type Code, PosternError } from '../shared/errors.ts'
-import { connectKube, type KubeEndpoint } from '../shared/kube/rest.ts'
+import { connectKube } from '../shared/kube/rest.ts'
 import { type Live, live } from '../shared/live.ts'
 import { failure, type Logger } from '../shared/log.ts'
 import { createRegistry } from '../shared/metrics.ts'
@@ -54,7 +54,6 @@ export type CaptureHandlers = Pick<CaptureOptions, 'onConnection' | 'onRefused'>
 
 export type ProxyParts = {
   readonly config: ProxyConfig
-  readonly api: KubeEndpoint
   readonly listeners: Listeners
   readonly log: Logger
   readonly clock: Clock
@@ -143,7 +142,7 @@ async function startDataPath(
   const observer = createObserver(log, metrics, clock)
   const refusedAtAccept = (direction: Direction) => (error: PosternError, address?: string) =>
     observer.refused(observer.start(direction, { address: address ?? 'unknown' }), refusalOf(error))
-  const identify = identifyPeers(settings.trustDomain, clock)
+  const identify = identifyPeers(settings.trustDomain, trust, clock)
 
   const inbound = createInbound({
     podIps,
@@ -208,7 +207,7 @@ type Supply = {
 }
 
 async function startSupply(
-  { config, api, listeners, log, clock, random, version }: ProxyParts,
+  { config, listeners, log, clock, random, version }: ProxyParts,
   metrics: ProxyMetrics,
   signal: AbortSignal,
   stack: AsyncDisposableStack,
@@ -216,7 +215,7 @@ async function startSupply(
   const { settings, pod, identity } = config
   const { trustDomain } = settings
   const volume = openStateVolume(config.stateDir, error => log.error(failure(error, error.code), 'not kept'))
-  const kube = stack.use(connectKube(api))
+  const kube = stack.use(connectKube(config.api))
   const trust = await openTrustStore(kube, trustDomain, volume)
   const directory = createDirectory(clock)
 

@@ -41,7 +41,7 @@ export async function serveControl(options: ControlServerOptions): Promise<Contr
     const http2 = performServerHandshake(socket, SESSION_OPTIONS)
     const session = createSession(http2, socket)
     try {
-      const peer = verifyPeer(socket, { trustDomain: trust.get().trustDomain, now: clock.now() })
+      const peer = verifyPeer(socket, { bundle: trust.get(), now: clock.now() })
       sessions.add(session)
       http2.once('close', () => sessions.delete(session))
       serveSession(http2, peer, context)

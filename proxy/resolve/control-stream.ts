@@ -33,10 +33,9 @@ export type ControlStream = Disposable & {
 /** @throws PosternError PSTN_CONTROL_LOST, PSTN_TLS_FAILED or one of verifyPeer's codes. */
 export async function openControlStream(target: ControlTarget, signal: AbortSignal): Promise<ControlStream> {
   const socket = await dial(target, signal)
-  const { trustDomain } = target.bundle
   let injector: VerifiedPeer
   try {
-    injector = verifyPeer(socket, { trustDomain, expected: target.identity, now: target.now })
+    injector = verifyPeer(socket, { bundle: target.bundle, expected: target.identity, now: target.now })
   } catch (thrown) {
     socket.destroy()
     throw thrown

@@ -5,8 +5,10 @@ import type { TLSSocket } from 'node:tls'
 import { canonicalAddress } from '../addresses.ts'
 import { asPosternError, type Code, PosternError } from '../errors.ts'
 import type { SpiffeId } from '../spiffe-id.ts'
+import type { TrustBundle } from '../trust-bundle.ts'
 import { type Certificate, parseCertificate } from '../x509/certificate.ts'
 import { checkSvidLeaf } from '../x509/svid.ts'
+import { anchorsOf, leadsTo } from './chain.ts'
 import { ALPN } from './contexts.ts'
 
 /** A peer that passed every check. */
@@ -21,8 +23,8 @@ export type VerifiedPeer = {
 }
 
 export type PeerContext = {
-  /** The domain whose bundle the socket's context holds. */
-  readonly trustDomain: string
+  /** Of the domain whose roots the socket's context holds. */
+  readonly bundle: TrustBundle
   /** The only identity that may answer; absent on the server's side. */
   readonly expected?: SpiffeId
   /** Milliseconds since the epoch. */
@@ -35,11 +37,12 @@ export type PeerContext = {
  * PSTN_PEER_EXPIRED, PSTN_PEER_NOT_YET_VALID, PSTN_PEER_ID_INVALID, PSTN_PEER_TRUST_DOMAIN, PSTN_PEER_USAGE or
  * PSTN_PEER_UNEXPECTED.
  */
-export function verifyPeer(socket: TLSSocket, { trustDomain, expected, now }: PeerContext): VerifiedPeer {
+export function verifyPeer(socket: TLSSocket, { bundle, expected, now }: PeerContext): VerifiedPeer {
+  const { trustDomain, roots } = bundle
   checkProtocol(socket)
   const raw = socket.getPeerX509Certificate()?.raw
   if (!raw) throw new PosternError('PSTN_PEER_NO_CERTIFICATE', 'the peer presented no certificate')
-  checkChain(socket)
+  checkChain(socket, roots)
   const leaf = parseLeaf(raw)
   const identity = checkSvidLeaf(leaf, { trustDomain, now })
   if (expected !== undefined && identity !== expected) {
@@ -57,18 +60,27 @@ function checkProtocol(socket: TLSSocket): void {
   }
 }
 
-/** OpenSSL's verdicts that have a code of their own; every other flaw of a chain is a lack of trust. */
+/**
+ * OpenSSL's verdicts that have a code of their own; every other flaw of a chain is a lack of trust. They count only for
+ * a chain that leads to a root: a forged certificate that is also expired must not look like a late renewal.
+ */
 const VERDICTS: Readonly<Record<string, Code>> = {
   CERT_HAS_EXPIRED: 'PSTN_PEER_EXPIRED',
   CERT_NOT_YET_VALID: 'PSTN_PEER_NOT_YET_VALID',
   INVALID_PURPOSE: 'PSTN_PEER_USAGE',
 }
 
-function checkChain({ authorized, authorizationError }: TLSSocket): void {
+function checkChain(socket: TLSSocket, roots: readonly string[]): void {
+  const { authorized, authorizationError } = socket
   if (authorized) return
   // Node's types say Error; it is OpenSSL's name for the flaw.
   const flaw = String(authorizationError)
-  throw new PosternError(VERDICTS[flaw] ?? 'PSTN_PEER_UNTRUSTED', `the peer’s certificate chain: ${flaw}`)
+  const code = VERDICTS[flaw]
+  if (code && leadsTo(anchorsOf(roots), socket)) {
+    throw new PosternError(code, `the peer’s certificate chain: ${flaw}`)
+  }
+  const also = code ? `it leads to no root that is trusted, and ${flaw}` : flaw
+  throw new PosternError('PSTN_PEER_UNTRUSTED', `the peer’s certificate chain: ${also}`)
 }
 
 function parseLeaf(raw: Buffer): Certificate {

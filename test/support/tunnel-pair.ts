@@ -58,7 +58,7 @@ export async function tunnelPair({
   const issue = issueBy(authority)
   const serverTls = live<TunnelTls | undefined>(await issue(serverId))
   const clientTls = live<TunnelTls | undefined>(await issueBy(clientAuthority ?? authority)(CLIENT_ID))
-  const identify = identifyPeers(TRUST_DOMAIN, systemClock)
+  const identify = identifyPeers(TRUST_DOMAIN, live(authority.bundle), systemClock)
   const refused: PosternError[] = []
   const common = { identify, clock: systemClock, ...(livenessMs !== undefined && { livenessMs }) }
   const server = await listenTunnel({

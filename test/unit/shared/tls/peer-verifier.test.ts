@@ -10,21 +10,19 @@ import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { clientTlsOptions, serverTlsOptions } from '../../../../shared/tls/contexts.ts'
 import { type VerifiedPeer, verifyPeer } from '../../../../shared/tls/peer-verifier.ts'
 import { der, TAG } from '../../../../shared/x509/der.ts'
-import { ExtendedKeyUsage, type Issued, KeyUsageFlags, testAuthority } from '../../../support/certificates.ts'
+import { type Issued, testAuthority } from '../../../support/certificates.ts'
+import { wrongCertificates } from '../../../support/wrong-certificates.ts'
 
 const TRUST_DOMAIN = 'cluster.local'
 const SERVER = 'spiffe://cluster.local/ns/shop/sa/web'
 const CLIENT = 'spiffe://cluster.local/ns/shop/sa/cart'
-const HOUR_MS = 3_600_000
 
 const ours = await testAuthority(TRUST_DOMAIN)
-const forger = await testAuthority(TRUST_DOMAIN)
-const foreign = await testAuthority('elsewhere.example')
 const server = await ours.issue({ identity: SERVER })
 const client = await ours.issue({ identity: CLIENT })
 
 const context = (expected?: string) => ({
-  trustDomain: TRUST_DOMAIN,
+  bundle: ours.bundle,
   now: Date.now(),
   ...(expected !== undefined && { expected: parseSpiffeId(expected).id }),
 })
@@ -113,93 +111,7 @@ t.test('a leaf below a rotating issuer is accepted with its chain, and refused w
 })
 
 t.test('each wrong certificate has its own code, from either side', async t => {
-  const sent = (leaf: Issued, ...more: string[]): Issued => ({
-    ...leaf,
-    chain: [leaf.chain, ...more].join(''),
-  })
-  const foreignLeaf = await foreign.issue({ identity: CLIENT })
-  const expiredIssuer = await ours.intermediate({ notAfter: new Date(Date.now() - 60_000) })
-  const cases: readonly [name: string, code: string, leaf: Issued][] = [
-    [
-      'signed by a CA of our name with another key',
-      'PSTN_PEER_UNTRUSTED',
-      await forger.issue({ identity: CLIENT }),
-    ],
-    [
-      'of a foreign trust domain',
-      'PSTN_PEER_UNTRUSTED',
-      await foreign.issue({ identity: 'spiffe://elsewhere.example/x' }),
-    ],
-    ['of our trust domain, signed by another domain’s CA', 'PSTN_PEER_UNTRUSTED', foreignLeaf],
-    ['the same with our root appended', 'PSTN_PEER_UNTRUSTED', sent(foreignLeaf, ours.root)],
-    ['the same with both roots appended', 'PSTN_PEER_UNTRUSTED', sent(foreignLeaf, foreign.root, ours.root)],
-    [
-      'signed by a leaf of ours as if it were a CA',
-      'PSTN_PEER_UNTRUSTED',
-      sent(await forger.issue({ identity: CLIENT }), client.leaf, ours.root),
-    ],
-    [
-      'expired',
-      'PSTN_PEER_EXPIRED',
-      await ours.issue({
-        identity: CLIENT,
-        notBefore: new Date(Date.now() - 2 * HOUR_MS),
-        notAfter: new Date(Date.now() - HOUR_MS),
-      }),
-    ],
-    ['with an expired issuer', 'PSTN_PEER_EXPIRED', await expiredIssuer.issue({ identity: CLIENT })],
-    [
-      'of the future',
-      'PSTN_PEER_NOT_YET_VALID',
-      await ours.issue({
-        identity: CLIENT,
-        notBefore: new Date(Date.now() + HOUR_MS),
-        notAfter: new Date(Date.now() + 2 * HOUR_MS),
-      }),
-    ],
-    [
-      'of our CA for another trust domain',
-      'PSTN_PEER_TRUST_DOMAIN',
-      await ours.issue({ identity: 'spiffe://elsewhere.example/ns/shop/sa/cart' }),
-    ],
-    ['without a URI SAN', 'PSTN_PEER_ID_INVALID', await ours.issue({ uris: [], dns: ['cart.shop.svc'] })],
-    ['with two URI SANs', 'PSTN_PEER_ID_INVALID', await ours.issue({ uris: [CLIENT, SERVER] })],
-    [
-      'with a URI SAN that is no SPIFFE ID',
-      'PSTN_PEER_ID_INVALID',
-      await ours.issue({ identity: 'https://cluster.local/ns/shop/sa/cart' }),
-    ],
-    [
-      'that is a CA',
-      'PSTN_PEER_USAGE',
-      await ours.issue({
-        identity: CLIENT,
-        isCa: true,
-        keyUsage: KeyUsageFlags.digitalSignature | KeyUsageFlags.keyCertSign,
-      }),
-    ],
-    [
-      'without extended key usage',
-      'PSTN_PEER_USAGE',
-      await ours.issue({ identity: CLIENT, extKeyUsage: [] }),
-    ],
-    [
-      'without the client’s extended usage',
-      'PSTN_PEER_USAGE',
-      await ours.issue({ identity: CLIENT, extKeyUsage: [ExtendedKeyUsage.serverAuth] }),
-    ],
-    [
-      'without the server’s extended usage',
-      'PSTN_PEER_USAGE',
-      await ours.issue({ identity: CLIENT, extKeyUsage: [ExtendedKeyUsage.clientAuth] }),
-    ],
-    [
-      'without digital signature',
-      'PSTN_PEER_USAGE',
-      await ours.issue({ identity: CLIENT, keyUsage: KeyUsageFlags.keyAgreement }),
-    ],
-  ]
-  for (const [name, code, leaf] of cases) {
+  for (const [name, code, leaf] of await wrongCertificates(ours, CLIENT)) {
     const { byServer } = await meet(asServer(server), asClient(leaf))
     t.equal(byServer, code, `client ${name}`)
     const { byClient } = await meet(asServer(leaf), asClient(client), SERVER)
