@@ -70,22 +70,29 @@ function parseAll(pems: readonly string[], where: string): Certificate[] {
   }
 }
 
-/** The leaf and its intermediates in order, each signed by the next, the last by a root. */
+/**
+ * The leaf and its intermediates in order, each signed by the next, the last by a root. Of a cross-signed issuer's
+ * certificates (one key) only one may lead on. Breadth first: each is tried once, where its path length allows most.
+ */
 function chainToRoot(
   leaf: Certificate,
   others: readonly Certificate[],
   roots: readonly Certificate[],
   now: number,
 ): Certificate[] {
-  const chain = [leaf]
-  for (let last = leaf; chain.length <= MAX_CHAIN; chain.push(last)) {
+  const tried = new Set([leaf])
+  const chains = [[leaf]]
+  for (const chain of chains) {
+    const last = chain.at(-1) ?? leaf
     const below = chain.length - 1
     if (roots.some(root => maySign(root, last, below, now))) return chain
-    const next = others.find(other => !chain.includes(other) && maySign(other, last, below, now))
-    if (!next) throw invalid('its chain does not lead to a root of the trust bundle')
-    last = next
+    for (const other of others) {
+      if (tried.has(other) || !maySign(other, last, below, now)) continue
+      tried.add(other)
+      chains.push([...chain, other])
+    }
   }
-  throw invalid('its chain is too long')
+  throw invalid('its chain does not lead to a root of the trust bundle')
 }
 
 /** RFC 5280, 6.1.4: `below` is the number of intermediates between `ca` and the leaf. */

@@ -63,6 +63,9 @@ export type TestAuthority = {
   issue(options: IssueOptions): Promise<Issued>
   /** An authority below this one, whose leaves carry its certificate in their chain. */
   intermediate(options?: { notBefore?: Date; notAfter?: Date }): Promise<TestAuthority>
+  /** A certificate (PEM) by this authority for the name and the key of `other`. */
+  crossSign(other: TestAuthority): Promise<string>
+  readonly publicKey: webcrypto.CryptoKey
 }
 
 type Signer = { readonly certificate: X509Certificate; readonly keys: Keys; readonly chain: string }
@@ -92,7 +95,14 @@ function authority(trustDomain: string, root: X509Certificate, signer: Signer): 
     root: rootPem,
     rootFingerprint: createHash('sha256').update(Buffer.from(root.rawData)).digest('hex'),
     bundle: { trustDomain, roots: [rootPem] },
+    publicKey: signer.keys.publicKey,
     issue: options => issue(signer, options),
+    crossSign: async ({ publicKey }) => {
+      const name = `CN=${trustDomain} issuer`
+      const notBefore = new Date(Date.now() - HOUR_MS)
+      const notAfter = new Date(Date.now() + 30 * DAY_MS)
+      return pem(await sign(signer, { name, notBefore, notAfter, publicKey, extensions: caExtensions() }))
+    },
     intermediate: async ({
       notBefore = new Date(Date.now() - HOUR_MS),
       notAfter = new Date(Date.now() + 30 * DAY_MS),

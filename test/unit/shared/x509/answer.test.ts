@@ -41,6 +41,29 @@ t.test('the chain is put in order, the root and strangers dropped', async t => {
   t.equal(answer(shuffled)().chain, chain)
 })
 
+t.test('a cross-signed issuer is followed to the root that is trusted, wherever it stands', async t => {
+  const [leaf = '', own = ''] = splitPem(await issue())
+  const other = await testAuthority('cluster.local')
+  const crossed = await other.crossSign(issuer)
+  const between = await other.intermediate()
+  const deep = await between.crossSign(issuer)
+  for (const order of [
+    [leaf, crossed, own],
+    [leaf, own, crossed],
+    [leaf, deep, crossed, own],
+  ]) {
+    t.equal(answer(order.join(''))().chain, leaf + own)
+  }
+})
+
+t.test('a ring of cross-signed issuers ends', async t => {
+  const { 0: leaf = '' } = splitPem(await issue())
+  const ring = await Promise.all(Array.from({ length: 7 }, () => issuer.crossSign(issuer)))
+  const started = performance.now()
+  t.throws(answer([leaf, ...ring].join('')), { code: 'PSTN_CSR_ANSWER_INVALID', message: /chain/ })
+  t.ok(performance.now() - started < 1_000)
+})
+
 t.test('any root of the bundle will do', async t => {
   t.ok(answer(await issue(), { roots: [forger.root, root.root] })())
 })
