@@ -1,8 +1,9 @@
 import { execFile } from 'node:child_process'
-import { copyFile, writeFile } from 'node:fs/promises'
+import { copyFile, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
+import { injectInto, pod } from '../../support/pods.ts'
 import { projectRoot } from '../../support/source-files.ts'
 
 const run = promisify(execFile)
@@ -46,6 +47,33 @@ t.test('a value with a newline is passed whole and adds no variable', async t =>
   t.equal(seen().env.POSTERN_CONFIG, 'a\nNODE_OPTIONS=--inspect\nPOSTERN_OTHER=x')
   t.notOk('NODE_OPTIONS' in seen().env)
   t.notOk('POSTERN_OTHER' in seen().env)
+})
+
+t.test('variables of Postern that only processes outside pods use are ignored', async t => {
+  const env = {
+    POSTERN_API_SERVER: 'https://elsewhere:443',
+    POSTERN_TOKEN_DIR: '/tmp',
+    POSTERN_STATE_DIR: '/tmp',
+    POSTERN_OTHER: 'x',
+  }
+  const { seen } = await start(t, env)
+  t.same(
+    Object.keys(seen().env).filter(name => name in env),
+    [],
+  )
+})
+
+t.test('every variable that injection or the manifest sets passes', async t => {
+  const { initContainers = [] } = injectInto(pod()).spec ?? {}
+  const sidecars = initContainers.flatMap(({ env = [] }) => env.map(({ name }) => name))
+  const manifest = await readFile(join(projectRoot, 'deploy/manifests/injector.yaml'), 'utf8')
+  const names = new Set([...sidecars, ...(manifest.match(/\bPOSTERN_[A-Z_]+/g) ?? [])])
+  t.ok(names.has('POSTERN_CONFIG') && names.has('POSTERN_SIDECAR_IMAGE'))
+  const { seen } = await start(t, Object.fromEntries([...names].map(name => [name, 'x'])))
+  t.same(
+    [...names].filter(name => !(name in seen().env)),
+    [],
+  )
 })
 
 t.test('NODE_OPTIONS and its like are ignored', async t => {
