@@ -54,10 +54,9 @@ function joined(listeners: readonly CaptureListener[]): CaptureListener {
 
 if (import.meta.main) {
   const config = readConfig()
-  const { settings, pod, api } = config
+  const { settings, pod } = config
   await using proxy = await startProxy({
     config,
-    api: { server: api.server, tokenFile: api.tokenFile },
     listeners: fixedListeners(JSON.parse(process.argv[2] ?? '')),
     log: createLogger('proxy', settings.logLevel, { pod: pod.name, namespace: pod.namespace }),
     clock: systemClock,

@@ -4,6 +4,7 @@ import { canonicalAddress } from '../shared/addresses.ts'
 import { PosternError } from '../shared/errors.ts'
 import { type ProxySettings, parseProxySettings } from '../shared/injection/settings.ts'
 import { apiServerUrl } from '../shared/kube/in-cluster.ts'
+import type { KubeEndpoint } from '../shared/kube/rest.ts'
 import { STATE_DIR, TOKEN_DIR } from '../shared/names.ts'
 import { type SpiffeId, workloadSpiffeId } from '../shared/spiffe-id.ts'
 
@@ -22,8 +23,8 @@ export type ProxyConfig = {
   readonly identity: SpiffeId
   /** Memory-backed, mounted by the sidecar alone. */
   readonly stateDir: string
-  /** PEM roots and the token for the API server; the kubelet rewrites both. */
-  readonly api: { readonly server: string; readonly caFile: string; readonly tokenFile: string }
+  /** With files for the roots and the token: the kubelet rewrites both. */
+  readonly api: KubeEndpoint
 }
 
 type Environment = Readonly<Record<string, string | undefined>>
@@ -38,6 +39,7 @@ export function readConfig(env: Environment = process.env): ProxyConfig {
   const namespace = matching(env, 'POSTERN_POD_NAMESPACE', DNS_LABEL)
   const serviceAccount = matching(env, 'POSTERN_SERVICE_ACCOUNT', DNS_NAME)
   const tokenDir = env.POSTERN_TOKEN_DIR ?? TOKEN_DIR
+  const server = apiServerUrl(env)
   return Object.freeze({
     settings,
     pod: Object.freeze({
@@ -55,8 +57,8 @@ export function readConfig(env: Environment = process.env): ProxyConfig {
     identity: workloadSpiffeId({ trustDomain: settings.trustDomain, namespace, serviceAccount }),
     stateDir: env.POSTERN_STATE_DIR ?? STATE_DIR,
     api: Object.freeze({
-      server: apiServerUrl(env),
-      caFile: `${tokenDir}/ca.crt`,
+      server,
+      ...(server.startsWith('https:') && { caFile: `${tokenDir}/ca.crt` }),
       tokenFile: `${tokenDir}/token`,
     }),
   })

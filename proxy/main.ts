@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 // The sidecar's process: `run` (the default) is the proxy, `init` installs the interception and ends. Whatever is not
 // handled anywhere ends the process with a log line; the kubelet starts it again, and its state volume has survived.
-import { readFile } from 'node:fs/promises'
 import { systemClock } from '../shared/clock.ts'
 import { PosternError } from '../shared/errors.ts'
 import { createLogger, failure, type Logger } from '../shared/log.ts'
@@ -12,11 +11,8 @@ import { type ProxyConfig, readConfig } from './config.ts'
 import { runInit } from './init/main.ts'
 
 async function run(config: ProxyConfig, log: Logger): Promise<void> {
-  const { server, caFile, tokenFile } = config.api
-  const ca = server.startsWith('https:') ? { ca: await readFile(caFile, 'utf8') } : {}
   await using proxy = await startProxy({
     config,
-    api: { server, tokenFile, ...ca },
     listeners: podListeners(),
     log,
     clock: systemClock,

@@ -42,6 +42,12 @@ t.test('a pod’s environment becomes one frozen value with canonical addresses 
   t.ok(Object.isFrozen(config) && Object.isFrozen(config.pod) && Object.isFrozen(config.settings))
 })
 
+t.test('the roots of an API server stay in their file, and plain HTTP on loopback has none', async t => {
+  t.notOk('ca' in readConfig(env).api, 'read once they would not survive a rotation')
+  const outside = readConfig({ ...env, POSTERN_API_SERVER: 'http://127.0.0.1:8001' }).api
+  t.same(outside, { server: 'http://127.0.0.1:8001', tokenFile: '/var/run/secrets/postern/token' })
+})
+
 t.test('an IPv6 API server is bracketed', async t => {
   t.equal(readConfig({ ...env, KUBERNETES_SERVICE_HOST: 'fd00::1' }).api.server, 'https://[fd00::1]:443')
 })
