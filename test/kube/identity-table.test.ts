@@ -1,5 +1,6 @@
-// Who may do what, tried on a real API server with the manifests installed: the table that SECURITY.md promises.
-// Every attempt is a dry run, so that each row starts from the same objects.
+// Who may do what, tried on a real API server with the manifests installed: the table of docs/identities.md, which is
+// compared with it. Every attempt is a dry run, so that each row starts from the same objects.
+import { readFile } from 'node:fs/promises'
 import t from 'tap'
 import { connectKube, type Kube } from '../../shared/kube/rest.ts'
 import {
@@ -171,12 +172,9 @@ const watch = (path: string) => async (kube: Kube) => {
 
 const owner = { apiVersion: 'v1', kind: 'Pod', name: 'cart-0', uid: 'ba3f6c0e-0000-4000-8000-000000000000' }
 
-const TABLE: readonly (readonly [
-  act: string,
-  attempt: (kube: Kube) => Promise<unknown>,
-  may: readonly Identity[],
-])[] = [
-  // Certificate requests.
+type Row = readonly [act: string, attempt: (kube: Kube) => Promise<unknown>, may: readonly Identity[]]
+
+const CERTIFICATES: readonly Row[] = [
   ['request a certificate under a name of the pod shop/cart-0', ask(), ['pod']],
   ['use a ninth name', kube => ask({ name: csrName(podUid, 8) })(kube), []],
   ['use a name of its own choice', ask({ name: 'mine' }), []],
@@ -212,7 +210,9 @@ const TABLE: readonly (readonly [
   ['approve a request', changeRequest('approval', condition('Approved')), ['injector']],
   ['deny a request', changeRequest('approval', condition('Denied')), ['injector']],
   ['mark a request failed', changeRequest('status', condition('Failed')), ['injector']],
-  // Policy.
+]
+
+const POLICY: readonly Row[] = [
   [
     'create a ConfigMap without the label',
     create(`${SHOP}/configmaps`, () => ({ metadata: { name: 'new' } })),
@@ -249,7 +249,9 @@ const TABLE: readonly (readonly [
     })),
     [],
   ],
-  // The CA and the trust bundle.
+]
+
+const TRUST: readonly Row[] = [
   ['read the CA’s key', read(systemPath(`secrets/${CA_SECRET}`)), ['injector']],
   [
     'replace the CA’s key',
@@ -270,7 +272,29 @@ const TABLE: readonly (readonly [
     patch(systemPath('configmaps/other'), { data: { a: 'b' } }),
     [],
   ],
-  // What lets the injector do its work, and no more than that.
+]
+
+const WORKLOADS_OF_A_NAMESPACE: readonly Row[] = [
+  [
+    'create a pod that runs as any service account of shop',
+    create(`${SHOP}/pods`, () => ({
+      metadata: { name: 'new' },
+      spec: { serviceAccountName: 'cart', containers: [{ name: 'app', image: 'none' }] },
+    })),
+    ['editor', 'admin'],
+  ],
+  [
+    'make a token of any service account of shop',
+    create(`${SHOP}/serviceaccounts/cart/token`, () => ({
+      apiVersion: 'authentication.k8s.io/v1',
+      kind: 'TokenRequest',
+      spec: {},
+    })),
+    ['editor', 'admin'],
+  ],
+]
+
+const INJECTOR: readonly Row[] = [
   ['read pods everywhere', read('/api/v1/pods'), ['injector']],
   [
     'change its own webhook',
@@ -309,17 +333,50 @@ const TABLE: readonly (readonly [
   ],
 ]
 
-for (const [act, attempt, may] of TABLE)
+const TABLE: Readonly<Record<string, readonly Row[]>> = {
+  'Certificate requests': CERTIFICATES,
+  Policy: POLICY,
+  'The CA and the trust bundle': TRUST,
+  'Workloads of a namespace': WORKLOADS_OF_A_NAMESPACE,
+  'What the injector works with': INJECTOR,
+}
+
+const isIdentity = (name: string): name is Identity => Object.hasOwn(IDENTITIES, name)
+const EVERYBODY = Object.keys(IDENTITIES).filter(isIdentity)
+
+for (const [act, attempt, may] of Object.values(TABLE).flat())
   t.test(`to ${act}: ${may.length === 0 ? 'nobody' : may.join(', ')}`, { skip }, async t => {
     const results: Record<string, string> = {}
-    for (const identity of Object.keys(IDENTITIES) as Identity[]) {
+    for (const identity of EVERYBODY) {
       const result = await outcome(() => attempt(kubeOf(identity)))
       results[identity] = result
     }
-    const allowed = Object.keys(results).filter(identity => results[identity] === 'allowed')
+    const allowed = EVERYBODY.filter(identity => results[identity] === 'allowed')
     t.same(
       allowed,
-      Object.keys(IDENTITIES).filter(identity => may.some(name => name === identity)),
+      EVERYBODY.filter(identity => may.includes(identity)),
       { results },
     )
   })
+
+const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`
+
+/** The tables of the page as it should be. */
+function page(): string[] {
+  const identities = EVERYBODY.map(name => line([`\`${name}\``, IDENTITIES[name]]))
+  const acts = Object.entries(TABLE).flatMap(([title, rows]) => [
+    `## ${title}`,
+    line(['to', ...EVERYBODY.map(name => `\`${name}\``)]),
+    line(['---', ...EVERYBODY.map(() => ':-:')]),
+    ...rows.map(([act, , may]) => line([act, ...EVERYBODY.map(name => (may.includes(name) ? 'may' : '–'))])),
+  ])
+  return [line(['identity', 'who that is']), line(['---', '---']), ...identities, ...acts]
+}
+
+t.test('docs/identities.md shows what is tried here', async t => {
+  const text = await readFile(new URL('../../docs/identities.md', import.meta.url), 'utf8')
+  t.same(
+    text.split('\n').filter(line => /^(\||## )/.test(line)),
+    page(),
+  )
+})
