@@ -2,6 +2,7 @@
 // an hour, which would keep ten times as many objects and could leave a restarting sidecar without a name.
 import type { V1CertificateSigningRequest } from '@kubernetes/client-node'
 import { hasCondition } from './request.ts'
+import type { Tracked } from './tracked-requests.ts'
 
 const SLOT_NAME = /^postern-(.+)-[0-7]$/
 
@@ -10,12 +11,12 @@ export const podUidOf = ({ metadata }: V1CertificateSigningRequest): string | un
   SLOT_NAME.exec(metadata?.name ?? '')?.[1]
 
 /** Answered (issued, denied or failed) at least `afterMs` ago, under a name of ours. */
-export function isSpent(object: V1CertificateSigningRequest, now: number, afterMs: number): boolean {
+export function isSpent({ object, issuedAt = 0 }: Tracked, now: number, afterMs: number): boolean {
   const answered =
     object.status?.certificate || hasCondition(object, 'Denied') || hasCondition(object, 'Failed')
   if (!answered || podUidOf(object) === undefined) return false
   const times = (object.status?.conditions ?? []).map(({ lastUpdateTime }) =>
     new Date(lastUpdateTime ?? 0).getTime(),
   )
-  return now - Math.max(0, ...times) >= afterMs
+  return now - Math.max(issuedAt, ...times) >= afterMs
 }

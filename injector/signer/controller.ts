@@ -11,8 +11,9 @@ import { type ApproverSettings, decide, podOf, type Verdict } from './approve.ts
 import { isSpent, podUidOf } from './cleanup.ts'
 import type { SignerObserver } from './metrics.ts'
 import { addCondition, CSR_PATH, deleteRequest, getPod, getRequest, setCertificate } from './objects.ts'
+import { ifBound } from './request.ts'
 import { leafFor, signable } from './sign.ts'
-import { TrackedRequests } from './tracked-requests.ts'
+import { type Tracked, TrackedRequests } from './tracked-requests.ts'
 import { workQueue } from './work-queue.ts'
 
 export type SignerSettings = ApproverSettings & {
@@ -47,8 +48,8 @@ const CLEANUP_EVERY_MS = 30_000
 export function createSigner(context: SignerContext): SignerController {
   let freePod: (uid: string) => void = () => undefined
   const run = async (signal: AbortSignal): Promise<void> => {
-    const tracked = new TrackedRequests()
-    freePod = uid => void free(context, tracked, request => podUidOf(request) === uid, signal)
+    const tracked = new TrackedRequests(context.clock)
+    freePod = uid => void free(context, tracked, ({ object }) => podUidOf(object) === uid, signal)
     try {
       await Promise.all([work(context, tracked, signal), cleanUp(context, tracked, signal)])
     } finally {
@@ -111,7 +112,7 @@ async function cleanUp(context: SignerContext, tracked: TrackedRequests, signal:
 async function free(
   { kube, log }: SignerContext,
   tracked: TrackedRequests,
-  spent: (request: V1CertificateSigningRequest) => boolean,
+  spent: (request: Tracked) => boolean,
   signal: AbortSignal,
 ): Promise<void> {
   for (const request of tracked.filter(spent)) {
@@ -188,7 +189,8 @@ async function sign(
     case 'sign': {
       const { identity, publicKey } = decision
       const { maxLeafLifetimeSeconds } = settings
-      const serviceNames = pod ? servicesOf(pod) : []
+      const bound = ifBound(object, pod)
+      const serviceNames = bound ? servicesOf(bound) : []
       const leaf = leafFor({
         object,
         identity,

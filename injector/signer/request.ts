@@ -1,6 +1,6 @@
 // A CertificateSigningRequest as the approver and the signer read it: what the API server vouches for (the
 // requester's name and its token's extra fields) apart from what the requester wrote.
-import type { V1CertificateSigningRequest } from '@kubernetes/client-node'
+import type { V1CertificateSigningRequest, V1Pod } from '@kubernetes/client-node'
 import { asPosternError } from '../../shared/errors.ts'
 import { type SpiffeId, workloadSpiffeId } from '../../shared/spiffe-id.ts'
 import { type Csr, parseCsr } from '../../shared/x509/csr.ts'
@@ -26,6 +26,10 @@ export function boundPodOf({ spec }: V1CertificateSigningRequest): BoundPod {
   const [name, uid, node] = [only('pod-name'), only('pod-uid'), only('node-name')]
   return { ...(name && { name }), ...(uid && { uid }), ...(node && { node }) }
 }
+
+/** `pod` if it is the one that the token is bound to: a StatefulSet gives one name to many pods. */
+export const ifBound = (object: V1CertificateSigningRequest, pod: V1Pod | undefined): V1Pod | undefined =>
+  pod?.metadata?.uid !== undefined && pod.metadata.uid === boundPodOf(object).uid ? pod : undefined
 
 /** The identity that a requester may have; undefined if its names do not fit into a SPIFFE ID. */
 export function identityOf(requester: Requester, trustDomain: string): SpiffeId | undefined {

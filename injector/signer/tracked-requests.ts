@@ -1,33 +1,50 @@
 // The requests that one run of the signer knows, by name, and which of them it has answered: a watch event from
 // before the answer must not make it sign again.
 import type { V1CertificateSigningRequest } from '@kubernetes/client-node'
+import type { Clock } from '../../shared/clock.ts'
 
 type Request = V1CertificateSigningRequest
 
+export type Tracked = {
+  readonly object: Request
+  /** When this run first saw the certificate, which carries no time of its own; conditions do. */
+  readonly issuedAt: number | undefined
+}
+
 export class TrackedRequests {
-  readonly #byName = new Map<string, Request>()
+  readonly #clock: Pick<Clock, 'now'>
+  readonly #byName = new Map<string, Tracked>()
   /** Uids. */
   readonly #answered = new Set<string>()
 
+  constructor(clock: Pick<Clock, 'now'>) {
+    this.#clock = clock
+  }
+
   /** The request of this name, if it still waits for an answer. */
   open(name: string): Request | undefined {
-    const request = this.#byName.get(name)
-    return request && !this.#answered.has(request.metadata?.uid ?? '') ? request : undefined
+    const object = this.#byName.get(name)?.object
+    return object && !this.#answered.has(object.metadata?.uid ?? '') ? object : undefined
   }
 
   answered({ metadata }: Request): void {
     if (metadata?.uid) this.#answered.add(metadata.uid)
   }
 
-  learn(request: Request): void {
-    this.#byName.set(request.metadata?.name ?? '', request)
+  learn(object: Request): void {
+    const name = object.metadata?.name ?? ''
+    const known = this.#byName.get(name)
+    const before = known?.object.metadata?.uid === object.metadata?.uid ? known?.issuedAt : undefined
+    const issuedAt = object.status?.certificate ? (before ?? this.#clock.now()) : undefined
+    this.#byName.set(name, { object, issuedAt })
   }
 
   /** Everything there is: what is not in the list is forgotten. */
   replace(requests: readonly Request[]): void {
     const uids = new Set(requests.map(({ metadata }) => metadata?.uid))
     for (const uid of this.#answered) if (!uids.has(uid)) this.#answered.delete(uid)
-    this.#byName.clear()
+    const names = new Set(requests.map(({ metadata }) => metadata?.name ?? ''))
+    for (const name of this.#byName.keys()) if (!names.has(name)) this.#byName.delete(name)
     for (const request of requests) this.learn(request)
   }
 
@@ -36,7 +53,7 @@ export class TrackedRequests {
     this.#answered.delete(metadata?.uid ?? '')
   }
 
-  filter(test: (request: Request) => boolean): Request[] {
-    return [...this.#byName.values()].filter(test)
+  filter(test: (request: Tracked) => boolean): Request[] {
+    return [...this.#byName.values()].filter(test).map(({ object }) => object)
   }
 }

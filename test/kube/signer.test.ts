@@ -188,6 +188,21 @@ t.test('an approved request for another identity than its token’s fails for go
   await replica
 })
 
+t.test('a pod that was made anew lends its Services to no earlier request', { skip }, async t => {
+  const stop = new AbortController()
+  const { kube, kubectl } = cluster.server
+  const former = await createPod(kube, 'cart-9')
+  const asFormer = await cluster.clientOf('cart', former)
+  const object = await submit(asFormer, former, createCsr(newKeys(), identity))
+  t.equal((await kubectl(['certificate', 'approve', object.metadata?.name ?? ''])).code, 0)
+  await kube.delete('/api/v1/namespaces/shop/pods/cart-9', { gracePeriodSeconds: 0 })
+  await createPod(kube, 'cart-9')
+  const replica = cluster.controller().run(stop.signal)
+  t.same(parseCertificate(certificateOf(await answered(kube, object))).dnsSans, [])
+  stop.abort()
+  await replica
+})
+
 t.test('two replicas that both believe to lead sign once', { skip }, async t => {
   const stop = new AbortController()
   const replicas = [cluster.controller(), cluster.controller()].map(one => one.run(stop.signal))

@@ -112,7 +112,7 @@ export async function startSignerCluster(): Promise<SignerCluster> {
         random: Math.random,
         authority: keeper.authority,
         observer,
-        servicesOf: pod => (pod.metadata?.name === 'cart-0' ? ['cart'] : []),
+        servicesOf: pod => (/^cart-\d/.test(pod.metadata?.name ?? '') ? ['cart'] : []),
         settings: {
           signerName: WORKLOAD_SIGNER,
           trustDomain: TRUST_DOMAIN,

@@ -1,5 +1,6 @@
 import t from 'tap'
 import { isSpent, podUidOf } from '../../../../injector/signer/cleanup.ts'
+import { TrackedRequests } from '../../../../injector/signer/tracked-requests.ts'
 
 const NOW = Date.parse('2026-11-21T12:00:00Z')
 const FIVE_MINUTES = 300_000
@@ -20,8 +21,9 @@ const request = (answers: Answer[], { name = `postern-${UID}-3`, certificate = '
     })),
   },
 })
-const spent = (object: ReturnType<typeof request>) =>
-  isSpent(JSON.parse(JSON.stringify(object)), NOW, FIVE_MINUTES)
+/** The certificate was seen long ago if not said otherwise. */
+const spent = (object: ReturnType<typeof request>, issuedAt?: number) =>
+  isSpent({ object: JSON.parse(JSON.stringify(object)), issuedAt }, NOW, FIVE_MINUTES)
 
 const issued = { certificate: 'AAAA' }
 t.test('an issued, denied or failed request is spent after its time', async t => {
@@ -48,6 +50,47 @@ t.test('not before, counted from the last answer', async t => {
       ]),
     ),
     false,
+  )
+})
+
+t.test('a certificate counts from when it was there, not from an approval long before', async t => {
+  const late = request([{ type: 'Approved', ago: 10 * FIVE_MINUTES }], issued)
+  t.equal(spent(late, NOW - FIVE_MINUTES + 1), false)
+  t.equal(spent(late, NOW - FIVE_MINUTES), true)
+})
+
+t.test('a certificate is there from when it was first seen on that very object', async t => {
+  let now = NOW
+  const tracked = new TrackedRequests({ now: () => now })
+  const object = (uid: string, status: object = {}) => ({
+    ...request([]),
+    metadata: { name: 'a', uid },
+    status,
+  })
+  const issuedAt = () => {
+    let seen: number | undefined
+    tracked.filter(one => {
+      seen = one.issuedAt
+      return false
+    })
+    return seen
+  }
+  tracked.learn(object('1'))
+  t.equal(issuedAt(), undefined)
+  now += 1_000
+  tracked.learn(object('1', issued))
+  t.equal(issuedAt(), now)
+  const first = now
+  now += 1_000
+  tracked.replace([object('1', issued)])
+  tracked.learn(object('1', issued))
+  t.equal(issuedAt(), first)
+  tracked.learn(object('2', issued))
+  t.equal(issuedAt(), now, 'another object of the same name')
+  tracked.replace([])
+  t.same(
+    tracked.filter(() => true),
+    [],
   )
 })
 

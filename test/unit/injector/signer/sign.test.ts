@@ -1,5 +1,6 @@
 import type { V1CertificateSigningRequest } from '@kubernetes/client-node'
 import t from 'tap'
+import { boundPodOf, ifBound } from '../../../../injector/signer/request.ts'
 import { leafFor, lifetime, signable } from '../../../../injector/signer/sign.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { caTrue, forgeRequest, type RequestParts, uri } from '../../../support/forged-requests.ts'
@@ -91,6 +92,14 @@ t.test('a leaf is named after the pod and the Services that select it', async t 
     dnsNames: ['api.shop.svc', 'api.shop.svc.cluster.local', 'web.shop.svc', 'web.shop.svc.cluster.local'],
     lifetimeSeconds: 3600,
   })
+})
+
+t.test('a pod that was made anew under the same name is not the one that asked', async t => {
+  const uid = boundPodOf(object({})).uid ?? ''
+  const pod = (of: string) => ({ metadata: { name: 'cart-7d9f', namespace: 'shop', uid: of } })
+  t.same(ifBound(object(APPROVED), pod(uid)), pod(uid))
+  t.equal(ifBound(object(APPROVED), pod('another')), undefined)
+  t.equal(ifBound(object(byPerson), { metadata: {} }), undefined)
 })
 
 t.test('a leaf of a human’s request has no common name', async t => {
