@@ -39,10 +39,10 @@ async function play(stage: Stage): Promise<number> {
 function explain({ urls, cluster, orders }: Stage): void {
   console.log(`
 The stage stays up; end it with Ctrl-C. Try, in another terminal:
-  curl ${urls.web}/hello            # web calls orders: captured, tunnelled, allowed
-  curl ${urls.stranger}/hello       # the stranger calls orders: refused
-  curl ${urls.plaintext}/hello      # plaintext to orders: refused while the mode is STRICT
-  curl http://127.1.0.3:15020/metrics   # what the sidecar of orders counted
+  curl ${urls.web}/hello        # web calls orders: captured, tunnelled, allowed
+  curl ${urls.stranger}/hello        # the stranger calls orders: refused
+  curl ${urls.plaintext}/hello       # plaintext to orders: refused while the mode is STRICT
+  curl http://127.1.0.3:15020/metrics    # what the sidecar of orders counted
   curl -H 'authorization: Bearer ${cluster.access.adminToken}' ${cluster.url}/api/v1/namespaces/shop/configmaps/orders
 Sidecars log one line per connection; the last of orders:
   ${JSON.stringify(orders.lines.findLast(({ msg }) => msg === 'connection'))}`)
@@ -59,7 +59,14 @@ async function main(): Promise<number> {
   return failed === 0 ? 0 : 1
 }
 
-process.exitCode = await main().catch(error => {
-  console.error(`demo: ${error instanceof Error ? error.message : error}`)
+/** What a reader can do about the commonest failures to start. */
+const HINTS: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'is another demo still running?',
+  EADDRNOTAVAIL: 'the demo uses 127.1.0.1 to 127.1.0.4, which Linux has and other systems must be given',
+}
+
+process.exitCode = await main().catch((error: NodeJS.ErrnoException) => {
+  const hint = HINTS[error.code ?? '']
+  console.error(`demo: ${error.message}${hint ? ` (${hint})` : ''}`)
   return 1
 })

@@ -1,15 +1,19 @@
 // The demo as its reader runs it, and as it is when what it shows is taken away: a scene that cannot fail shows nothing.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { createServer } from 'node:net'
 import { text } from 'node:stream/consumers'
 import t from 'tap'
 import { SCENES } from '../../embedded/scenes.ts'
 
-async function demo(...args: string[]): Promise<{ code: number; lines: string[] }> {
+t.setTimeout(240_000)
+
+async function demo(...args: string[]): Promise<{ code: number; lines: string[]; errors: string }> {
   const command = ['--disable-warning=ExperimentalWarning', 'embedded/demo.ts', '--once', ...args]
-  const child = spawn(process.execPath, command, { stdio: ['ignore', 'pipe', 'inherit'] })
-  const [output, [code]] = await Promise.all([text(child.stdout), once(child, 'exit')])
-  return { code: Number(code), lines: output.trim().split('\n') }
+  const child = spawn(process.execPath, command, { stdio: ['ignore', 'pipe', 'pipe'] })
+  const exited = once(child, 'exit')
+  const [output, errors, [code]] = await Promise.all([text(child.stdout), text(child.stderr), exited])
+  return { code: Number(code), lines: output.trim().split('\n'), errors }
 }
 
 const scene = (lines: readonly string[], title: string) =>
@@ -40,7 +44,17 @@ t.test('without an approver no sidecar becomes ready and the demo ends with 1', 
   t.match(scene(lines, 'issued'), /FAILED: the sidecar of \w+ is not ready/)
 })
 
-t.test('an unknown option is refused with the usage', async t => {
-  const { code } = await demo('--without', 'luck')
+t.test('a second demo says why it cannot start', async t => {
+  const taken = createServer().listen(15_012, '127.1.0.1')
+  t.teardown(() => taken.close())
+  await once(taken, 'listening')
+  const { code, errors } = await demo()
   t.equal(code, 1)
+  t.match(errors, /EADDRINUSE.*is another demo still running/)
+})
+
+t.test('an unknown option is refused with the usage', async t => {
+  const { code, errors } = await demo('--without', 'luck')
+  t.equal(code, 1)
+  t.match(errors, /--without luck is unknown\nusage: /)
 })
