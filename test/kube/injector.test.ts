@@ -2,6 +2,7 @@
 // leader does, and what happens when the leader dies.
 import { generateKeyPairSync } from 'node:crypto'
 import type {
+  CoreV1EventList,
   V1CertificateSigningRequest,
   V1ClusterRoleBinding,
   V1ConfigMap,
@@ -21,6 +22,8 @@ import {
   WORKLOAD_ROLE,
   WORKLOAD_SIGNER,
 } from '../../shared/names.ts'
+import { compile } from '../../shared/policy/compile.ts'
+import { evaluate } from '../../shared/policy/evaluate.ts'
 import { workloadSpiffeId } from '../../shared/spiffe-id.ts'
 import { splitPem, type TrustBundle } from '../../shared/trust-bundle.ts'
 import { createCsr } from '../../shared/x509/csr.ts'
@@ -168,6 +171,68 @@ t.test('the injector on a real API server', { skip }, async t => {
     t.match(message, /x\.yaml:1:1/)
   })
 
+  await t.test(
+    'what slips past admission leaves the last good policy in force; a new replica denies',
+    async t => {
+      // As when the webhook was away while somebody wrote.
+      const webhooks = '/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations'
+      await kube.delete(`${webhooks}/${INJECTOR_NAME}`)
+      const write = (text: string) =>
+        kube.patch('/api/v1/namespaces/shop/configmaps/policy', 'application/merge-patch+json', {
+          data: { 'deny.yaml': text },
+        })
+      /** What the replica tells a sidecar to do with any caller. */
+      const verdict = async (injector: InjectorProcess) => {
+        using stream = await dial(injector)
+        stream.send(hello)
+        const state = await inbox(stream)()
+        if (state.kind !== 'state') throw new Error('the state comes first')
+        return evaluate(compile(state.policy, { trustDomain: TRUST_DOMAIN }), CALL)
+      }
+      const invalid = async ({ ports }: InjectorProcess) => {
+        const text = await (await fetch(`http://127.0.0.1:${ports.metrics}/metrics`)).text()
+        return /^postern_policies_invalid\{namespace="shop",config_map="policy",in_force="(.*)"\} 1$/m.exec(
+          text,
+        )?.[1]
+      }
+      await write(OPEN)
+      await until(async () => (await verdict(leader)).allow)
+      await until(() =>
+        write(`${OPEN}  acton: ALLOW\n`).then(
+          () => true,
+          () => false,
+        ),
+      )
+      await until(async () => (await invalid(leader)) === 'last good')
+      t.match(await verdict(leader), { allow: true }, 'the last good one stays')
+
+      const restarted = await replica('injector-3')
+      await restarted.ready()
+      t.equal(await invalid(restarted), 'deny all')
+      t.match(await verdict(restarted), {
+        allow: false,
+        code: 'PSTN_POLICY_UNSUPPORTED',
+        policy: 'shop/policy',
+      })
+      t.match(
+        await restarted.log(),
+        /PSTN_POLICY_INVALID.*deny\.yaml:6:3: spec\.acton: unknown field.*action/,
+      )
+      await until(async () => {
+        const { items } = await kube.get<CoreV1EventList>('/api/v1/namespaces/shop/events')
+        return items.some(
+          ({ reason, message = '' }) =>
+            reason === 'PolicyInvalid' && /spec\.acton.*the last good/.test(message),
+        )
+      })
+
+      await write(OPEN)
+      await until(async () => (await invalid(restarted)) === undefined)
+      t.match(await verdict(restarted), { allow: true }, 'and a good one heals it')
+      await restarted.running.stop('SIGKILL')
+    },
+  )
+
   await t.test('the certificate of another service account is rejected', async t => {
     const db = await admitted(kube, 'db')
     using stream = await dial(leader, await issued(server, db, 'db'))
@@ -215,6 +280,14 @@ t.test('the injector on a real API server', { skip }, async t => {
     t.match(await broken.log(), /PSTN_CONFIG_INVALID.*trustDomian: unknown key; did you mean trustDomain\?/)
   })
 })
+
+const OPEN = `apiVersion: policy.postern.dev/v1
+kind: AuthorizationPolicy
+metadata: {name: open}
+spec:
+  rules: [{to: [{operation: {ports: ["8080"]}}]}]
+`
+const CALL = { caller: { identity: idOf('shop', 'web'), address: '127.0.0.1' }, port: 8080 }
 
 /** A pod that opted in, as the API server stored it, with an address on this machine. */
 async function admitted(kube: Kube, name: string): Promise<V1Pod> {
