@@ -4,9 +4,15 @@ import { spawn } from 'node:child_process'
 import { glob } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { relative } from 'node:path'
+import { sharedCluster } from './cluster/tier.ts'
 import { type TestResult, tally } from './support/tap-tally.ts'
 
-type Tier = { readonly jobs: number; readonly timeoutSeconds: number }
+type Tier = {
+  readonly jobs: number
+  readonly timeoutSeconds: number
+  /** What its files share, there before the first and gone after the last. */
+  readonly shared?: () => Promise<AsyncDisposable>
+}
 
 const PARALLEL: Tier = { jobs: availableParallelism(), timeoutSeconds: 60 }
 // These own ports, namespaces or most of the machine.
@@ -21,7 +27,7 @@ const TIERS: Record<string, Tier> = {
   kube: { jobs: 1, timeoutSeconds: 900 },
   readme: { jobs: 1, timeoutSeconds: 900 },
   browser: ALONE,
-  cluster: { jobs: 1, timeoutSeconds: 2400 },
+  cluster: { jobs: 1, timeoutSeconds: 600, shared: sharedCluster },
   long: { jobs: 1, timeoutSeconds: 4 * 3600 },
 }
 /** What a file gets beyond its own timeout to clean up before its process group is killed. */
@@ -36,6 +42,7 @@ for (const name of process.argv.slice(2)) {
   if (!tier) fail(`unknown tier ${name}: one of ${Object.keys(TIERS).join(' ')}`)
   const files = (await Array.fromAsync(glob(`test/${name}/**/*.test.ts`, { cwd: root }))).sort()
   console.log(`\n== ${name}: ${files.length === 0 ? 'no tests yet' : `${files.length} files`}`)
+  await using _ = await tier.shared?.()
   await inParallel(files, tier.jobs, file => runFile(file, tier))
 }
 if (process.argv.length < 3) fail(`usage: node test/run.ts TIER…: ${Object.keys(TIERS).join(' ')}`)
