@@ -55,6 +55,10 @@ export const CODES = {
     'All eight request names of this pod are taken by finished requests.',
     'The injector frees them within minutes: is it running?',
   ),
+  PSTN_CA_REFUSED: info(
+    'The Secret postern-ca is gone, or holds another root than the one in force. A running injector goes on with what it has.',
+    'The leader restores a missing Secret within a minute. Otherwise restore a backup; or, to begin anew and end every live connection, delete the Secret and the ConfigMap postern-trust and restart all replicas.',
+  ),
   PSTN_CLOCK_SKEW: info(
     'This machine’s clock differs from the signer’s by more than the backdate.',
     'Synchronize the node’s clock.',

@@ -10,26 +10,39 @@ import { type CaMaterial, type KeyedCa, trustDomainUri } from './authority.ts'
 export type SecretObject = {
   readonly apiVersion: 'v1'
   readonly kind: 'Secret'
-  readonly metadata: { readonly name: string; readonly namespace: string; readonly resourceVersion?: string }
+  readonly metadata: {
+    readonly name: string
+    readonly namespace: string
+    readonly resourceVersion?: string
+    readonly labels?: Readonly<Record<string, string>>
+    readonly annotations?: Readonly<Record<string, string>>
+  }
   readonly type?: string
   /** Base64. */
   readonly data?: Readonly<Record<string, string>>
 }
 
-export function toSecret(material: CaMaterial, namespace: string, resourceVersion?: string): SecretObject {
-  const { root, issuer } = material
-  return {
-    apiVersion: 'v1',
-    kind: 'Secret',
-    metadata: { name: CA_SECRET, namespace, ...(resourceVersion && { resourceVersion }) },
-    type: 'Opaque',
-    data: {
-      'root.crt': base64(root.certificate),
-      'root.key': base64(root.key),
-      'issuer.crt': base64(issuer.certificate),
-      'issuer.key': base64(issuer.key),
-    },
-  }
+export function toSecret(material: CaMaterial, namespace: string): SecretObject {
+  const empty = { apiVersion: 'v1', kind: 'Secret', metadata: { name: CA_SECRET, namespace } } as const
+  return withMaterial({ ...empty, type: 'Opaque' }, material)
+}
+
+/** The Secret with another CA in it; what people and tools added to it stays. */
+export const withMaterial = (secret: SecretObject, { root, issuer }: CaMaterial): SecretObject => ({
+  ...secret,
+  data: {
+    ...secret.data,
+    'root.crt': base64(root.certificate),
+    'root.key': base64(root.key),
+    'issuer.crt': base64(issuer.certificate),
+    'issuer.key': base64(issuer.key),
+  },
+})
+
+/** The Secret as it can be created again. */
+export function anew({ metadata, ...secret }: SecretObject): SecretObject {
+  const { name, namespace, labels = {}, annotations = {} } = metadata
+  return { ...secret, metadata: { name, namespace, labels, annotations } }
 }
 
 const base64 = (text: string): string => Buffer.from(text).toString('base64')

@@ -1,14 +1,19 @@
 // The CA's Secret on a real API server: creation is a race that one replica wins, renewal a compare-and-swap.
-import t from 'tap'
+import t, { type Test } from 'tap'
+import { createIssuer, createRoot } from '../../injector/ca/authority.ts'
 import { loadOrCreateAuthority } from '../../injector/ca/keeper.ts'
-import { readCa, readOrCreateCa, renewIssuer } from '../../injector/ca/store.ts'
+import { type SecretObject, toSecret } from '../../injector/ca/material.ts'
+import { type CaPlace, readCa, readOrCreateCa, renewIssuer } from '../../injector/ca/store.ts'
 import { type Clock, systemClock } from '../../shared/clock.ts'
+import type { Kube } from '../../shared/kube/rest.ts'
 import { until } from '../../shared/live.ts'
 import { createLogger } from '../../shared/log.ts'
-import { CA_SECRET } from '../../shared/names.ts'
+import { createRegistry } from '../../shared/metrics.ts'
+import { CA_SECRET, TRUST_CONFIGMAP } from '../../shared/names.ts'
 import { parseCertificate } from '../../shared/x509/certificate.ts'
 import { type ApiServer, startApiServer } from '../support/api-server.ts'
 import { requireApiServer } from '../support/requirements.ts'
+import { eventually } from './support/signer-cluster.ts'
 
 const skip = requireApiServer()
 const DAY_MS = 86_400_000
@@ -25,6 +30,20 @@ async function place(namespace: string) {
   return { namespace, trustDomain: 'cluster.local' }
 }
 const secretPath = (namespace: string) => `/api/v1/namespaces/${namespace}/secrets/${CA_SECRET}`
+
+/** Minutes pass in hundredths of a second, and weeks at a word. */
+function hurried() {
+  let offset = 0
+  const clock: Clock = {
+    now: () => Date.now() + offset,
+    monotonic: systemClock.monotonic,
+    sleep: (ms, signal) => systemClock.sleep(ms / 6_000, signal),
+  }
+  const pass = (ms: number) => {
+    offset += ms
+  }
+  return { clock, pass }
+}
 
 t.test('replicas that start together agree on one CA', { skip }, async t => {
   const at = await place('together')
@@ -62,21 +81,15 @@ t.test('an unusable CA is refused with its place, and never overwritten', { skip
 t.test('the leader renews a due issuer, and other replicas follow within a minute', { skip }, async t => {
   const at = await place('rotation')
   const stop = new AbortController()
-  let offset = 0
-  // Minutes pass in hundredths of a second, and one assignment makes three weeks.
-  const clock: Clock = {
-    now: () => Date.now() + offset,
-    monotonic: systemClock.monotonic,
-    sleep: (ms, signal) => systemClock.sleep(ms / 6_000, signal),
-  }
-  const context = { kube: server.kube, clock, log }
+  const { clock, pass } = hurried()
+  const context = { kube: server.kube, clock, log, registry: createRegistry() }
   const leader = await loadOrCreateAuthority(context, at, stop.signal)
-  const follower = await loadOrCreateAuthority(context, at, stop.signal)
+  const follower = await loadOrCreateAuthority({ ...context, registry: createRegistry() }, at, stop.signal)
   const loops = [leader.renew(stop.signal), follower.follow(stop.signal)]
   const first = follower.authority.get()
   await new Promise(resolve => setTimeout(resolve, 200))
   t.equal(follower.authority.get(), first, 'nothing changes while the issuer is young')
-  offset = 21 * DAY_MS
+  pass(21 * DAY_MS)
   const newer = (value: typeof first): value is typeof first => value.issuer.serial !== first.issuer.serial
   const second = await until(follower.authority, newer, AbortSignal.timeout(10_000))
   t.same(second.roots, first.roots)
@@ -84,4 +97,120 @@ t.test('the leader renews a due issuer, and other replicas follow within a minut
   t.ok(second.issuer.isSignedBy(parseCertificate(first.roots[0] ?? '')))
   stop.abort()
   await Promise.all(loops)
+})
+
+t.test('a renewal keeps what people added to the Secret', { skip }, async t => {
+  const at = await place('labelled')
+  await readOrCreateCa(server.kube, at, Date.now())
+  const added = {
+    metadata: { labels: { 'backup.example': 'yes' }, annotations: { note: 'keep' } },
+    data: { 'extra.txt': Buffer.from('mine').toString('base64') },
+  }
+  await server.kube.patch(secretPath('labelled'), 'application/merge-patch+json', added)
+  const before = await readCa(server.kube, at, Date.now())
+  const { material } = await renewIssuer(server.kube, at, before, Date.now())
+  t.not(material.issuer.certificate, before.material.issuer.certificate)
+  t.match(await server.kube.get(secretPath('labelled')), added)
+})
+
+/** A leader at work until the test ends; `headStartMs` is what following has before renewal. */
+async function lead(t: Test, at: CaPlace, kube = server.kube, headStartMs = 0) {
+  const stop = new AbortController()
+  const { clock, pass } = hurried()
+  const registry = createRegistry()
+  const silent = createLogger('test', 'error')
+  silent.level = 'silent'
+  const keeper = await loadOrCreateAuthority({ kube, clock, log: silent, registry }, at, stop.signal)
+  const renew = async () => {
+    await new Promise(resolve => setTimeout(resolve, headStartMs))
+    await keeper.renew(stop.signal)
+  }
+  const run = () => {
+    const loops = [keeper.follow(stop.signal), renew()]
+    t.teardown(async () => {
+      stop.abort()
+      await Promise.all(loops)
+    })
+  }
+  const refused = (value: 0 | 1) =>
+    eventually(
+      async () => registry.render().includes(`postern_ca_refused ${value}\n`) || undefined,
+      `postern_ca_refused ${value}`,
+    )
+  return { authority: keeper.authority, pass, refused, run }
+}
+
+t.test('the leader restores a Secret that was deleted, with what it held', { skip }, async t => {
+  const at = await place('deleted')
+  const { authority, run } = await lead(t, at)
+  run()
+  const path = secretPath('deleted')
+  const label = { metadata: { labels: { 'backup.example': 'yes' } } }
+  const { metadata } = await server.kube.patch<SecretObject>(path, 'application/merge-patch+json', label)
+  await server.kube.delete(path)
+  const found = await eventually(
+    () => server.kube.get<SecretObject>(path).catch(() => undefined),
+    'the Secret',
+  )
+  t.not(found.metadata.resourceVersion, metadata.resourceVersion)
+  const restored = await readCa(server.kube, at, Date.now())
+  t.same([parseCertificate(restored.material.root.certificate).pem], authority.get().roots)
+})
+
+t.test('a replica that starts without the Secret of a mesh makes no new root', { skip }, async t => {
+  const at = await place('orphaned')
+  const trust = { metadata: { name: TRUST_CONFIGMAP }, data: { 'roots.pem': 'a root' } }
+  await server.kube.create('/api/v1/namespaces/orphaned/configmaps', trust)
+  await t.rejects(readOrCreateCa(server.kube, at, Date.now()), {
+    code: 'PSTN_CA_REFUSED',
+    message: /orphaned\/postern-ca is gone/,
+  })
+  await server.kube.delete(`/api/v1/namespaces/orphaned/configmaps/${TRUST_CONFIGMAP}`)
+  t.ok(await readOrCreateCa(server.kube, at, Date.now()), 'told to begin anew')
+})
+
+t.test('another root in the Secret is refused loudly, and never overwritten', { skip }, async t => {
+  const at = await place('replaced')
+  const { authority, pass, refused, run } = await lead(t, at)
+  run()
+  const before = authority.get()
+  const own = await server.kube.get<SecretObject>(secretPath('replaced'))
+  const root = await createRoot(at.trustDomain, Date.now())
+  const issuer = await createIssuer(root, at.trustDomain, Date.now())
+  const foreign = toSecret({ root, issuer }, at.namespace)
+  await server.kube.replace(secretPath('replaced'), foreign)
+  await refused(1)
+  pass(21 * DAY_MS)
+  await new Promise(resolve => setTimeout(resolve, 200))
+  t.equal(authority.get(), before)
+  const { data } = await server.kube.get<SecretObject>(secretPath('replaced'))
+  t.same(data, foreign.data)
+  const { resourceVersion: _, ...metadata } = own.metadata
+  await server.kube.replace(secretPath('replaced'), { ...own, metadata })
+  await refused(0)
+  t.same(authority.get().roots, before.roots)
+})
+
+t.test('what was read before a renewal is not adopted after it', { skip }, async t => {
+  const at = await place('stale')
+  let slow = false
+  const kube: Kube = {
+    ...server.kube,
+    get: async <T>(path: string, signal?: AbortSignal): Promise<T> => {
+      const late = slow
+      slow = false
+      const found = await server.kube.get<T>(path, signal)
+      if (late) await new Promise(resolve => setTimeout(resolve, 500))
+      return found
+    },
+  }
+  const { authority, pass, run } = await lead(t, at, kube, 100)
+  const serials = [authority.get().issuer.serial]
+  authority.subscribe(({ issuer }) => serials.push(issuer.serial))
+  slow = true
+  pass(21 * DAY_MS)
+  run()
+  await new Promise(resolve => setTimeout(resolve, 1_000))
+  t.equal(serials.length, 2, 'one renewal')
+  t.equal(new Set(serials).size, 2, 'and no return')
 })

@@ -12,6 +12,7 @@ import { CSR_PATH } from '../../../injector/signer/objects.ts'
 import { systemClock } from '../../../shared/clock.ts'
 import { connectKube, type Kube } from '../../../shared/kube/rest.ts'
 import { createLogger } from '../../../shared/log.ts'
+import { createRegistry } from '../../../shared/metrics.ts'
 import { csrName, SYSTEM_NAMESPACE, WORKLOAD_SIGNER } from '../../../shared/names.ts'
 import { type ApiServer, startApiServer } from '../../support/api-server.ts'
 
@@ -81,7 +82,7 @@ export async function startSignerCluster(): Promise<SignerCluster> {
   const log = createLogger('test', 'error')
   const stop = new AbortController()
   undo.defer(() => stop.abort())
-  const context = { kube: server.kube, clock: systemClock, log }
+  const context = { kube: server.kube, clock: systemClock, log, registry: createRegistry() }
   const place = { namespace: SYSTEM_NAMESPACE, trustDomain: TRUST_DOMAIN }
   const keeper = await loadOrCreateAuthority(context, place, stop.signal)
   const signerToken = await server.tokenFor(SYSTEM_NAMESPACE, 'signer')
