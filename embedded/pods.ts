@@ -133,7 +133,7 @@ type Started = AsyncDisposable & { readonly process: ChildProcess }
 
 function run(file: string, args: readonly string[], env: Record<string, string>): Started {
   const command = ['--disable-warning=ExperimentalWarning', file, ...args]
-  const child = spawn(process.execPath, command, { env, stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, command, { env, stdio: ['pipe', 'pipe', 'inherit'] })
   return { process: child, [Symbol.asyncDispose]: () => end(child) }
 }
 

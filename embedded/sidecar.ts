@@ -10,6 +10,7 @@ import { systemClock } from '../shared/clock.ts'
 import { createLogger } from '../shared/log.ts'
 import { PORTS } from '../shared/ports.ts'
 import { VERSION } from '../shared/version.ts'
+import { endWithParent } from './with-parent.ts'
 
 /** One listener that stands for a redirect: who connects to `port` wanted `destination`. */
 export type FixedListener = {
@@ -53,6 +54,7 @@ function joined(listeners: readonly CaptureListener[]): CaptureListener {
 }
 
 if (import.meta.main) {
+  endWithParent()
   const config = readConfig()
   const { settings, pod } = config
   await using proxy = await startProxy({

@@ -1,6 +1,8 @@
 // A legacy HTTP server: no TLS, no idea of Postern. Usage: server.ts HOST PORT...
 import { createServer, type RequestListener } from 'node:http'
+import { endWithParent } from '../with-parent.ts'
 
+endWithParent()
 const [host, ...ports] = process.argv.slice(2)
 let served = 0
 
