@@ -95,6 +95,41 @@ t.test('the Service and the Deployment have the ports of the port table', async 
   t.match(textOf('injector.yaml'), `runAsUser: ${PROXY_UID}`)
 })
 
+t.test('the injector runs without privileges, and what guards it selects it', async t => {
+  type Workload = {
+    spec: {
+      replicas: number
+      template: { metadata: { labels: object }; spec: { securityContext: object; containers: object[] } }
+    }
+  }
+  const { replicas, template } = (only('Deployment', INJECTOR_NAME) as unknown as Workload).spec
+  t.equal(replicas, 2)
+  t.match(template.spec.securityContext, {
+    runAsNonRoot: true,
+    runAsUser: PROXY_UID,
+    seccompProfile: { type: 'RuntimeDefault' },
+  })
+  t.equal(template.spec.containers.length, 1)
+  t.match(template.spec.containers[0], {
+    securityContext: {
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ['ALL'] },
+    },
+  })
+  const selected = (kind: string, path: readonly string[]) =>
+    path.reduce<unknown>((at, key) => Reflect.get(Object(at), key), only(kind, INJECTOR_NAME).spec)
+  for (const [kind, ...path] of [
+    ['Service', 'selector'],
+    ['PodDisruptionBudget', 'selector', 'matchLabels'],
+    ['NetworkPolicy', 'podSelector', 'matchLabels'],
+  ] as const) {
+    const labels = selected(kind, path)
+    t.ok(Object.keys(Object(labels)).length > 0, `${kind} selects by label`)
+    t.match(template.metadata.labels, Object(labels), kind)
+  }
+})
+
 t.test('the webhooks are called where the injector answers', async t => {
   type Webhooks = { webhooks: { clientConfig: { service: object } }[] }
   const services = ['MutatingWebhookConfiguration', 'ValidatingWebhookConfiguration'].flatMap(kind =>
