@@ -21,7 +21,7 @@ export type Tally = {
 
 type Node = { readonly path: readonly string[]; named: number; failed: number; readonly failures: string[] }
 
-/** `onResult` is called once per named test, `onText` for lines that are not TAP. */
+/** `onResult` is called once per named test, `onText` for lines that are not TAP and for a test's own comments. */
 export function tally(
   file: string,
   onResult: (result: TestResult) => void,
@@ -34,7 +34,7 @@ export function tally(
   )
   parser.on('extra', onText)
   parser.on('bailout', (reason: string) => root.failures.push(`bailed out: ${reason}`))
-  follow(parser, root, onResult)
+  follow(parser, root, onResult, onText)
 
   return {
     write: chunk => {
@@ -56,11 +56,19 @@ export function tally(
   }
 }
 
-function follow(parser: Parser, node: Node, onResult: (result: TestResult) => void): void {
+function follow(
+  parser: Parser,
+  node: Node,
+  onResult: (result: TestResult) => void,
+  onText: (line: string) => void,
+): void {
   let open: Node | undefined
+  parser.on('comment', (comment: string) => {
+    if (!BOOKKEEPING.test(comment)) onText(comment.replace(/^\s*# /, ''))
+  })
   parser.on('child', (child: Parser) => {
     open = nodeAt([...node.path, child.name])
-    follow(child, open, onResult)
+    follow(child, open, onResult, onText)
   })
   // The first assertion after a child is the child's own result.
   parser.on('assert', (result: Result) => {
@@ -70,6 +78,9 @@ function follow(parser: Parser, node: Node, onResult: (result: TestResult) => vo
     else if (!result.ok) node.failures.push(describe(result))
   })
 }
+
+/** Comments that tap itself writes. */
+const BOOKKEEPING = /^\s*# (?:Subtest: |time=|\{ total: )/
 
 /** A test has ended: innermost ones are counted, and groups that failed by an assertion of their own. */
 function close(child: Node, parent: Node, result: Result, onResult: (result: TestResult) => void): void {

@@ -61,3 +61,23 @@ t.test('a file without a named test is a failure', async t => {
 t.test('a stream that is cut off is a failure', async t => {
   t.same(await resultsOf(['# Subtest: adds', '    ok 1 - a'], 1), ['failed: x.test.ts'])
 })
+
+t.test('what a test says is text, what tap says beside it is not', async t => {
+  const said: string[] = []
+  const counter = tally(
+    'x.test.ts',
+    () => {},
+    line => said.push(line.trimEnd()),
+  )
+  const lines = [
+    'TAP version 14',
+    '# Subtest: adds',
+    '    ok 1 - a',
+    '    # took 3 ms',
+    '    1..1',
+    'ok 1 - adds',
+  ]
+  for (const line of [...lines, '1..1', '# { total: 1, pass: 1 }', '# time=3ms']) counter.write(`${line}\n`)
+  await counter.end({ code: 0, signal: null })
+  t.same(said, ['took 3 ms'])
+})
