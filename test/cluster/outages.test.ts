@@ -18,13 +18,15 @@ import {
   waitForService,
 } from './pods.ts'
 import { allowFrom, installPostern, policies, withoutInjector } from './postern.ts'
-import { podOf, sidecarLog } from './sidecar.ts'
+import { kill, podOf, sidecarLog, sidecarState } from './sidecar.ts'
 
 const skip = requireCluster()
 const NS = 'outages'
 /** Whose pods opt in by the label of their namespace. */
 const LABELLED = 'outages-labelled'
 const LIFETIME_SECONDS = 60
+/** Less than what is left of any certificate. */
+const OUTAGE_SECONDS = 15
 let cluster: Cluster
 
 t.before(async () => {
@@ -42,14 +44,16 @@ t.before(async () => {
     cluster,
     appPod(NS, 'server', 'http-server', INJECTED),
     appPod(NS, 'client', undefined, INJECTED),
+    appPod(NS, 'phoenix', 'http-server', INJECTED),
     appService(NS, 'server', 8080),
+    appService(NS, 'phoenix', 8080),
   )
-  await Promise.all(['server', 'client'].map(pod => waitForPod(cluster, NS, pod)))
-  await waitForService(cluster, NS, 'server')
+  await Promise.all(['server', 'client', 'phoenix'].map(pod => waitForPod(cluster, NS, pod)))
+  for (const name of ['server', 'phoenix']) await waitForService(cluster, NS, name)
 })
 
-/** A pod that calls the server for so long, all by itself: nothing that it needs is in the API server. */
-const caller = (name: string, seconds: number, ...options: string[]) =>
+/** A pod that calls a server until after the outage, all by itself: nothing that it needs is in the API server. */
+const caller = (name: string, server: string, ...options: string[]) =>
   appPod(NS, name, undefined, {
     ...INJECTED,
     spec: {
@@ -59,9 +63,9 @@ const caller = (name: string, seconds: number, ...options: string[]) =>
           command: [
             'node',
             '/apps/http-client.ts',
-            'http://server:8080/',
+            `http://${server}:8080/`,
             '--every=20',
-            `--seconds=${seconds}`,
+            `--seconds=${OUTAGE_SECONDS + 20}`,
             ...options,
           ],
         }),
@@ -144,41 +148,66 @@ t.test('once the injector is back, pods that opt in are created', { skip }, asyn
   t.same((await http(cluster, NS, 'late', 'http://server:8080/')).statuses, { 200: 1 })
 })
 
-t.test(
-  'while the API server is stopped traffic flows, and renewal goes on when it is back',
-  { skip },
-  async t => {
-    const outageSeconds = 15
-    const callers = ['keeper', 'dialler']
-    await apply(
-      cluster,
-      caller('keeper', outageSeconds + 20),
-      caller('dialler', outageSeconds + 20, '--new-connections'),
-    )
-    await Promise.all(callers.map(pod => waitForPod(cluster, NS, pod)))
-    await cluster.stopApiServer()
-    const stopped = Date.now()
-    await delay(outageSeconds * 1_000)
-    await cluster.startApiServer()
-    const back = Date.now()
+t.test('while the API server is stopped', { skip }, async t => {
+  const callers = ['keeper', 'dialler', 'witness']
+  await apply(
+    cluster,
+    caller('keeper', 'server'),
+    caller('dialler', 'server', '--new-connections'),
+    caller('witness', 'phoenix', '--new-connections'),
+  )
+  await Promise.all(callers.map(pod => waitForPod(cluster, NS, pod)))
+  const phoenix = await sidecarState(cluster, NS, 'phoenix')
 
-    for (const name of callers) {
-      const { statuses, errors, firstErrorAt = 0 } = await resultOf(name)
+  await cluster.stopApiServer()
+  const stopped = Date.now()
+  await delay(2_000)
+  await kill(cluster, phoenix)
+  const killed = Date.now()
+  await delay(stopped + OUTAGE_SECONDS * 1_000 - Date.now())
+  await cluster.startApiServer()
+  const back = Date.now()
+
+  await t.test('traffic flows, on a kept and on new connections', async t => {
+    for (const name of ['keeper', 'dialler']) {
+      const { statuses, errors } = await resultOf(name)
       t.comment(`${name}: ${JSON.stringify(statuses)} ${JSON.stringify(errors)}`)
-      if (firstErrorAt) t.comment(`first error ${firstErrorAt - stopped} ms after the stop`)
       t.same(Object.keys(statuses), ['200'])
       t.same(errors, {})
     }
-    for (const pod of ['server', 'client', ...callers]) {
-      const issuedAfter = async () => (await times(pod, 'certificate issued')).filter(time => time > back)
-      if (!callers.includes(pod))
-        await eventually(async () => (await issuedAfter()).length > 0, `a renewal by ${pod}`, 45_000)
-      const failures = (await times(pod, 'certificate failed')).filter(time => time > stopped && time < back)
-      const renewals = (await issuedAfter()).map(time => `${time - back} ms`)
-      t.comment(
-        `${pod}: ${failures.length} failed attempts meanwhile, renewed ${renewals[0]} after the return`,
-      )
+  })
+
+  await t.test('a sidecar that is killed comes back with what it kept in memory', async t => {
+    const {
+      statuses,
+      errors,
+      firstErrorAt = 0,
+      lastErrorAt = Number.POSITIVE_INFINITY,
+    } = await resultOf('witness')
+    t.comment(
+      `${JSON.stringify(statuses)} ${JSON.stringify(errors)}; last error ${lastErrorAt - killed} ms after`,
+    )
+    t.ok(firstErrorAt > killed, 'it was felt')
+    t.ok(lastErrorAt < back, 'and over before the API server was back')
+    t.equal((await sidecarState(cluster, NS, 'phoenix')).restarts, phoenix.restarts + 1)
+    const [restored = 0] = await times('phoenix', 'certificate restored')
+    t.ok(restored > killed && restored < back)
+  })
+
+  await t.test('renewal goes on when it is back', async t => {
+    for (const pod of ['server', 'client', 'phoenix']) {
+      const renewals = async () => (await times(pod, 'certificate issued')).filter(time => time > back)
+      await eventually(async () => (await renewals()).length > 0, `a renewal by ${pod}`, 45_000)
+      const failures = (await times(pod, 'certificate failed')).filter(time => time < back)
+      const [first = 0] = await renewals()
+      t.comment(`${pod}: ${failures.length} failed attempts, renewed ${first - back} ms after the return`)
     }
     t.same((await http(cluster, NS, 'client', 'http://server:8080/')).statuses, { 200: 1 })
-  },
-)
+  })
+
+  await t.test('and new pods get their certificates', async t => {
+    await apply(cluster, appPod(NS, 'newcomer', undefined, INJECTED))
+    await waitForPod(cluster, NS, 'newcomer')
+    t.same((await http(cluster, NS, 'newcomer', 'http://server:8080/')).statuses, { 200: 1 })
+  })
+})

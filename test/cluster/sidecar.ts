@@ -70,10 +70,9 @@ export async function sidecarState(cluster: Cluster, namespace: string, pod: str
   return { containerId, restarts: container.restartCount, ready: container.ready }
 }
 
-/** As the kernel would for lack of memory: SIGKILL to every process of the container. */
-export async function killSidecar(cluster: Cluster, namespace: string, pod: string): Promise<void> {
-  const { containerId } = await sidecarState(cluster, namespace, pod)
+/** As the kernel would for lack of memory: SIGKILL to every process of the container. Needs no API server. */
+export async function kill(cluster: Cluster, { containerId }: SidecarState): Promise<void> {
   const script = 'grep -l "$0" /proc/[0-9]*/cgroup | cut -d/ -f3 | xargs kill -KILL'
   const { code, stderr } = await cluster.onNode('sh', '-c', script, containerId)
-  if (code !== 0) throw new Error(`no process of ${namespace}/${pod} could be killed: ${stderr}`)
+  if (code !== 0) throw new Error(`no process of container ${containerId} could be killed: ${stderr}`)
 }

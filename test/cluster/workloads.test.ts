@@ -20,7 +20,7 @@ import {
   waitForService,
 } from './pods.ts'
 import { installPostern, policies, strict } from './postern.ts'
-import { addressOf, killSidecar, metric, podOf, sidecarLog, sidecarState } from './sidecar.ts'
+import { addressOf, kill, metric, podOf, sidecarLog, sidecarState } from './sidecar.ts'
 
 const skip = requireCluster()
 const NS = 'workloads'
@@ -153,7 +153,7 @@ for (const victim of ['server', 'client']) {
     const earlier = await calls(victim)
     await eventually(async () => (await calls(victim)) > earlier + 10, 'the calls')
     const killed = Date.now()
-    await killSidecar(cluster, NS, victim)
+    await kill(cluster, before)
     const { statuses, errors, lastErrorAt = 0 } = await calling
     const after = await sidecarState(cluster, NS, victim)
     t.comment(
