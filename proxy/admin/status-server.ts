@@ -1,11 +1,11 @@
 // The status port: metrics, health, and the probes that were rewritten to it. It is reached directly by anyone in the
 // cluster, in plaintext, so it gives away no more than numbers and statuses; probes hide behind the pod's random path.
 import { once } from 'node:events'
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { canonicalAddress } from '../../shared/addresses.ts'
 import type { RewrittenProbe } from '../../shared/injection/settings.ts'
 import { METRICS_CONTENT_TYPE, type Registry } from '../../shared/metrics.ts'
+import { limitCallers } from '../../shared/shares.ts'
 import { runProbe } from './probe.ts'
 import { isReady, type Readiness } from './readiness.ts'
 
@@ -90,7 +90,7 @@ export async function startStatusServer(options: StatusOptions): Promise<StatusS
     )
   })
   server.maxConnections = MAX_CONNECTIONS
-  limitCallers(server)
+  limitCallers(server, MAX_CONNECTIONS_PER_CALLER)
   server.listen({ port: options.port, ...(options.host !== undefined && { host: options.host }) })
   await once(server, 'listening')
   const bound = server.address()
@@ -101,21 +101,6 @@ export async function startStatusServer(options: StatusOptions): Promise<StatusS
       await once(server.close(), 'close')
     },
   }
-}
-
-function limitCallers(server: Server): void {
-  const open = new Map<string, number>()
-  server.on('connection', (socket: Socket) => {
-    const caller = socket.remoteAddress ?? ''
-    const count = (open.get(caller) ?? 0) + 1
-    open.set(caller, count)
-    socket.once('close', () => {
-      const left = (open.get(caller) ?? 1) - 1
-      if (left > 0) open.set(caller, left)
-      else open.delete(caller)
-    })
-    if (count > MAX_CONNECTIONS_PER_CALLER) socket.destroy()
-  })
 }
 
 function answerReady(readiness: Readiness): Answer {

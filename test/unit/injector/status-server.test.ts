@@ -1,7 +1,10 @@
+import { once } from 'node:events'
+import { request } from 'node:http'
 import t from 'tap'
 import { serveStatus } from '../../../injector/status-server.ts'
 import { live } from '../../../shared/live.ts'
 import { createRegistry } from '../../../shared/metrics.ts'
+import { greedyCaller } from '../../support/greedy-caller.ts'
 
 t.test('health, readiness with its reasons, and metrics', async t => {
   const registry = createRegistry()
@@ -20,4 +23,15 @@ t.test('health, readiness with its reasons, and metrics', async t => {
   t.same(await get('/readyz', 'HEAD'), [200, ''])
   t.equal((await get('/', 'GET'))[0], 404)
   t.equal((await get('/healthz', 'POST'))[0], 405)
+})
+
+t.test('one caller cannot keep the kubelet out, and idle connections end', { timeout: 15_000 }, async t => {
+  const missing = live<readonly string[]>([])
+  await using server = await serveStatus({ host: '127.0.0.1', port: 0, registry: createRegistry(), missing })
+  const greedy = await greedyCaller(t, server.port, 300)
+  const options = { host: '127.0.0.1', localAddress: '127.0.0.2', port: server.port, agent: false }
+  const [response] = await once(request({ ...options, path: '/healthz' }).end(), 'response')
+  response.resume()
+  t.equal(response.statusCode, 200)
+  t.ok((await greedy.allClosed()) < 8_000)
 })
