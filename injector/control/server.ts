@@ -4,9 +4,11 @@ import { once } from 'node:events'
 import { performServerHandshake } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
 import { createServer, type TLSSocket } from 'node:tls'
-import { asPosternError, type Code } from '../../shared/errors.ts'
+import { asPosternError, PosternError } from '../../shared/errors.ts'
+import { createLineQuota } from '../../shared/line-quota.ts'
 import type { Live } from '../../shared/live.ts'
 import type { Registry } from '../../shared/metrics.ts'
+import { limitCallers } from '../../shared/shares.ts'
 import { type KeyedChain, secureContext, serverTlsOptions } from '../../shared/tls/contexts.ts'
 import { verifyPeer } from '../../shared/tls/peer-verifier.ts'
 import { createSession, SESSION_OPTIONS, type Session, serveSession } from './session.ts'
@@ -29,12 +31,14 @@ export type ControlServer = AsyncDisposable & {
 }
 
 const MAX_CONNECTIONS = 16_384
+/** A pod has one, two while it restarts; any pod may dial. */
+const MAX_CONNECTIONS_PER_ADDRESS = 32
 
 export async function serveControl(options: ControlServerOptions): Promise<ControlServer> {
-  const { svid, trust, clock, log, random } = options
+  const { svid, trust, clock, random } = options
   const sessions = new Set<Session>()
   const sidecars = new Map<string, Connected>()
-  const onRefused = controlMetrics(options.registry, sidecars)
+  const onRefused = refusals(options, sidecars)
   const context = { ...options, ...registerIn(sidecars, options.log), onRefused }
 
   const accept = (socket: TLSSocket) => {
@@ -46,15 +50,22 @@ export async function serveControl(options: ControlServerOptions): Promise<Contr
       http2.once('close', () => sessions.delete(session))
       serveSession(http2, peer, context)
     } catch (thrown) {
-      const { code, message } = asPosternError(thrown, 'PSTN_PEER_UNTRUSTED')
-      log.warn({ code, error: message, address: socket.remoteAddress }, 'control connection refused')
-      onRefused(code)
-      session.dismiss(code)
+      const refusal = asPosternError(thrown, 'PSTN_PEER_UNTRUSTED')
+      onRefused(refusal, { address: socket.remoteAddress }, 'control connection refused')
+      session.dismiss(refusal.code)
     }
   }
 
   const server = createServer(serverTlsOptions(svid.get(), trust.get()))
   server.maxConnections = MAX_CONNECTIONS
+  const tooMany = (whose: string, address: string | undefined) =>
+    onRefused(
+      new PosternError('PSTN_LIMIT', `too many connections${whose}`),
+      { address },
+      'control connection refused',
+    )
+  server.on('drop', data => tooMany('', data?.remoteAddress))
+  limitCallers(server, MAX_CONNECTIONS_PER_ADDRESS, address => tooMany(' of this address', address))
   const sockets = new Set<Socket>()
   server.on('connection', (socket: Socket) => {
     sockets.add(socket)
@@ -122,7 +133,10 @@ function registerIn(
   }
 }
 
-function controlMetrics(registry: Registry, sidecars: Map<string, Connected>): (code: Code) => void {
+function refusals(
+  { registry, log }: ControlServerOptions,
+  sidecars: Map<string, Connected>,
+): StreamContext['onRefused'] {
   registry.gauge('postern_control_streams', 'Sidecars connected to this replica.', [], gauge =>
     gauge.set({}, sidecars.size),
   )
@@ -131,5 +145,9 @@ function controlMetrics(registry: Registry, sidecars: Map<string, Connected>): (
     'Control connections and streams that were refused, by code.',
     ['code'],
   )
-  return code => refused.inc({ code })
+  const quota = createLineQuota(log)
+  return ({ code, message }, { address, identity }, what) => {
+    refused.inc({ code })
+    if (quota({ code, address, identity })) log.warn({ code, error: message, peer: identity, address }, what)
+  }
 }

@@ -31,6 +31,8 @@ export type Connected = {
   close(): void
 }
 
+export type Refused = { readonly address: string | undefined; readonly identity?: string }
+
 export type StreamContext = {
   readonly directory: Directory
   /** Of our own trust domain. */
@@ -39,7 +41,8 @@ export type StreamContext = {
   readonly log: Logger
   onConnected(sidecar: Connected): void
   onEnded(sidecar: Connected): void
-  onRefused(code: Code): void
+  /** Counts and logs it. */
+  onRefused(refusal: PosternError, peer: Refused, what: string): void
 }
 
 export const STREAM_LIMITS = {
@@ -54,7 +57,7 @@ export async function serveStream(
   peer: VerifiedPeer,
   context: StreamContext,
 ): Promise<void> {
-  const { log, directory, clock, onRefused } = context
+  const { directory, clock, onRefused } = context
   const over = new AbortController()
   stream.once('close', () => over.abort())
   // Whoever reads the stream gets the same error.
@@ -66,10 +69,9 @@ export async function serveStream(
     await converse(stream, incoming, greeted, over.signal, context)
   } catch (thrown) {
     if (over.signal.aborted || stream.destroyed) return
-    const { code, message } = asPosternError(thrown, 'PSTN_CONTROL_MALFORMED')
-    log.warn({ code, error: message, peer: peer.identity, address: peer.address }, 'control stream refused')
-    onRefused(code)
-    refuse(stream, code, message)
+    const refusal = asPosternError(thrown, 'PSTN_CONTROL_MALFORMED')
+    onRefused(refusal, peer, 'control stream refused')
+    refuse(stream, refusal.code, refusal.message)
   }
 }
 

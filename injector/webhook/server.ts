@@ -4,8 +4,10 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
+import { createLineQuota } from '../../shared/line-quota.ts'
 import type { Live } from '../../shared/live.ts'
 import { failure, type Logger } from '../../shared/log.ts'
+import { createShares, limitCallers } from '../../shared/shares.ts'
 import {
   type AdmissionAnswer,
   type AdmissionRequest,
@@ -22,6 +24,9 @@ export type WebhookLimits = {
   readonly bodyBytes: number
   readonly concurrent: number
   readonly connections: number
+  /** One address's share of the two above: API servers are few, and any pod may dial the port. */
+  readonly concurrentPerAddress: number
+  readonly connectionsPerAddress: number
   /** A whole request, and what a handler may take: below the 5 s that the API server waits. */
   readonly requestMs: number
   readonly handlerMs: number
@@ -33,7 +38,9 @@ export type WebhookLimits = {
 export const WEBHOOK_LIMITS: WebhookLimits = {
   bodyBytes: 8 * 1024 * 1024,
   concurrent: 64,
-  connections: 256,
+  connections: 512,
+  concurrentPerAddress: 32,
+  connectionsPerAddress: 128,
   requestMs: 10_000,
   handlerMs: 4_500,
   drainMs: 5_000,
@@ -55,6 +62,10 @@ export type WebhookServer = AsyncDisposable & { readonly port: number }
 export async function serveWebhook(options: WebhookOptions): Promise<WebhookServer> {
   const { port, host, serving, routes, log } = options
   const limits = { ...WEBHOOK_LIMITS, ...options.limits }
+  const quota = createLineQuota(log)
+  const logRefusal = (refusal: Refusal) => {
+    if (quota({ code: refusal.code, source: refusal.source })) log.warn(refusal, 'review refused')
+  }
   const server = createServer(
     {
       ...secureContext(serving.get()),
@@ -67,9 +78,12 @@ export async function serveWebhook(options: WebhookOptions): Promise<WebhookServ
       // The API server keeps idle connections for 90 s; closing first would race with its next request.
       keepAliveTimeout: 120_000,
     },
-    respond({ routes, limits, log }),
+    respond({ routes, limits, logRefusal }),
   )
   server.maxConnections = limits.connections
+  limitCallers(server, limits.connectionsPerAddress, address =>
+    logRefusal({ code: 'PSTN_LIMIT', error: 'too many connections of this address', source: address }),
+  )
   server.on('tlsClientError', error =>
     log.debug(failure(error, 'PSTN_TLS_FAILED'), 'webhook handshake failed'),
   )
@@ -96,7 +110,17 @@ async function drain(server: Server, ms: number): Promise<void> {
   clearTimeout(force)
 }
 
-type Context = Pick<WebhookOptions, 'routes' | 'log'> & { readonly limits: WebhookLimits }
+type Refusal = {
+  readonly code: Code
+  readonly error: string
+  readonly source: string | undefined
+  readonly path?: string | undefined
+}
+
+type Context = Pick<WebhookOptions, 'routes'> & {
+  readonly limits: WebhookLimits
+  readonly logRefusal: (refusal: Refusal) => void
+}
 
 /** An answer that is not an AdmissionReview: the API server shows its body to whoever asked. */
 class HttpRefusal extends PosternError {
@@ -108,18 +132,20 @@ class HttpRefusal extends PosternError {
   }
 }
 
-function respond({ routes, limits, log }: Context) {
+function respond({ routes, limits, logRefusal }: Context) {
+  const shares = createShares(limits.concurrentPerAddress)
   let underWay = 0
   const answer = async (request: IncomingMessage): Promise<object> => {
     const handler = handlerOf(request, routes)
-    if (underWay >= limits.concurrent)
-      throw new HttpRefusal(503, `more than ${limits.concurrent} reviews at once`, 'PSTN_LIMIT')
+    const release = underWay < limits.concurrent ? shares.take(request.socket.remoteAddress) : undefined
+    if (!release) throw new HttpRefusal(503, 'too many reviews at once', 'PSTN_LIMIT')
     underWay += 1
     try {
       const review = parseAdmissionReview(await readBody(request, limits.bodyBytes))
       return admissionReview(review.uid, await handler(review, AbortSignal.timeout(limits.handlerMs)))
     } finally {
       underWay -= 1
+      release()
     }
   }
   return async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -127,10 +153,7 @@ function respond({ routes, limits, log }: Context) {
       sendJson(response, 200, await answer(request))
     } catch (thrown) {
       const { code, message } = asPosternError(thrown, 'PSTN_ADMISSION_MALFORMED')
-      log.warn(
-        { code, error: message, path: request.url, source: request.socket.remoteAddress },
-        'review refused',
-      )
+      logRefusal({ code, error: message, path: request.url, source: request.socket.remoteAddress })
       if (!request.complete) response.setHeader('connection', 'close')
       sendJson(response, thrown instanceof HttpRefusal ? thrown.status : 400, { code, message })
     }

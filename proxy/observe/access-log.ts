@@ -2,6 +2,7 @@
 // or ended by us, and the metrics beside them. The record is made at accept and filled in as the stages learn more.
 import type { Clock } from '../../shared/clock.ts'
 import { asPosternError, type Code, type PosternError } from '../../shared/errors.ts'
+import { createLineQuota, type Kind } from '../../shared/line-quota.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { ProxyMetrics } from './metrics.ts'
 
@@ -52,11 +53,11 @@ export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock)
     const destination = destinationOf(record)
     log.info({ direction, via, source, destination, bytesIn, bytesOut, durationMs, ...ending }, 'connection')
   }
+  const quota = createLineQuota(log)
   const deny = (record: ConnectionRecord, refusal: Refusal) => {
     const { direction, source } = record
     const destination = destinationOf(record)
     const { code, policy, rule, reason } = refusal
-    metrics.refused.inc({ direction, code })
     log.warn({ code, policy, rule, reason, direction, source, destination }, 'decision')
   }
   return {
@@ -75,6 +76,8 @@ export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock)
     },
     refused: (record, refusal) => {
       const { code, policy } = refusal
+      metrics.refused.inc({ direction: record.direction, code })
+      if (!quota(kindOf(record, refusal))) return
       deny(record, refusal)
       access(record, 0, 0, { outcome: 'refused', code, policy })
     },
@@ -86,10 +89,22 @@ export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock)
       metrics.received.inc({ direction, via }, received)
       metrics.sent.inc({ direction, via }, sent)
       const refusal = how === 'aborted' ? refusalOf(asPosternError(reason, 'PSTN_DRAINING')) : undefined
-      if (refusal) deny(record, refusal)
+      if (refusal) {
+        metrics.refused.inc({ direction, code: refusal.code })
+        deny(record, refusal)
+      }
       access(record, received, sent, { outcome, code: refusal?.code, policy: refusal?.policy })
     },
   }
+}
+
+/** Refusals that are alike: of one caller, or, on the way out, of one destination. */
+const kindOf = (
+  { direction, source, destination }: ConnectionRecord,
+  { code, policy, rule }: Refusal,
+): Kind => {
+  const what = { code, direction, policy, rule }
+  return direction === 'inbound' ? { ...what, source } : { ...what, destination }
 }
 
 const destinationOf = ({ destination, remote }: ConnectionRecord) =>

@@ -2,10 +2,16 @@
 // the rest of the proxy before the peer is identified; who is not is told why in a GOAWAY.
 import { once } from 'node:events'
 import { performServerHandshake, type ServerHttp2Session } from 'node:http2'
-import type { AddressInfo, Socket } from 'node:net'
-import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls'
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import {
+  createServer as createTlsServer,
+  type SecureContextOptions,
+  type TLSSocket,
+  type Server as TlsServer,
+} from 'node:tls'
 import { asPosternError, PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
+import { createShares, limitCallers } from '../../shared/shares.ts'
 import type { IdentifyPeer, Peer, TunnelServer, TunnelTls } from './interface.ts'
 import { createKeeper } from './keeper.ts'
 import { dismiss, type SessionOptions, serve } from './session.ts'
@@ -29,23 +35,23 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
   const keeper = createKeeper(options.identify)
   const sessions = new Map<ServerHttp2Session, { peer: Peer; socket: TLSSocket }>()
 
-  const server = createServer({
+  const secured = createTlsServer({
     ...(tls.get()?.context ?? NOTHING_YET),
     requestCert: true,
     // The chain's verdict is part of `identify`, which can say what is wrong; there is no other way past it.
     rejectUnauthorized: false,
     ALPNProtocols: ['h2'],
     handshakeTimeout: SERVER_LIMITS.handshakeTimeoutMs,
-    noDelay: true,
   })
+  const server = createServer({ noDelay: true })
   server.maxConnections = SERVER_LIMITS.maxConnections
-  const stopRotation = tls.subscribe(next => server.setSecureContext(next?.context ?? NOTHING_YET))
-  const sockets = limitHandshakes(server, onRefused)
-  server.on('tlsClientError', (error, socket) => {
+  const stopRotation = tls.subscribe(next => secured.setSecureContext(next?.context ?? NOTHING_YET))
+  const sockets = admitPeers(server, secured, onRefused)
+  secured.on('tlsClientError', (error, socket) => {
     onRefused(new PosternError('PSTN_TLS_FAILED', error.message, { cause: error }), socket.remoteAddress)
     socket.destroy()
   })
-  server.on('secureConnection', socket => {
+  secured.on('secureConnection', socket => {
     const session = performServerHandshake(socket, SERVER_SESSION_OPTIONS)
     session.on('error', () => {})
     try {
@@ -92,26 +98,47 @@ function identified(socket: TLSSocket, identify: IdentifyPeer): Peer {
   return identify(socket)
 }
 
-/** Caps connections, and those among them that have not shown who they are. Returns all raw sockets. */
-function limitHandshakes(server: Server, onRefused: TunnelServerOptions['onRefused']): ReadonlySet<Socket> {
+/**
+ * Hands connections on to TLS, but caps them, and those among them that have not shown who they are, in sum and by
+ * address: whoever is beyond is never seen by TLS. Returns the raw sockets.
+ */
+function admitPeers(
+  server: Server,
+  secured: TlsServer,
+  onRefused: TunnelServerOptions['onRefused'],
+): ReadonlySet<Socket> {
+  const refuse = (what: string, address: string | undefined) =>
+    onRefused(new PosternError('PSTN_LIMIT', `too many ${what}`), address)
   const sockets = new Set<Socket>()
-  const handshakes = new Set<string>()
+  const handshakes = new Map<string, () => void>()
+  const shares = createShares(SERVER_LIMITS.maxHandshakesPerAddress)
+  const handshakeOver = (key: string) => {
+    handshakes.get(key)?.()
+    handshakes.delete(key)
+  }
+  limitCallers(server, SERVER_LIMITS.maxConnectionsPerAddress, address =>
+    refuse('tunnel connections of this address', address),
+  )
   server.on('connection', (socket: Socket) => {
+    if (socket.destroyed) return
+    const { remoteAddress } = socket
+    const share = handshakes.size < SERVER_LIMITS.maxHandshakes ? shares.take(remoteAddress) : undefined
+    if (!share) {
+      socket.destroy()
+      refuse('handshakes at once', remoteAddress)
+      return
+    }
     const key = endpointKey(socket)
     sockets.add(socket)
-    handshakes.add(key)
+    handshakes.set(key, share)
     socket.once('close', () => {
       sockets.delete(socket)
-      handshakes.delete(key)
+      handshakeOver(key)
     })
-    if (handshakes.size <= SERVER_LIMITS.maxHandshakes) return
-    onRefused(new PosternError('PSTN_LIMIT', 'too many handshakes at once'), socket.remoteAddress)
-    socket.destroy()
+    secured.emit('connection', socket)
   })
-  server.on('secureConnection', socket => handshakes.delete(endpointKey(socket)))
-  server.on('drop', data =>
-    onRefused(new PosternError('PSTN_LIMIT', 'too many tunnel connections'), data?.remoteAddress),
-  )
+  secured.on('secureConnection', socket => handshakeOver(endpointKey(socket)))
+  server.on('drop', data => refuse('tunnel connections', data?.remoteAddress))
   return sockets
 }
 

@@ -16,9 +16,11 @@ export const SESSION_SETTINGS: Settings = {
 }
 
 export const SERVER_LIMITS = {
-  /** Connections of peers, and among them those whose handshake is not done. */
+  /** Connections of peers, and among them those whose handshake is not done; then one address's share of each. */
   maxConnections: 4096,
   maxHandshakes: 256,
+  maxConnectionsPerAddress: 512,
+  maxHandshakesPerAddress: 64,
   handshakeTimeoutMs: 5_000,
   /** Streams of one connection at a time; a dialer that needs more opens another connection. */
   maxConcurrentStreams: 1024,

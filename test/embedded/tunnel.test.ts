@@ -9,6 +9,7 @@ import t, { type Test } from 'tap'
 import type { Connection, TunnelRequest } from '../../proxy/tunnel/interface.ts'
 import { PosternError } from '../../shared/errors.ts'
 import { testAuthority } from '../support/certificates.ts'
+import { greedyCaller } from '../support/greedy-caller.ts'
 import {
   CLIENT_ID,
   endOf,
@@ -239,6 +240,23 @@ t.test('a client without a certificate, without h2 or without TLS gets nothing',
   const http1 = connectTls({ ...pair.clientTls.get()?.context, ...options, ALPNProtocols: ['http/1.1'] })
   await t.rejects(once(http1, 'secureConnect'))
   t.match(pair.refused, [{ code: 'PSTN_PEER_NO_CERTIFICATE' }, { code: 'PSTN_TLS_FAILED' }])
+})
+
+t.test('one neighbour cannot take all handshakes, and each of its refusals is counted', async t => {
+  await using pair = await tunnelPair({ onRequest: echo })
+  const { port } = pair.server
+  const greedy = await greedyCaller(t, port, 400)
+  const other = connectTls({
+    ...pair.clientTls.get()?.context,
+    socket: connectTcp({ host: '127.0.0.1', localAddress: '127.0.0.2', port }),
+    ALPNProtocols: ['h2'],
+    rejectUnauthorized: false,
+  })
+  await once(other, 'secureConnect')
+  other.destroy()
+  t.equal(greedy.open().length, 64)
+  t.equal(pair.refused.filter(({ code }) => code === 'PSTN_LIMIT').length, 400 - 64)
+  t.equal(pair.refused.length, 400 - 64, 'once each')
 })
 
 t.test('before there is a certificate nothing is opened, on either side', async t => {

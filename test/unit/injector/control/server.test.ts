@@ -16,6 +16,7 @@ import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { clientTlsOptions } from '../../../../shared/tls/contexts.ts'
 import { testAuthority } from '../../../support/certificates.ts'
 import { node, pod, policies, service, slice } from '../../../support/cluster-objects.ts'
+import { greedyCaller } from '../../../support/greedy-caller.ts'
 
 const INJECTOR = 'spiffe://cluster.local/ns/postern-system/sa/postern-injector'
 const WEB = 'spiffe://cluster.local/ns/shop/sa/web'
@@ -339,6 +340,14 @@ t.test('draining ends every stream within the spread and takes no new one', asyn
   t.ok(performance.now() - started < 2_500)
   t.match(await over, /^PSTN_CONTROL_LOST/)
   await t.rejects(dial(), { code: 'PSTN_CONTROL_LOST' })
+})
+
+t.test('a pod has its share of connections, and what is beyond is counted', async t => {
+  const { server, registry } = await start(t)
+  const greedy = await greedyCaller(t, server.port, 100)
+  await new Promise(resolve => setTimeout(resolve, 200))
+  t.equal(greedy.open().length, 32)
+  t.match(registry.render(), 'postern_control_refused_total{code="PSTN_LIMIT"} 68')
 })
 
 t.test('other paths and methods are not found', async t => {

@@ -15,6 +15,7 @@ import {
 import { live } from '../../../../shared/live.ts'
 import { createLogger } from '../../../../shared/log.ts'
 import { type Authority, createAuthority } from '../../../support/authority.ts'
+import { greedyCaller } from '../../../support/greedy-caller.ts'
 import { CONTEXT, pod } from '../../../support/pods.ts'
 import { podReview, policyReview, withPod, withRequest } from './reviews.ts'
 
@@ -37,11 +38,12 @@ type Call = {
   readonly headers?: Record<string, string>
   readonly body?: Buffer | string
   readonly ca?: string
+  readonly localAddress?: string
 }
 
 function call(
   port: number,
-  { path = '/inject/pod', method = 'POST', headers = {}, body = '', ca }: Call = {},
+  { path = '/inject/pod', method = 'POST', headers = {}, body = '', ca, localAddress }: Call = {},
 ) {
   const { promise, resolve, reject } = Promise.withResolvers<Answer>()
   const outgoing = request({
@@ -51,6 +53,7 @@ function call(
     method,
     ca: ca ?? authority.cert,
     servername: SERVICE,
+    ...(localAddress && { localAddress }),
     headers: {
       'content-type': 'application/json',
       ...(!('transfer-encoding' in headers) && { 'content-length': String(Buffer.byteLength(body)) }),
@@ -251,6 +254,34 @@ t.test('more reviews at once than allowed are refused with PSTN_LIMIT, and the o
   t.equal(second.status, 503)
   t.match(JSON.parse(second.body), { code: 'PSTN_LIMIT' })
   release()
+  t.equal((await first).status, 200)
+})
+
+t.test('one caller cannot take the connections of the API server, nor its reviews', async t => {
+  const { started, release, routes } = held()
+  await using server = await serve({ routes, limits: { concurrent: 8, concurrentPerAddress: 4 } })
+  const body = JSON.stringify(podReview)
+  const mine = Array.from({ length: 4 }, () => call(server.port, { body }))
+  await started
+  const greedy = await greedyCaller(t, server.port, 600)
+  const theirs = call(server.port, { body, localAddress: '127.0.0.2' })
+  await new Promise(resolve => setTimeout(resolve, 200))
+  t.equal(greedy.open().length, 128 - mine.length)
+  release()
+  t.equal((await theirs).status, 200)
+  for (const { status } of await Promise.all(mine)) t.equal(status, 200)
+})
+
+t.test('one caller’s further reviews are refused while another’s are answered', async t => {
+  const { started, release, routes } = held()
+  await using server = await serve({ routes, limits: { concurrent: 8, concurrentPerAddress: 1 } })
+  const body = JSON.stringify(podReview)
+  const first = call(server.port, { body })
+  await started
+  t.equal((await call(server.port, { body })).status, 503)
+  const other = call(server.port, { body, localAddress: '127.0.0.2' })
+  release()
+  t.equal((await other).status, 200)
   t.equal((await first).status, 200)
 })
 
