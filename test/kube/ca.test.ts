@@ -1,4 +1,5 @@
 // The CA's Secret on a real API server: creation is a race that one replica wins, renewal a compare-and-swap.
+import { readFile } from 'node:fs/promises'
 import t, { type Test } from 'tap'
 import { createIssuer, createRoot } from '../../injector/ca/authority.ts'
 import { loadOrCreateAuthority } from '../../injector/ca/keeper.ts'
@@ -9,7 +10,7 @@ import type { Kube } from '../../shared/kube/rest.ts'
 import { until } from '../../shared/live.ts'
 import { createLogger } from '../../shared/log.ts'
 import { createRegistry } from '../../shared/metrics.ts'
-import { CA_SECRET, TRUST_CONFIGMAP } from '../../shared/names.ts'
+import { CA_SECRET, SYSTEM_NAMESPACE, TRUST_CONFIGMAP } from '../../shared/names.ts'
 import { parseCertificate } from '../../shared/x509/certificate.ts'
 import { type ApiServer, startApiServer } from '../support/api-server.ts'
 import { requireApiServer } from '../support/requirements.ts'
@@ -213,4 +214,20 @@ t.test('what was read before a renewal is not adopted after it', { skip }, async
   await new Promise(resolve => setTimeout(resolve, 1_000))
   t.equal(serials.length, 2, 'one renewal')
   t.equal(new Set(serials).size, 2, 'and no return')
+})
+
+t.test('the backup that docs/operations.md makes brings the CA back', { skip }, async t => {
+  const { kube, kubectl } = server
+  const at = await place(SYSTEM_NAMESPACE)
+  const before = await readOrCreateCa(kube, at, Date.now())
+  const page = await readFile(new URL('../../docs/operations.md', import.meta.url), 'utf8')
+  const [, args = '', template = ''] =
+    /^kubectl (.*secret postern-ca -o) (go-template='.*') > postern-ca\.yaml$/m.exec(page) ?? []
+  const backup = await kubectl([...args.split(' '), template.replaceAll("'", '')])
+  t.equal(backup.code, 0, backup.stderr)
+  await kube.delete(secretPath(SYSTEM_NAMESPACE))
+  const restored = await kubectl(['apply', '-f', '-'], backup.stdout)
+  t.equal(restored.code, 0, restored.stderr)
+  const after = await readCa(kube, at, Date.now())
+  t.same(after.material, before.material)
 })
