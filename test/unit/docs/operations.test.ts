@@ -35,7 +35,7 @@ t.test('every file and page exists', async t => {
 })
 
 t.test('every log message is written somewhere', async t => {
-  const sources = sourceFiles('proxy', 'injector')
+  const sources = sourceFiles('proxy', 'injector', 'shared')
     .map(({ text }) => text)
     .join('\n')
   for (const message of MESSAGES) {
@@ -56,16 +56,28 @@ const MESSAGES = [
   'webhook caBundle not updated',
   'CA Secret restored: it was gone',
   'control lost',
+  'lines suppressed',
 ]
 
 t.test('the limits are those of the code', async t => {
   const row = (what: string) => page.split('\n').find(line => line.includes(what)) ?? ''
   const shown = (value: number) => value.toLocaleString('en')
-  t.match(row('| tunnel connections'), shown(SERVER_LIMITS.maxConnections))
-  t.match(row('| of them, handshakes'), shown(SERVER_LIMITS.maxHandshakes))
+  const both = (all: number, one: number) => `${shown(all)}; ${shown(one)} |`
+  t.match(
+    row('| tunnel connections'),
+    both(SERVER_LIMITS.maxConnections, SERVER_LIMITS.maxConnectionsPerAddress),
+  )
+  t.match(
+    row('| of them, handshakes'),
+    both(SERVER_LIMITS.maxHandshakes, SERVER_LIMITS.maxHandshakesPerAddress),
+  )
   t.match(row('| addresses that one'), shown(STREAM_LIMITS.addresses))
   t.match(row('| bytes that wait'), `${STREAM_LIMITS.unreadBytes / 2 ** 20} MiB`)
-  t.match(row('| admission reviews'), shown(WEBHOOK_LIMITS.concurrent))
+  t.match(row('| admission reviews'), both(WEBHOOK_LIMITS.concurrent, WEBHOOK_LIMITS.concurrentPerAddress))
+  t.match(
+    row('| webhook connections'),
+    both(WEBHOOK_LIMITS.connections, WEBHOOK_LIMITS.connectionsPerAddress),
+  )
   t.match(page, `${shown(SERVER_LIMITS.maxConcurrentStreams)} streams of one tunnel`)
   t.match(page, `${shown(SERVER_SESSION_OPTIONS.streamResetBurst)} resets at once`)
   const [, captured] = /MAX_CONNECTIONS = ([\d_]+)/.exec(read('proxy/accept/pod-listeners.ts')) ?? []
