@@ -2,6 +2,7 @@
 // (certificate, trust, control stream), the data path between its listeners, and how it ends.
 import { setMaxListeners } from 'node:events'
 import { join } from 'node:path'
+import { canonicalAddress } from '../shared/addresses.ts'
 import type { Clock } from '../shared/clock.ts'
 import type { State } from '../shared/control/messages.ts'
 import { type Code, PosternError } from '../shared/errors.ts'
@@ -141,7 +142,10 @@ async function startDataPath(
   const podIps = pod.ips
   const observer = createObserver(log, metrics, clock)
   const refusedAtAccept = (direction: Direction) => (error: PosternError, address?: string) =>
-    observer.refused(observer.start(direction, { address: address ?? 'unknown' }), refusalOf(error))
+    observer.refused(
+      observer.start(direction, { address: canonicalAddress(address ?? '') ?? 'unknown' }),
+      refusalOf(error),
+    )
   const identify = identifyPeers(settings.trustDomain, trust, clock)
 
   const inbound = createInbound({

@@ -165,8 +165,8 @@ t.test('while the API server is stopped', { skip }, async t => {
   await kill(cluster, phoenix)
   const killed = Date.now()
   await delay(stopped + OUTAGE_SECONDS * 1_000 - Date.now())
-  await cluster.startApiServer()
   const back = Date.now()
+  await cluster.startApiServer()
 
   await t.test('traffic flows, on a kept and on new connections', async t => {
     for (const name of ['keeper', 'dialler']) {

@@ -115,4 +115,8 @@ t.test('a peer without a certificate is led nowhere', { skip }, async t => {
   const { answers, goaway } = await ask('none', `${server}:8080`)
   t.equal(goaway, 'PSTN_PEER_NO_CERTIFICATE')
   t.not(answers[`${server}:8080`]?.status, 200)
+  t.match((await decisions()).at(-1), {
+    code: 'PSTN_PEER_NO_CERTIFICATE',
+    source: { address: await addressOf(cluster, NS, 'neighbour') },
+  })
 })
