@@ -7,8 +7,10 @@ import {
 } from 'node:http2'
 import type { TLSSocket } from 'node:tls'
 import { authorityOf } from '../../shared/addresses.ts'
+import type { Clock } from '../../shared/clock.ts'
 import { unless } from '../../shared/deadline.ts'
 import { asPosternError, isCode, PosternError } from '../../shared/errors.ts'
+import { retireAtExpiry } from './expiry.ts'
 import type { Connection, IdentifyPeer, KeepPeer, Peer, TunnelTarget, TunnelTls } from './interface.ts'
 import {
   CLIENT_SESSION_OPTIONS,
@@ -23,6 +25,7 @@ import { asConnection, reset } from './stream.ts'
 export type ConnectionOptions = {
   readonly tls: TunnelTls
   readonly identify: IdentifyPeer
+  readonly clock: Clock
   readonly port: number
   readonly livenessMs?: number
 }
@@ -109,7 +112,7 @@ export class TunnelConnection {
   }
 
   async #connect(target: TunnelTarget, options: ConnectionOptions): Promise<Established> {
-    const { tls, identify, port } = options
+    const { tls, identify, clock, port } = options
     const socket = await handshake(target.address, port, tls, DIALER_LIMITS.connectTimeoutMs)
     try {
       if (this.#closed) throw this.#lost(target.authority)
@@ -124,6 +127,7 @@ export class TunnelConnection {
         createConnection: () => socket,
       })
       this.#watch(session, socket, options.livenessMs)
+      void retireAtExpiry(session, [tls.notAfter, peer.notAfter], clock, () => this.retire())
       this.#live = { session, socket, peer }
       return this.#live
     } catch (thrown) {

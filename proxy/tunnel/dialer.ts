@@ -58,12 +58,13 @@ export function createTunnelDialer(options: TunnelDialerOptions): TunnelDialer {
       const own = inForce(tls.get(), clock.now())
       const key = poolKey(own.generation, target)
       const used = pooled(key)
-      if (used === undefined) return connect(key, target, own).open(target, signal)
+      const connection = used ?? connect(key, target, own)
       try {
-        return await used.open(target, signal)
+        return await connection.open(target, signal)
       } catch (thrown) {
-        // The peer restarted, drained or was lost since the connection's last use; no byte of the application was sent.
-        if (!used.peer || !used.retired || signal.aborted) throw thrown
+        // The peer restarted, drained, rotated or was lost meanwhile; no byte of the application was sent.
+        if (!connection.peer || !connection.retired || signal.aborted) throw thrown
+        if (!used && !isUnreachable(thrown)) throw thrown
         return (pooled(key) ?? connect(key, target, own)).open(target, signal)
       }
     },
@@ -78,6 +79,10 @@ export function createTunnelDialer(options: TunnelDialerOptions): TunnelDialer {
     },
   }
 }
+
+/** Not refused by its own word: that would only be said again. */
+const isUnreachable = (thrown: unknown): boolean =>
+  thrown instanceof PosternError && thrown.code === 'PSTN_PEER_UNREACHABLE'
 
 function inForce(own: TunnelTls | undefined, now: number): TunnelTls {
   if (!own) throw new PosternError('PSTN_NOT_READY', 'no certificate has arrived yet')

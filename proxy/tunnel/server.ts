@@ -12,6 +12,7 @@ import {
 import { asPosternError, PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
 import { createShares, limitCallers } from '../../shared/shares.ts'
+import { retireAtExpiry } from './expiry.ts'
 import type { IdentifyPeer, Peer, TunnelServer, TunnelTls } from './interface.ts'
 import { createKeeper } from './keeper.ts'
 import { dismiss, type SessionOptions, serve } from './session.ts'
@@ -31,9 +32,12 @@ export type TunnelServerOptions = SessionOptions & {
 const NOTHING_YET: SecureContextOptions = { ca: [], minVersion: 'TLSv1.3' }
 
 export async function listenTunnel(options: TunnelServerOptions): Promise<TunnelServer> {
-  const { tls, onRefused } = options
+  const { tls, clock, onRefused } = options
   const keeper = createKeeper(options.identify)
   const sessions = new Map<ServerHttp2Session, { peer: Peer; socket: TLSSocket }>()
+  const retireAll = () => {
+    for (const session of sessions.keys()) if (!session.closed) session.close()
+  }
 
   const secured = createTlsServer({
     ...(tls.get()?.context ?? NOTHING_YET),
@@ -45,7 +49,15 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
   })
   const server = createServer({ noDelay: true })
   server.maxConnections = SERVER_LIMITS.maxConnections
-  const stopRotation = tls.subscribe(next => secured.setSecureContext(next?.context ?? NOTHING_YET))
+  let generation = tls.get()?.generation
+  const stopRotation = tls.subscribe(next => {
+    secured.setSecureContext(next?.context ?? NOTHING_YET)
+    if (next?.generation === generation) return
+    generation = next?.generation
+    // A GOAWAY: clients open their next streams elsewhere, and meet the present certificate there. Not the notice of
+    // RFC 9113, section 6.8: node:http2's client would lose what it has not sent yet without a word.
+    retireAll()
+  })
   const sockets = admitPeers(server, secured, onRefused)
   secured.on('tlsClientError', (error, socket) => {
     onRefused(new PosternError('PSTN_TLS_FAILED', error.message, { cause: error }), socket.remoteAddress)
@@ -59,6 +71,8 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
       sessions.set(session, { peer, socket })
       session.once('close', () => sessions.delete(session))
       serve(session, socket, peer, options)
+      const expiries = [ownExpiry(socket), peer.notAfter] as const
+      void retireAtExpiry(session, expiries, clock, () => session.close())
     } catch (thrown) {
       const refusal = asPosternError(thrown, 'PSTN_PEER_UNTRUSTED')
       onRefused(refusal, socket.remoteAddress)
@@ -71,7 +85,7 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
   let closed: Promise<unknown> | undefined
   const drain = async () => {
     closed ??= once(server.close(), 'close')
-    for (const session of sessions.keys()) if (!session.closed) session.close()
+    retireAll()
     await closed
   }
   return {
@@ -97,6 +111,9 @@ function identified(socket: TLSSocket, identify: IdentifyPeer): Peer {
   if (socket.alpnProtocol !== 'h2') throw new PosternError('PSTN_TLS_FAILED', 'the peer does not speak h2')
   return identify(socket)
 }
+
+/** Of the certificate that this connection was made with: a rotation may have come between. */
+const ownExpiry = (socket: TLSSocket): Date => socket.getX509Certificate()?.validToDate ?? new Date(0)
 
 /**
  * Hands connections on to TLS, but caps them, and those among them that have not shown who they are, in sum and by

@@ -6,6 +6,7 @@ import { type Duplex, PassThrough } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
 import t, { type Test } from 'tap'
+import { tunnelTls } from '../../proxy/identify/tunnel-tls.ts'
 import type { Connection, TunnelRequest } from '../../proxy/tunnel/interface.ts'
 import { PosternError } from '../../shared/errors.ts'
 import { testAuthority } from '../support/certificates.ts'
@@ -289,10 +290,10 @@ t.test('certificates rotate on both sides under traffic, and no stream fails', a
       echo(request)
     },
   })
-  const { stream: kept } = await pair.open()
+  const { stream: kept, peer } = await pair.open()
   kept.write('before')
   t.equal(await nextText(kept), 'before')
-  const serverSerials = new Set<string>()
+  const serverSerials = new Set([peer.serial])
   for (let generation = 2; generation <= 4; generation += 1) {
     const [client, server] = await Promise.all([
       pair.issue(CLIENT_ID, generation),
@@ -314,6 +315,68 @@ t.test('certificates rotate on both sides under traffic, and no stream fails', a
   t.equal(serverSerials.size, 4, 'and each of the server’s')
   kept.end('after')
   t.equal(String(await readAll(kept)), 'after', 'a stream of the first certificate goes on')
+})
+
+t.test('a server that rotates alone is met with its new certificate by the next stream', async t => {
+  await using pair = await tunnelPair({ onRequest: echo })
+  const { stream: kept, peer: former } = await pair.open()
+  const next = await pair.issue(SERVER_ID, 2)
+  pair.serverTls.set(next)
+  await delay(50)
+  const { stream, peer } = await pair.open()
+  t.not(peer.serial, former.serial)
+  stream.end('x')
+  t.equal(String(await readAll(stream)), 'x')
+  kept.end('still here')
+  t.equal(String(await readAll(kept)), 'still here', 'a stream of the former certificate goes on')
+
+  const { stream: another } = await pair.open()
+  pair.serverTls.set({ ...next })
+  await delay(50)
+  t.equal(
+    sessionOf((await pair.open()).stream),
+    sessionOf(another),
+    'a new trust bundle alone retires nothing',
+  )
+})
+
+for (const [whose, role] of [
+  ['the server’s', 'serverTls'],
+  ['the client’s', 'clientTls'],
+] as const) {
+  t.test(`a connection takes no new stream once ${whose} certificate has expired`, async t => {
+    await using pair = await tunnelPair({ onRequest: echo })
+    const identity = role === 'serverTls' ? SERVER_ID : CLIENT_ID
+    const notAfter = new Date(Date.now() + 2_000)
+    const short = (await pair.authority.issue({ identity, notAfter })).credential(2)
+    pair[role].set(tunnelTls(short, pair.authority.bundle))
+    const { stream: kept } = await pair.open()
+    const session = sessionOf(kept)
+    await delay(notAfter.getTime() - Date.now() + 200)
+    t.match(session, { closed: true, destroyed: false })
+    kept.end('still here')
+    t.equal(String(await readAll(kept)), 'still here')
+    await delay(50)
+    t.match(session, { destroyed: true }, 'and ends with its last one')
+  })
+}
+
+t.test('a server tells even an idle client that ignores it: the connection ends at expiry', async t => {
+  await using pair = await tunnelPair({ onRequest: echo })
+  const notAfter = new Date(Date.now() + 2_000)
+  const short = (await pair.authority.issue({ identity: SERVER_ID, notAfter })).credential(2)
+  pair.serverTls.set(tunnelTls(short, pair.authority.bundle))
+  const socket = connectTls({
+    ...pair.clientTls.get()?.context,
+    port: pair.server.port,
+    host: '127.0.0.1',
+    ALPNProtocols: ['h2'],
+    rejectUnauthorized: false,
+  })
+  const session = connectHttp2('https://127.0.0.1', { createConnection: () => socket })
+  await once(session, 'goaway')
+  t.ok(Date.now() >= notAfter.getTime() - 1_000)
+  await once(session, 'close')
 })
 
 t.test('a server that drains finishes its streams and takes no new ones', async t => {
