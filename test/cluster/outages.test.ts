@@ -18,7 +18,7 @@ import {
   waitForService,
 } from './pods.ts'
 import { allowFrom, installPostern, policies, withoutInjector } from './postern.ts'
-import { kill, podOf, sidecarLog, sidecarState } from './sidecar.ts'
+import { crashes, kill, podOf, sidecarLog, sidecarState } from './sidecar.ts'
 
 const skip = requireCluster()
 const NS = 'outages'
@@ -175,6 +175,7 @@ t.test('while the API server is stopped', { skip }, async t => {
       t.same(Object.keys(statuses), ['200'])
       t.same(errors, {})
     }
+    t.same(await crashes(cluster, NS, 'server', 'client', 'keeper', 'dialler'), [])
   })
 
   await t.test('a sidecar that is killed comes back with what it kept in memory', async t => {

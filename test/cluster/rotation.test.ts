@@ -14,7 +14,7 @@ import {
   waitForService,
 } from './pods.ts'
 import { installPostern } from './postern.ts'
-import { accessLog, sidecarLog } from './sidecar.ts'
+import { accessLog, crashes, sidecarLog } from './sidecar.ts'
 
 const skip = requireCluster()
 const NS = 'rotation'
@@ -60,6 +60,7 @@ t.test('no request of thousands notices three rotations on both sides', { skip }
       ...options,
     )
   const [kept, fresh] = await Promise.all([load(), load('--new-connections')])
+  t.same(await crashes(cluster, NS, 'client', 'server'), [])
   for (const { statuses, errors } of [kept, fresh]) {
     t.same(Object.keys(statuses), ['200'])
     t.same(errors, {})

@@ -70,6 +70,19 @@ export async function sidecarState(cluster: Cluster, namespace: string, pod: str
   return { containerId, restarts: container.restartCount, ready: container.ready }
 }
 
+/** How each sidecar that was started again had ended: the last line of its former log. */
+export async function crashes(cluster: Cluster, namespace: string, ...pods: string[]): Promise<string[]> {
+  const found: string[] = []
+  for (const pod of pods) {
+    const { restarts } = await sidecarState(cluster, namespace, pod)
+    if (restarts === 0) continue
+    const former = ['logs', `--namespace=${namespace}`, pod, `--container=${PROXY_CONTAINER}`, '--previous']
+    const { stdout } = await cluster.kubectl([...former, '--tail=1'])
+    found.push(`${pod}, ${restarts} times: ${stdout.trim()}`)
+  }
+  return found
+}
+
 /** As the kernel would for lack of memory: SIGKILL to every process of the container. Needs no API server. */
 export async function kill(cluster: Cluster, { containerId }: SidecarState): Promise<void> {
   const script = 'grep -l "$0" /proc/[0-9]*/cgroup | cut -d/ -f3 | xargs kill -KILL'
