@@ -69,7 +69,7 @@ export class TunnelConnection {
   /** Takes no new streams and closes after the last. */
   retire(): void {
     this.#retired = true
-    if (this.#streams === 0) this.close()
+    if (this.#streams === 0) this.#finish()
   }
 
   /** Ends every stream at once. */
@@ -107,8 +107,14 @@ export class TunnelConnection {
   #release(): void {
     this.#streams -= 1
     if (this.#streams > 0) return
-    if (this.#retired) this.close()
+    if (this.#retired) this.#finish()
     else this.#idleTimer = setTimeout(() => this.retire(), DIALER_LIMITS.idleMs).unref()
+  }
+
+  /** In good order: a stream counts as closed before its end, or its last bytes, have left. */
+  #finish(): void {
+    if (this.#live) this.#live.session.close()
+    else this.close()
   }
 
   async #connect(target: TunnelTarget, options: ConnectionOptions): Promise<Established> {

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { connect as connectHttp2, constants } from 'node:http2'
 import { connect as connectTcp, createServer, type Socket } from 'node:net'
 import { type Duplex, PassThrough } from 'node:stream'
@@ -181,7 +181,11 @@ t.test('streams share a connection, and spill to another beyond its room', async
   for (const { stream } of streams) t.equal(String(await readAll(stream)), 'x')
 })
 
-const sessionOf = (stream: Duplex): unknown => Reflect.get(stream, 'session')
+function sessionOf(stream: Duplex): EventEmitter {
+  const session: unknown = Reflect.get(stream, 'session')
+  if (session instanceof EventEmitter) return session
+  throw new Error('the stream has no session')
+}
 
 t.test('a peer of another identity is refused before a CONNECT is sent', async t => {
   const requests: TunnelRequest[] = []
@@ -339,6 +343,24 @@ t.test('a server that rotates alone is met with its new certificate by the next 
     'a new trust bundle alone retires nothing',
   )
 })
+
+for (const role of ['serverTls', 'clientTls'] as const) {
+  t.test(`after a rotation of ${role} the last stream still ends in order, whoever ends last`, async t => {
+    const server = acceptor()
+    await using pair = await tunnelPair(server)
+    const { stream: client } = await pair.open()
+    const accepted = await server.next()
+    pair[role].set(await pair.issue(role === 'serverTls' ? SERVER_ID : CLIENT_ID, 2))
+    const closed = once(sessionOf(client), 'close')
+    accepted.end('answer')
+    t.equal(String(await readAll(client)), 'answer')
+    const lastWords = randomBytes(MIB)
+    const received = readAll(accepted)
+    client.end(lastWords)
+    t.ok((await received).equals(lastWords), 'what the client said last has arrived')
+    await closed
+  })
+}
 
 for (const [whose, role] of [
   ['the server’s', 'serverTls'],
