@@ -90,11 +90,21 @@ export function podRecord({ metadata = {}, spec, status }: V1Pod): PodRecord {
   }
 }
 
-/** Read leniently: a sidecar injected by another version has settings that this one does not know. */
+/** Each entry that leads to the pod repeats them; what is left out goes through the tunnel. */
+const MAX_SKIPPED_PORTS = 256
+
+const isPort = (value: unknown): value is number =>
+  typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 65_535
+
+/**
+ * Read leniently: a sidecar injected by another version has settings that this one does not know. Whoever writes a pod
+ * by hand writes these too, and other pods' sidecars are told of them: only what they can read is passed on.
+ */
 function skippedPorts(config: string): number[] {
   try {
     const { skipInboundPorts } = JSON.parse(config) as { skipInboundPorts?: unknown }
-    return Array.isArray(skipInboundPorts) ? skipInboundPorts.filter(port => Number.isInteger(port)) : []
+    if (!Array.isArray(skipInboundPorts)) return []
+    return [...new Set(skipInboundPorts.filter(isPort))].slice(0, MAX_SKIPPED_PORTS)
   } catch {
     return []
   }

@@ -37,6 +37,7 @@ function cluster(given: Given): World {
   return world
 }
 
+const ports = (count: number) => Array.from({ length: count }, (_, index) => index + 1)
 const web = (parts: PodParts = {}) => pod('web', { ips: ['10.1.0.5'], ...parts })
 const webAnswer = {
   uid: 'uid-web',
@@ -86,6 +87,16 @@ const single: [string, Given, object][] = [
     'ports that the sidecar leaves alone are read from its immutable settings',
     { pods: [web({ config: '{"skipInboundPorts":[9100],"fromANewerVersion":true}' })] },
     { kind: 'mesh', address: asked, pod: { ...webAnswer, skipInboundPorts: [9100] } },
+  ],
+  [
+    'what a hand-written pod says is no port is not passed on: other pods’ sidecars would refuse the message',
+    { pods: [web({ config: '{"skipInboundPorts":[9100,0,-1,65536,1.5,"80",null,9100]}' })] },
+    { kind: 'mesh', address: asked, pod: { ...webAnswer, skipInboundPorts: [9100] } },
+  ],
+  [
+    'more skipped ports than anybody has do not swell every answer about the pod',
+    { pods: [web({ config: JSON.stringify({ skipInboundPorts: ports(1000) }) })] },
+    { kind: 'mesh', address: asked, pod: { ...webAnswer, skipInboundPorts: ports(256) } },
   ],
   [
     'settings that are not JSON skip nothing',
