@@ -14,6 +14,8 @@ export type TableShape<O, R> = {
   readonly touch: (world: World, key: string, record: R, pending: Pending) => void
   /** True for a record that outlives its object. */
   readonly keeps?: (world: World, key: string, record: R) => boolean
+  /** The object is there (again), whether its record changed or not. */
+  readonly present?: (world: World, key: string) => void
 }
 
 export type Table<O> = {
@@ -22,7 +24,8 @@ export type Table<O> = {
   gone(world: World, object: O, pending: Pending): void
 }
 
-export function createTable<O, R>({ records, key, read, index, touch, keeps }: TableShape<O, R>): Table<O> {
+export function createTable<O, R>(shape: TableShape<O, R>): Table<O> {
+  const { records, key, read, index, touch, keeps, present } = shape
   const drop = (world: World, at: string, pending: Pending) => {
     const former = records(world).get(at)
     if (former === undefined) return
@@ -32,6 +35,7 @@ export function createTable<O, R>({ records, key, read, index, touch, keeps }: T
   }
   const set = (world: World, object: O, pending: Pending) => {
     const at = key(object)
+    present?.(world, at)
     const former = records(world).get(at)
     const record = read(object, former, world)
     if (former !== undefined && isDeepStrictEqual(former, record)) return
@@ -48,8 +52,8 @@ export function createTable<O, R>({ records, key, read, index, touch, keeps }: T
     set,
     gone: (world, object, pending) => lose(world, key(object), pending),
     list: (world, items, pending) => {
-      const present = new Set(items.map(key))
-      for (const at of [...records(world).keys()]) if (!present.has(at)) lose(world, at, pending)
+      const listed = new Set(items.map(key))
+      for (const at of [...records(world).keys()]) if (!listed.has(at)) lose(world, at, pending)
       for (const item of items) set(world, item, pending)
     },
   }

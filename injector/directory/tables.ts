@@ -105,10 +105,7 @@ export const configmaps = createTable<V1ConfigMap, PolicyRecord>({
   records: world => world.policies,
   key: placeOf,
   read: (object, former, world) => policyRecord(object, former, world.settings.systemNamespace),
-  index: (world, key, { namespace }, change) => {
-    world.policiesByNamespace[change](namespace, key)
-    world.orphanedPolicies.delete(key)
-  },
+  index: (world, key, { namespace }, change) => world.policiesByNamespace[change](namespace, key),
   touch: (world, _, record, pending) => {
     pending.policies.push(record)
     if (record.namespace === world.settings.systemNamespace) pending.everything = true
@@ -120,6 +117,8 @@ export const configmaps = createTable<V1ConfigMap, PolicyRecord>({
     if (keep) world.orphanedPolicies.add(key)
     return keep
   },
+  // A new namespace of the same name may be seen later than its policies.
+  present: (world, key) => world.orphanedPolicies.delete(key),
 })
 
 /** Policies that outlived their object go with their namespace. */

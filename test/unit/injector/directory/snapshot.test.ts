@@ -91,6 +91,18 @@ t.test('a namespace that is being deleted keeps its policies as long as its pods
   t.same(names(world, 'uid-web'), [], 'a later namespace of that name starts anew')
 })
 
+t.test('a policy written anew before the old namespace is seen to go is not lost with it', async t => {
+  const world = given()
+  const object = policies('a', policy('guard'))
+  set(world, object)
+  reduce(world, { kind: 'set', resource: 'namespaces', object: namespace('shop', { terminating: true }) })
+  reduce(world, { kind: 'gone', resource: 'configmaps', object })
+  set(world, object)
+  reduce(world, { kind: 'gone', resource: 'namespaces', object: namespace('shop') })
+  reduce(world, { kind: 'set', resource: 'namespaces', object: namespace('shop') })
+  t.same(names(world, 'uid-web'), ['ALLOW shop/guard'])
+})
+
 t.test('an ended or unknown pod is bound by nothing', async t => {
   const world = given()
   reduce(world, { kind: 'set', resource: 'pods', object: pod('web', { phase: 'Failed' }) })
