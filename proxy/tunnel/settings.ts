@@ -57,7 +57,10 @@ export const LIVENESS_INTERVAL_MS = 7_000
 
 export const widen = (session: Http2Session): void => session.setLocalWindowSize(CONNECTION_WINDOW)
 
-/** Calls `onDead` once if neither a byte nor the answer to a PING arrives for an interval. */
+/**
+ * Calls `onDead` once if neither a byte nor the answer to a PING arrives for an interval. A session that was ended in
+ * order can ping no more, but its socket waits for the peer's end: that, too, only for as long.
+ */
 export function watchLiveness(
   session: Http2Session,
   socket: Socket,
@@ -73,7 +76,8 @@ export function watchLiveness(
     else if (waiting) {
       clearInterval(timer)
       onDead()
-    } else waiting = session.ping(() => {})
+      socket.destroy()
+    } else waiting = session.destroyed || session.ping(() => {})
   }, intervalMs).unref()
   session.once('close', () => clearInterval(timer))
 }

@@ -457,6 +457,19 @@ t.test('a peer that falls silent is given up, on either side, and reached again 
   t.ok((await pair.open()).stream.resume())
 })
 
+t.test('a connection that was ended in order ends, too, when its peer falls silent before', async t => {
+  const wire = await relay(t)
+  await using pair = await tunnelPair({ onRequest: echo, livenessMs: 100, dialPort: wire.to })
+  const { stream } = await pair.open()
+  stream.end()
+  await readAll(stream)
+  wire.cut()
+  pair.clientTls.set(await pair.issue(CLIENT_ID, 2))
+  pair.serverTls.set(await pair.issue(SERVER_ID, 2))
+  await delay(500)
+  t.ok(await wire.isAbandoned(), 'on either side')
+})
+
 /** A TCP relay that can swallow everything, as a network does whose other side is gone. */
 async function relay(t: Test) {
   let silent = false
@@ -465,10 +478,11 @@ async function relay(t: Test) {
   const pass = (from: Socket, to: Socket) => {
     sockets.add(from)
     from.on('error', () => {}).on('data', chunk => silent || to.write(chunk))
+    from.on('end', () => silent || to.end())
     from.on('close', () => silent || to.destroy())
   }
-  const server = createServer(socket => {
-    const onward = connectTcp(target, '127.0.0.1')
+  const server = createServer({ allowHalfOpen: true }, socket => {
+    const onward = connectTcp({ port: target, host: '127.0.0.1', allowHalfOpen: true })
     pass(socket, onward)
     pass(onward, socket)
   })
@@ -489,6 +503,14 @@ async function relay(t: Test) {
     },
     mend: () => {
       silent = false
+    },
+    /** Whether neither end has a socket any more: only then the second byte fails, by a reset after the first. */
+    isAbandoned: async () => {
+      for (const _ of ['first', 'second']) {
+        for (const socket of sockets) socket.write('.')
+        await delay(50)
+      }
+      return [...sockets].every(socket => socket.destroyed)
     },
   }
 }
