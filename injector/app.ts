@@ -221,8 +221,11 @@ function startCampaign(context: Context, { ca, bindings, directory, watches, sig
       publishTrust({ ...context, bundle: bundleOf(context, ca) }, signal),
       keepCaBundle({ ...context, roots: mapped(ca.authority, ({ roots }) => roots) }, signal),
       ca.renew(signal),
-      // Without all pods every namespace would look unused.
-      watches.synced.then(() => bindings.reconcile(directory.world, signal)),
+      // Without all pods every namespace would look unused. They may never come: leading must end all the same.
+      unless(signal, watches.synced).then(
+        () => bindings.reconcile(directory.world, signal),
+        () => undefined,
+      ),
     ])
   }
   const end = new AbortController()

@@ -7,7 +7,8 @@ import { startInjector } from '../../injector/app.ts'
 import { parseSettings } from '../../injector/config.ts'
 import { LEASE_TIMING } from '../../injector/leader.ts'
 import { systemClock } from '../../shared/clock.ts'
-import { connectKube } from '../../shared/kube/rest.ts'
+import { connectKube, type Kube, KubeError } from '../../shared/kube/rest.ts'
+import { endsWithin } from '../../shared/lifecycle.ts'
 import { createLogger } from '../../shared/log.ts'
 import { LEADER_LEASE, SYSTEM_NAMESPACE } from '../../shared/names.ts'
 
@@ -69,4 +70,42 @@ t.test('the injector on the embedded cluster', async t => {
     const lease = cluster.store.get('leases', SYSTEM_NAMESPACE, LEADER_LEASE)
     t.match(lease.spec, { holderIdentity: '' })
   })
+})
+
+t.test('a leader that may not read the cluster ends in good order before it was ready', async t => {
+  await using undo = new AsyncDisposableStack()
+  const cluster = undo.use(await startEmbeddedCluster())
+  const api = { server: cluster.url, token: cluster.access.adminToken }
+  const kube = undo.use(connectKube(api))
+  await kube.create('/api/v1/namespaces', { metadata: { name: SYSTEM_NAMESPACE } })
+  const ports = { webhookPort: 0, controlPort: 0, metricsPort: 0 }
+  const settings = parseSettings(JSON.stringify({ listenAddress: '127.0.0.1', ...ports }), 'test')
+  const get: Kube['get'] = async (path, signal) => {
+    if (path.startsWith('/api/v1/nodes')) throw new KubeError(403, 'Forbidden', 'nodes is forbidden')
+    return kube.get(path, signal)
+  }
+  const shutdown = new AbortController()
+  const starting = startInjector(
+    {
+      config: { ...settings, sidecarImage: 'postern/proxy', replica: 'here', api },
+      kube: { ...kube, get },
+      log: createLogger('injector', 'error'),
+      clock: systemClock,
+      random: Math.random,
+      version: 'test',
+    },
+    shutdown.signal,
+  )
+  const holder = () => cluster.store.list('leases').find(({ metadata }) => metadata.name === LEADER_LEASE)
+  while (!holder()) await systemClock.sleep(20, shutdown.signal)
+  shutdown.abort(new Error('the end'))
+  t.equal(
+    await endsWithin(
+      starting.catch(() => undefined),
+      5_000,
+      systemClock,
+    ),
+    true,
+  )
+  t.match(holder()?.spec, { holderIdentity: '' })
 })
