@@ -6,7 +6,7 @@ import type { V1ObjectMeta, V1Status } from '@kubernetes/client-node'
 import { backoffMs } from '../../shared/backoff.ts'
 import type { Clock } from '../../shared/clock.ts'
 import { withDeadline } from '../../shared/deadline.ts'
-import { isKubeError, type Kube, KubeError } from '../../shared/kube/rest.ts'
+import { isKubeError, type Kube, KubeError, TooLarge } from '../../shared/kube/rest.ts'
 import { lines } from '../../shared/lines.ts'
 import { failure, type Logger } from '../../shared/log.ts'
 
@@ -29,7 +29,8 @@ export type WatchOptions = {
 }
 
 const PAGE = 500
-const MAX_LINE_BYTES = 8 * 1024 * 1024
+/** What etcd holds (1.5 MiB) when JSON escapes every byte of it: anybody may write such an object. */
+const MAX_LINE_BYTES = 16 * 1024 * 1024
 const RETRY = { baseMs: 200, capMs: 15_000 }
 const SLACK_MS = 10_000
 const SILENT = 'the watch went silent: neither events nor an end within its timeout'
@@ -78,14 +79,21 @@ async function listAll<T>(
 ): Promise<{ items: T[]; resourceVersion: string }> {
   type List = { metadata?: { continue?: string; resourceVersion?: string }; items?: T[] | null }
   const items: T[] = []
-  let page: List = {}
-  do {
-    const next = page.metadata?.continue
-    const search = new URLSearchParams({ ...query, limit: String(PAGE), ...(next && { continue: next }) })
-    page = await kube.get<List>(`${path}?${search}`, signal)
-    for (const item of page.items ?? []) items.push(item)
-  } while (page.metadata?.continue)
-  return { items, resourceVersion: page.metadata?.resourceVersion ?? '' }
+  let limit = PAGE
+  let next = ''
+  while (true) {
+    const search = new URLSearchParams({ ...query, limit: String(limit), ...(next && { continue: next }) })
+    try {
+      const { items: page, metadata = {} } = await kube.get<List>(`${path}?${search}`, signal)
+      for (const item of page ?? []) items.push(item)
+      next = metadata.continue ?? ''
+      if (next === '') return { items, resourceVersion: metadata.resourceVersion ?? '' }
+      limit = Math.min(2 * limit, PAGE)
+    } catch (thrown) {
+      if (!(thrown instanceof TooLarge) || limit === 1) throw thrown
+      limit = Math.ceil(limit / 8)
+    }
+  }
 }
 
 /** Watches from one list on. It never returns: it throws when a new list is needed. */

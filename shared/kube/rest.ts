@@ -33,6 +33,9 @@ export class KubeError extends Error {
   }
 }
 
+/** More than this client reads at once: a list can be asked for in smaller pages. */
+export class TooLarge extends Error {}
+
 export const isKubeError = (thrown: unknown, status: number): boolean =>
   thrown instanceof KubeError && thrown.status === status
 
@@ -124,7 +127,7 @@ async function readAll(response: IncomingMessage): Promise<string> {
   let size = 0
   for await (const chunk of response) {
     size += chunk.length
-    if (size > MAX_ANSWER_BYTES) throw new Error(`answer larger than ${MAX_ANSWER_BYTES} bytes`)
+    if (size > MAX_ANSWER_BYTES) throw new TooLarge(`answer larger than ${MAX_ANSWER_BYTES} bytes`)
     chunks.push(chunk)
   }
   return Buffer.concat(chunks).toString('utf8')

@@ -62,6 +62,28 @@ async function watching(t: Test, answers: Answer[], until: (seen: Seen[]) => boo
   return { seen, urls }
 }
 
+t.test('objects as large as the API server keeps them stop neither the list nor the watch', async t => {
+  // 1.5 MiB in etcd, but JSON may write each byte as \u003c.
+  const padding = ' '.repeat(9 * 1024 * 1024)
+  const { seen, urls } = await watching(
+    t,
+    [
+      (_, response) => {
+        for (let sent = 0; sent < 8; sent += 1) response.write(padding)
+        response.end('{}')
+      },
+      (_, response) => response.end(list(['a'], '7', 'more')),
+      (_, response) => response.end(list(['b'], '7')),
+      (_, response) =>
+        response.write(`{"type":"ADDED",${padding}"object":${JSON.stringify(thing('c', '8'))}}\n`),
+    ],
+    seen => seen.length === 2,
+  )
+  t.same(seen, [{ list: ['a', 'b'] }, { type: 'ADDED', name: 'c' }])
+  const limits = urls.map(({ searchParams }) => searchParams.get('limit'))
+  t.same(limits, ['500', '63', '126', null], 'a page that is too much is asked for in smaller ones')
+})
+
 t.test('a list comes in pages, then events follow from its version', async t => {
   const { seen, urls } = await watching(
     t,
