@@ -35,6 +35,7 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
   const { tls, clock, onRefused } = options
   const keeper = createKeeper(options.identify)
   const sessions = new Map<ServerHttp2Session, { peer: Peer; socket: TLSSocket }>()
+  let closed: Promise<unknown> | undefined
   const retireAll = () => {
     for (const session of sessions.keys()) if (!session.closed) session.close()
   }
@@ -73,6 +74,8 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
       serve(session, socket, peer, options)
       const expiries = [ownExpiry(socket), peer.notAfter] as const
       void retireAtExpiry(session, expiries, clock, () => session.close())
+      // Its handshake was under way when the drain began.
+      if (closed) session.close()
     } catch (thrown) {
       const refusal = asPosternError(thrown, 'PSTN_PEER_UNTRUSTED')
       onRefused(refusal, socket.remoteAddress)
@@ -82,7 +85,6 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
 
   server.listen({ port: options.port, ...(options.host !== undefined && { host: options.host }) })
   await once(server, 'listening')
-  let closed: Promise<unknown> | undefined
   const drain = async () => {
     closed ??= once(server.close(), 'close')
     retireAll()

@@ -415,6 +415,25 @@ t.test('a server that drains finishes its streams and takes no new ones', async 
   await drain
 })
 
+t.test('a connection whose handshake was under way when the drain began takes no stream either', async t => {
+  const server = acceptor()
+  await using pair = await tunnelPair(server)
+  const slow = connectTcp(pair.server.port, '127.0.0.1')
+  await once(slow, 'connect')
+  await delay(20)
+  const drained = pair.server.drain()
+  const socket = connectTls({
+    ...pair.clientTls.get()?.context,
+    socket: slow,
+    ALPNProtocols: ['h2'],
+    rejectUnauthorized: false,
+  })
+  const session = connectHttp2('https://127.0.0.1', { createConnection: () => socket })
+  const stream = session.request({ ':method': 'CONNECT', ':authority': '127.0.0.1:8080' })
+  const ends = [once(session, 'close'), once(stream, 'error'), drained]
+  t.ok(await Promise.race([Promise.all(ends), delay(2_000)]))
+})
+
 t.test('a peer that restarted is reached by the next stream', async t => {
   await using pair = await tunnelPair({ onRequest: echo })
   const first = await pair.open()
