@@ -4,12 +4,15 @@ import { spawn } from 'node:child_process'
 import { glob } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { relative } from 'node:path'
+import { prepareApiServer } from './cluster/binaries.ts'
 import { sharedCluster } from './cluster/tier.ts'
 import { type TestResult, tally } from './support/tap-tally.ts'
 
 type Tier = {
   readonly jobs: number
   readonly timeoutSeconds: number
+  /** What would take longer than a test may. */
+  readonly prepare?: () => Promise<void>
   /** What its files share, there before the first and gone after the last. */
   readonly shared?: () => Promise<AsyncDisposable>
 }
@@ -21,10 +24,10 @@ const TIERS: Record<string, Tier> = {
   structure: PARALLEL,
   unit: PARALLEL,
   property: PARALLEL,
-  contract: ALONE,
+  contract: { ...ALONE, prepare: prepareApiServer },
   embedded: ALONE,
-  netns: ALONE,
-  kube: { jobs: 1, timeoutSeconds: 900 },
+  netns: { ...ALONE, prepare: prepareApiServer },
+  kube: { ...ALONE, prepare: prepareApiServer },
   readme: { jobs: 1, timeoutSeconds: 900 },
   browser: ALONE,
   cluster: { jobs: 1, timeoutSeconds: 600, shared: sharedCluster },
@@ -42,6 +45,7 @@ for (const name of process.argv.slice(2)) {
   if (!tier) fail(`unknown tier ${name}: one of ${Object.keys(TIERS).join(' ')}`)
   const files = (await Array.fromAsync(glob(`test/${name}/**/*.test.ts`, { cwd: root }))).sort()
   console.log(`\n== ${name}: ${files.length === 0 ? 'no tests yet' : `${files.length} files`}`)
+  await tier.prepare?.()
   await using _ = await tier.shared?.()
   await inParallel(files, tier.jobs, file => runFile(file, tier))
 }

@@ -56,6 +56,12 @@ export async function binary(name: string): Promise<string> {
   return asset && isExecutable(asset) ? asset : builtBinary(name)
 }
 
+/** Builds what the tests with an API server need, before the timeout of any of them runs: the first time takes minutes. */
+export async function prepareApiServer(): Promise<void> {
+  if (!findCommand('go')) return
+  for (const name of ['etcd', 'kube-apiserver', 'kubectl', 'kube-controller-manager']) await binary(name)
+}
+
 /** As `binary`, always of the version pinned here: kubelet and API server have to fit each other. */
 export async function builtBinary(name: string): Promise<string> {
   const module = MODULES.find(({ packages }) => name in packages)
