@@ -32,10 +32,11 @@ export async function openTrustStore(
 ): Promise<TrustStore> {
   const bundle = live(restored(await volume.read('trust.json'), trustDomain))
 
-  const set = async (next: TrustBundle): Promise<void> => {
-    if (sameRoots(bundle.get(), next)) return
+  /** Throws what a listener threw, at once: `adopt` has nobody to await it. */
+  const set = (next: TrustBundle): Promise<void> => {
+    if (sameRoots(bundle.get(), next)) return Promise.resolve()
     bundle.set(next)
-    await volume.write('trust.json', next)
+    return volume.write('trust.json', next)
   }
 
   return {

@@ -79,6 +79,16 @@ t.test('a bundle that the control stream pushed is adopted if it is ours', async
   t.same(store.bundle.get(), second.bundle)
 })
 
+t.test('who pushed a bundle hears that it could not be applied; the process does not end', async t => {
+  const { open } = await published(t, good)
+  const store = await open()
+  store.bundle.subscribe(() => {
+    throw new Error('cannot be used')
+  })
+  t.throws(() => store.adopt([second.bundle]), /cannot be used/)
+  await t.rejects(store.refresh(never), /cannot be used/)
+})
+
 t.test('a kept bundle that is damaged or of another domain is not used', async t => {
   const { volume, open } = await published(t, good)
   for (const kept of [
