@@ -1,6 +1,16 @@
 // From a policy ConfigMap to validated documents, or to everything that is wrong with it by file, line and column.
 // Injector and CLI only: a sidecar gets normalized documents and never loads a YAML parser.
-import { type Document, isMap, isNode, isScalar, LineCounter, parseAllDocuments, type YAMLError } from 'yaml'
+import {
+  type Document,
+  isMap,
+  isNode,
+  isScalar,
+  LineCounter,
+  parseAllDocuments,
+  visit,
+  type YAMLError,
+  type YAMLMap,
+} from 'yaml'
 import type { PolicyDocument, PolicyProblem } from './document.ts'
 import { readAuthorization } from './read-authorization.ts'
 import { readPeerAuthentication } from './read-peer-authentication.ts'
@@ -12,6 +22,10 @@ const KINDS = ['AuthorizationPolicy', 'PeerAuthentication'] as const
 const KINDS_LATER = ['RequestAuthentication']
 /** Aliases may not blow a small text up: the YAML library counts what they expand to. */
 const MAX_ALIASES = 50
+/** Of all files together: the injector reads them between everything else that it does. */
+const MAX_LENGTH = 256 * 1024
+/** Of one file; each costs a search for its place. */
+const MAX_PROBLEMS = 100
 
 export type ParsedPolicies =
   | { readonly kind: 'valid'; readonly documents: readonly PolicyDocument[] }
@@ -27,6 +41,12 @@ export type PolicyConfigMap = {
 
 /** Every key is a file of YAML documents. One problem anywhere makes the whole invalid: half a policy is another policy. */
 export function parsePolicyConfigMap(configMap: PolicyConfigMap, origin: PolicyOrigin): ParsedPolicies {
+  const length = Object.values(configMap.data ?? {}).reduce((sum, text) => sum + text.length, 0)
+  if (length > MAX_LENGTH) {
+    const reason = `is ${length} characters long, more than ${MAX_LENGTH}`
+    const hint = 'spread the policies over several ConfigMaps'
+    return { kind: 'invalid', problems: [{ ...START, file: 'data', reason, hint }] }
+  }
   const problems: PolicyProblem[] = Object.keys(configMap.binaryData ?? {}).map(file => ({
     ...START,
     file,
@@ -54,6 +74,7 @@ export function parsePolicyFile(text: string, file: string, origin: PolicyOrigin
   const documents: PolicyDocument[] = []
   const lines = new LineCounter()
   const at = (offset: number, path: Path, reason: string, hint: string) => {
+    if (problems.length >= MAX_PROBLEMS) return
     const { line, col } = lines.linePos(offset)
     problems.push({
       file,
@@ -70,8 +91,11 @@ export function parsePolicyFile(text: string, file: string, origin: PolicyOrigin
     const errors = [...document.errors, ...document.warnings]
     for (const error of errors) at(error.pos[0], [], firstLine(error), YAML_HINT)
     if (errors.length > 0 || isEmpty(document)) continue
-    const report: Report = (path, reason, hint) => at(offsetOf(document, path), path, reason, hint)
-    const read = readDocument(document, report, origin)
+    const report: Report = (path, reason, hint) => {
+      if (problems.length < MAX_PROBLEMS) at(offsetOf(document, path), path, reason, hint)
+    }
+    const obstacle = obstacleIn(document)
+    const read = obstacle ? at(...obstacle) : readDocument(document, report, origin)
     if (read) documents.push(read)
   }
   if (documents.length + problems.length === 0) at(0, [], 'holds no document', 'write one, or remove the key')
@@ -83,12 +107,52 @@ const YAML_HINT = 'see https://yaml.org/spec/1.2.2'
 
 function parseYaml(text: string, lineCounter: LineCounter): Document[] | Error {
   try {
-    const parsed = parseAllDocuments(text, { lineCounter, prettyErrors: false, stringKeys: true })
+    // uniqueKeys compares each key with each other one: obstacleIn() does it in one pass.
+    const options = { lineCounter, prettyErrors: false, stringKeys: true, uniqueKeys: false }
+    const parsed = parseAllDocuments(text, options)
     return [...parsed]
   } catch (thrown) {
     // Nesting deeper than the stack.
     return thrown instanceof Error ? thrown : new Error(String(thrown))
   }
+}
+
+type Obstacle = [offset: number, path: Path, reason: string, hint: string]
+
+/** What stands in the way of reading a document's values: a key that is written twice, or too many aliases. */
+function obstacleIn(document: Document): Obstacle | undefined {
+  let found: Obstacle | undefined
+  let aliases = 0
+  visit(document, {
+    Map: (_, map) => {
+      const key = repeatedKey(map)
+      if (key === undefined) return undefined
+      found = [
+        key.range?.[0] ?? 0,
+        [],
+        `keys must be unique: ${JSON.stringify(key.value)} is written twice`,
+        'keep one of them',
+      ]
+      return visit.BREAK
+    },
+    Alias: (_, { range }) => {
+      aliases += 1
+      if (aliases <= MAX_ALIASES) return undefined
+      found = [range?.[0] ?? 0, [], `more than ${MAX_ALIASES} aliases`, 'write it without so many aliases']
+      return visit.BREAK
+    },
+  })
+  return found
+}
+
+function repeatedKey({ items }: YAMLMap) {
+  const seen = new Set<unknown>()
+  for (const { key } of items) {
+    if (!isScalar(key)) continue
+    if (seen.has(key.value)) return key
+    seen.add(key.value)
+  }
+  return undefined
 }
 
 function readDocument(document: Document, report: Report, origin: PolicyOrigin): PolicyDocument | undefined {

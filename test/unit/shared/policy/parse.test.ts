@@ -363,3 +363,27 @@ t.test('two documents of one kind and name are refused', async t => {
     problems: [{ reason: /AuthorizationPolicy shop\/orders is written twice/ }],
   })
 })
+
+t.test('what anybody may send to the webhook costs no more than its length', async t => {
+  const many = (value: string) =>
+    Array.from({ length: 20_000 }, (_, index) => `k${index.toString(36)}: ${value}`).join(',')
+  const began = performance.now()
+  for (const [value, kind] of [
+    ['a', 'valid'],
+    ['"!"', 'invalid'],
+  ] as const) {
+    const text = authorization(`spec: {selector: {matchLabels: {${many(value)}}}, rules: [{}]}`)
+    const parsed = parsePolicyConfigMap({ data: { file: text } }, ORIGIN)
+    t.equal(parsed.kind, kind)
+    if (parsed.kind === 'invalid')
+      t.equal(parsed.problems.length, 100, 'the first hundred are enough to begin with')
+  }
+  t.ok(performance.now() - began < 10_000)
+})
+
+t.test('a ConfigMap that is longer than policies are is not read', async t => {
+  const data = { a: ' '.repeat(200_000), b: ' '.repeat(100_000) }
+  t.match(parsePolicyConfigMap({ data }, ORIGIN), {
+    problems: [{ file: 'data', reason: /is 300000 characters long, more than 262144/ }],
+  })
+})
