@@ -3,15 +3,8 @@
 import type { Clock } from '../../shared/clock.ts'
 import { failure, type Logger } from '../../shared/log.ts'
 import type { PolicyRecord } from './policies.ts'
-import {
-  type Changes,
-  createWorld,
-  type Resource,
-  type ResourceEvent,
-  reduce,
-  type World,
-  type WorldSettings,
-} from './world.ts'
+import { type Resource, type ResourceEvent, reduce } from './reduce.ts'
+import { type Changes, createWorld, type World, type WorldSettings } from './world.ts'
 
 export type Directory = {
   readonly world: World

@@ -6,7 +6,7 @@ import type { Logger } from '../../shared/log.ts'
 import { POLICY_LABEL } from '../../shared/names.ts'
 import { watchList } from '../kube/watch.ts'
 import type { Directory } from './directory.ts'
-import type { Objects, Resource } from './world.ts'
+import type { Objects, Resource } from './reduce.ts'
 
 type Source = {
   readonly path: string

@@ -1,31 +1,10 @@
-// What the injector knows of the cluster, as tables of small records with indices. `reduce` takes one event in and says
-// what may answer differently now; it does no I/O and asks no clock, and events of different objects may come in any
-// order. It changes the world in place: a copy for each event would cost as much as the cluster is large.
-import type {
-  V1ConfigMap,
-  V1EndpointSlice,
-  V1Namespace,
-  V1Node,
-  V1Pod,
-  V1Service,
-  V1ServiceCIDR,
-} from '@kubernetes/client-node'
+// What the injector knows of the cluster, as tables of small records with indices. It is changed in place, by reduce()
+// alone: a copy for each event would cost as much as the cluster is large.
 import type { InboundMode, PolicySet } from '../../shared/policy/model.ts'
 import { createIndex, type Index } from './index-of.ts'
 import type { PolicyRecord } from './policies.ts'
 import { createPrefixes, type Prefixes } from './prefixes.ts'
 import type { NamespaceRecord, NodeRecord, PodRecord, ServiceRecord, SliceRecord } from './records.ts'
-import type { Table } from './table.ts'
-import {
-  configmaps,
-  dropOrphans,
-  endpointslices,
-  namespaces,
-  nodes,
-  pods,
-  servicecidrs,
-  services,
-} from './tables.ts'
 
 export type WorldSettings = {
   readonly trustDomain: string
@@ -36,21 +15,6 @@ export type WorldSettings = {
   /** CIDRs that belong to the cluster, beside those that the API server tells. */
   readonly prefixes: readonly string[]
 }
-
-export type Objects = {
-  pods: V1Pod
-  services: V1Service
-  endpointslices: V1EndpointSlice
-  nodes: V1Node
-  namespaces: V1Namespace
-  configmaps: V1ConfigMap
-  servicecidrs: V1ServiceCIDR
-}
-export type Resource = keyof Objects
-
-export type ResourceEvent<R extends Resource> =
-  | { readonly kind: 'list'; readonly resource: R; readonly items: readonly Objects[R][] }
-  | { readonly kind: 'set' | 'gone'; readonly resource: R; readonly object: Objects[R] }
 
 /** What may be different after an event: whoever asks again gets the answer of now. */
 export type Changes = {
@@ -114,42 +78,4 @@ export function createWorld(settings: WorldSettings): World {
     policiesByNamespace: createIndex(),
     orphanedPolicies: new Set(),
   }
-}
-
-export function reduce<R extends Resource>(world: World, event: ResourceEvent<R>): Changes {
-  const pending: Pending = {
-    addresses: new Set(),
-    pods: new Set(),
-    namespaces: new Set(),
-    everything: false,
-    policies: [],
-    owned: false,
-  }
-  const table: Table<Objects[R]> = TABLES[event.resource]
-  if (event.kind === 'list') table.list(world, event.items, pending)
-  else table[event.kind](world, event.object, pending)
-  if (event.resource === 'namespaces') dropOrphans(world, pending)
-  if (pending.owned && world.prefixes.own(ownedBy(world), addressesOf(world))) pending.everything = true
-  return pending
-}
-
-const TABLES: { readonly [R in Resource]: Table<Objects[R]> } = {
-  pods,
-  services,
-  endpointslices,
-  nodes,
-  namespaces,
-  configmaps,
-  servicecidrs,
-}
-
-function* ownedBy({ settings, nodes, serviceCidrs }: World): Generator<string> {
-  yield* settings.prefixes
-  for (const { podCidrs } of nodes.values()) yield* podCidrs
-  for (const cidrs of serviceCidrs.values()) yield* cidrs
-}
-
-function* addressesOf({ pods, services }: World): Generator<string> {
-  for (const { addresses } of pods.values()) yield* addresses
-  for (const { addresses } of services.values()) yield* addresses
 }

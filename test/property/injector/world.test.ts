@@ -4,15 +4,9 @@ import { isDeepStrictEqual } from 'node:util'
 import fc from 'fast-check'
 import t from 'tap'
 import { answer } from '../../../injector/directory/answer.ts'
+import { type Objects, type Resource, reduce } from '../../../injector/directory/reduce.ts'
 import { snapshotFor } from '../../../injector/directory/snapshot.ts'
-import {
-  type Changes,
-  createWorld,
-  type Objects,
-  type Resource,
-  reduce,
-  type World,
-} from '../../../injector/directory/world.ts'
+import { type Changes, createWorld, type World } from '../../../injector/directory/world.ts'
 import { namespace, node, pod, policies, service, serviceCidr, slice } from '../../support/cluster-objects.ts'
 
 const settings = {

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { admit } from '../../../../injector/control/admit.ts'
-import { createWorld, reduce } from '../../../../injector/directory/world.ts'
+import { reduce } from '../../../../injector/directory/reduce.ts'
+import { createWorld } from '../../../../injector/directory/world.ts'
 import { workloadSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { type PodParts, pod } from '../../../support/cluster-objects.ts'
 

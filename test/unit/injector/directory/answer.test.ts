@@ -1,12 +1,7 @@
 import t from 'tap'
 import { answer } from '../../../../injector/directory/answer.ts'
-import {
-  createWorld,
-  type Objects,
-  type Resource,
-  reduce,
-  type World,
-} from '../../../../injector/directory/world.ts'
+import { type Objects, type Resource, reduce } from '../../../../injector/directory/reduce.ts'
+import { createWorld, type World } from '../../../../injector/directory/world.ts'
 import { node, type PodParts, pod, service, serviceCidr, slice } from '../../../support/cluster-objects.ts'
 
 const settings = {

@@ -1,7 +1,8 @@
 import type { V1ConfigMap } from '@kubernetes/client-node'
 import t from 'tap'
+import { reduce } from '../../../../injector/directory/reduce.ts'
 import { servicesSelecting, snapshotFor } from '../../../../injector/directory/snapshot.ts'
-import { createWorld, reduce, type World } from '../../../../injector/directory/world.ts'
+import { createWorld, type World } from '../../../../injector/directory/world.ts'
 import { namespace, pod, policies, service } from '../../../support/cluster-objects.ts'
 
 const settings = {
