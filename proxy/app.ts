@@ -34,6 +34,7 @@ import { createProxyMetrics, type ProxyMetrics } from './observe/metrics.ts'
 import { outbound } from './outbound.ts'
 import { createControlClient } from './resolve/control-client.ts'
 import { createDirectory, type Directory } from './resolve/directory.ts'
+import { keepAddresses, readAddresses } from './resolve/kept-addresses.ts'
 import { createResolver } from './resolve/resolver.ts'
 import { createTunnelDialer } from './tunnel/dialer.ts'
 import type { TunnelTls } from './tunnel/interface.ts'
@@ -221,7 +222,7 @@ async function startSupply(
   const volume = openStateVolume(config.stateDir, error => log.error(failure(error, error.code), 'not kept'))
   const kube = stack.use(connectKube(config.api))
   const trust = await openTrustStore(kube, trustDomain, volume)
-  const directory = createDirectory(clock)
+  const directory = createDirectory(clock, await readAddresses(volume))
 
   let refusal: Code | undefined
   const report = observeIssuance(log, metrics)
@@ -270,7 +271,11 @@ async function startSupply(
     return state && compile(state.policy, { trustDomain })
   })
   let readiness = NEVER_READY
-  const running = Promise.all([follow(), control.run(signal)])
+  const running = Promise.all([
+    follow(),
+    control.run(signal),
+    keepAddresses({ directory, volume, clock }, signal),
+  ])
   return {
     tls,
     trust: trust.bundle,

@@ -16,6 +16,10 @@ export type Directory = {
   lookup(address: string, signal: AbortSignal): Promise<AddressEntry>
   /** What the control stream said. Entries of a lost stream stay in force until a newer statement. */
   receive(entries: readonly AddressEntry[]): void
+  /** What is known, the least recently used first; not what is unknown. */
+  known(): readonly AddressEntry[]
+  /** Calls `listener` whenever the control stream said something. Returns how to stop. */
+  onReceived(listener: () => void): () => void
   /** Gives up what has not been used for a while; not while the stream is lost, when nothing could be learnt again. */
   sweep(): void
 }
@@ -33,14 +37,15 @@ type Known = {
   readonly entry: ReturnType<typeof live<AddressEntry | undefined>>
 }
 
-export function createDirectory(clock: Clock): Directory {
+/** `kept` is what was known before a restart: as good as what is known while the stream is lost. */
+export function createDirectory(clock: Clock, kept: readonly AddressEntry[] = []): Directory {
+  const since = clock.monotonic()
   /** The least recently used first. */
-  const known = new Map<string, Known>()
-  const listeners = new Set<() => void>()
-
-  const changed = () => {
-    for (const listener of [...listeners]) listener()
-  }
+  const known = new Map<string, Known>(
+    kept.map(entry => [entry.address, { usedAt: since, unknownSince: since, entry: live(entry) }]),
+  )
+  const wanting = listeners()
+  const receiving = listeners()
 
   const use = (address: string): Known => {
     const now = clock.monotonic()
@@ -52,17 +57,16 @@ export function createDirectory(clock: Clock): Directory {
     if (!existing) {
       const [oldest] = known.size > MAX_ADDRESSES ? known.keys() : []
       if (oldest !== undefined) known.delete(oldest)
-      changed()
+      wanting.call()
     }
     return used
   }
 
   return {
     wanted: () => [...known.keys()],
-    onWanted: listener => {
-      listeners.add(listener)
-      return () => listeners.delete(listener)
-    },
+    onWanted: wanting.add,
+    known: () => [...known.values()].map(({ entry }) => entry.get()).filter(isSettled),
+    onReceived: receiving.add,
     lookup: async (address, signal) => {
       const { entry, unknownSince } = use(address)
       const now = entry.get()
@@ -79,12 +83,13 @@ export function createDirectory(clock: Clock): Directory {
           subscribed.unknownSince = clock.monotonic()
         subscribed.entry.set(entry)
       }
+      receiving.call()
     },
     sweep: () => {
       const oldest = clock.monotonic() - UNUSED_MS
       const unused = [...known].filter(([, { usedAt }]) => usedAt < oldest)
       for (const [address] of unused) known.delete(address)
-      if (unused.length > 0) changed()
+      if (unused.length > 0) wanting.call()
     },
   }
 
@@ -96,6 +101,19 @@ export function createDirectory(clock: Clock): Directory {
     } finally {
       done.abort()
     }
+  }
+}
+
+function listeners() {
+  const all = new Set<() => void>()
+  return {
+    add: (listener: () => void) => {
+      all.add(listener)
+      return () => all.delete(listener)
+    },
+    call: () => {
+      for (const listener of [...all]) listener()
+    },
   }
 }
 

@@ -51,6 +51,8 @@ export const decodeFromSidecar = (line: string): FromSidecar => decodeLine(line,
 /** For the copy of the last state that a sidecar keeps. @throws PosternError PSTN_CONTROL_MALFORMED */
 export const decodeState = (value: unknown): State => wrapped(() => state(value, 'state'))
 
+export const decodeAddresses = (value: unknown): Addresses => wrapped(() => addresses(value, 'addresses'))
+
 const decodeLine = <T>(line: string, decode: Decode<T>): T =>
   wrapped(() => decode(JSON.parse(line), 'message'))
 

@@ -18,7 +18,7 @@ import {
   waitForService,
 } from './pods.ts'
 import { allowFrom, installPostern, policies, withoutInjector } from './postern.ts'
-import { crashes, kill, podOf, sidecarLog, sidecarState } from './sidecar.ts'
+import { accessLog, crashes, kill, podOf, sidecarLog, sidecarState } from './sidecar.ts'
 
 const skip = requireCluster()
 const NS = 'outages'
@@ -104,6 +104,20 @@ t.test('while the injector is gone', { skip }, async t => {
     }
   })
 
+  await t.test('a sidecar that is killed comes back, and finds the peers that it knew', async t => {
+    const before = await sidecarState(cluster, NS, 'client')
+    await kill(cluster, before)
+    const killed = performance.now()
+    const call = () => http(cluster, NS, 'client', 'http://server:8080/')
+    await eventually(
+      async () => (await sidecarState(cluster, NS, 'client')).restarts > before.restarts,
+      'its restart',
+    )
+    await eventually(async () => (await call()).statuses[200] === 1, 'an answer')
+    t.comment(`answered ${Math.round(performance.now() - killed)} ms after`)
+    t.match((await accessLog(cluster, NS, 'client')).at(-1), { via: 'tunnel', outcome: 'ok' })
+  })
+
   await t.test('pods that opted out are created, and run', async t => {
     await apply(
       cluster,
@@ -175,7 +189,7 @@ t.test('while the API server is stopped', { skip }, async t => {
       t.same(Object.keys(statuses), ['200'])
       t.same(errors, {})
     }
-    t.same(await crashes(cluster, NS, 'server', 'client', 'keeper', 'dialler'), [])
+    t.same(await crashes(cluster, NS, 'server', 'keeper', 'dialler'), [])
   })
 
   await t.test('a sidecar that is killed comes back with what it kept in memory', async t => {
