@@ -27,6 +27,9 @@ export type AdmissionAnswer =
     }
   | { readonly kind: 'refuse'; readonly code: Code; readonly message: string }
 
+/** As the API server has it, which looks only after us. Callers are not authenticated: more would be work for nothing. */
+const MAX_ANNOTATION_BYTES = 256 * 1024
+
 type Json = { readonly [key: string]: unknown }
 
 const malformed = (why: string) => new PosternError('PSTN_ADMISSION_MALFORMED', why)
@@ -58,7 +61,13 @@ export function podOf(request: AdmissionRequest): V1Pod {
   expectResource(request, 'v1/pods', ['CREATE'])
   const metadata = object(request.object.metadata, 'request.object.metadata')
   const spec = object(request.object.spec, 'request.object.spec')
-  texts(metadata.annotations, 'request.object.metadata.annotations')
+  const where = 'request.object.metadata.annotations'
+  texts(metadata.annotations, where)
+  const annotations = Object.entries(metadata.annotations ?? {})
+    .flat()
+    .join('')
+  if (Buffer.byteLength(annotations) > MAX_ANNOTATION_BYTES)
+    throw malformed(`${where} holds more than ${MAX_ANNOTATION_BYTES} bytes`)
   for (const field of ['containers', 'initContainers', 'volumes'])
     named(spec[field], `request.object.spec.${field}`)
   return request.object as V1Pod

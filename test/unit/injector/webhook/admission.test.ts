@@ -85,6 +85,11 @@ const noPods: readonly { name: string; body: Buffer; message: RegExp }[] = [
     message: /annotations/,
   },
   {
+    name: 'a pod with more annotations than the API server stores, each of which would cost a hint,',
+    body: withPod({ metadata: { annotations: { a: 'x'.repeat(200_000), b: 'x'.repeat(70_000) } } }),
+    message: /annotations holds more than 262144 bytes/,
+  },
+  {
     name: 'containers that are an object',
     body: withPod({ spec: { containers: {} } }),
     message: /containers is not a list/,
