@@ -18,7 +18,7 @@ export type Directory = {
   receive(entries: readonly AddressEntry[]): void
   /** What is known, the least recently used first; not what is unknown. */
   known(): readonly AddressEntry[]
-  /** Calls `listener` whenever the control stream said something. Returns how to stop. */
+  /** Calls `listener` whenever the control stream said something; a heartbeat does not. Returns how to stop. */
   onReceived(listener: () => void): () => void
   /** Gives up what has not been used for a while; not while the stream is lost, when nothing could be learnt again. */
   sweep(): void
@@ -83,7 +83,7 @@ export function createDirectory(clock: Clock, kept: readonly AddressEntry[] = []
           subscribed.unknownSince = clock.monotonic()
         subscribed.entry.set(entry)
       }
-      receiving.call()
+      if (entries.length > 0) receiving.call()
     },
     sweep: () => {
       const oldest = clock.monotonic() - UNUSED_MS

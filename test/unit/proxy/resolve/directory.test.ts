@@ -35,6 +35,16 @@ t.test('the first use subscribes and waits for the answer', async t => {
   t.equal(changes, 1, 'known addresses change nothing')
 })
 
+t.test('a heartbeat says nothing: what is kept is not written anew', async t => {
+  const directory = createDirectory(steppingClock())
+  let received = 0
+  directory.onReceived(() => received++)
+  directory.receive([])
+  t.equal(received, 0)
+  directory.receive([plain(A)])
+  t.equal(received, 1)
+})
+
 t.test('an address that is said to be unknown is waited for, then refused, then refused at once', async t => {
   const { clock, wake, advance } = heldClock()
   const directory = createDirectory(clock)
