@@ -71,7 +71,7 @@ export async function watchList<T extends Item>(
   }
 }
 
-async function listAll<T>(
+async function listAll<T extends Item>(
   kube: Kube,
   path: string,
   query: Record<string, string>,
@@ -85,7 +85,11 @@ async function listAll<T>(
     const search = new URLSearchParams({ ...query, limit: String(limit), ...(next && { continue: next }) })
     try {
       const { items: page, metadata = {} } = await kube.get<List>(`${path}?${search}`, signal)
-      for (const item of page ?? []) items.push(item)
+      for (const item of page ?? []) {
+        // Nobody reads them, and they are most of a list: of 10,000 pods 190 of 290 MB.
+        delete item.metadata?.managedFields
+        items.push(item)
+      }
       next = metadata.continue ?? ''
       if (next === '') return { items, resourceVersion: metadata.resourceVersion ?? '' }
       limit = Math.min(2 * limit, PAGE)

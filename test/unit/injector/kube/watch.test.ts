@@ -180,3 +180,24 @@ t.test('a failing server is not stormed: each retry waits longer', async t => {
   t.equal(waits.length, 5)
   t.ok((waits[4] ?? 0) > (waits[0] ?? 0) * 2, `waits grow: ${waits.map(Math.round)}`)
 })
+
+t.test('what a list holds until its last page leaves out who wrote which field', async t => {
+  const server = createServer((_, response) =>
+    response.end(
+      JSON.stringify({
+        metadata: { resourceVersion: '7' },
+        items: [{ metadata: { name: 'a', managedFields: [{ manager: 'kubelet' }] } }],
+      }),
+    ),
+  )
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => server.close())
+  using kube = connectKube({ server: `http://127.0.0.1:${(server.address() as AddressInfo).port}` })
+  const stop = new AbortController()
+  const onList = (items: object[]) => {
+    t.strictSame(items, [{ metadata: { name: 'a' } }])
+    stop.abort()
+  }
+  const options = { signal: stop.signal, log: createLogger('test', 'error'), clock: hurried }
+  await watchList(kube, '/things', {}, { onList, onEvent: () => {} }, options)
+})
