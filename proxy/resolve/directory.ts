@@ -34,15 +34,23 @@ type Known = {
   usedAt: number
   /** When it was first said to be unknown, or not known at all. */
   unknownSince: number
+  /** From before a restart, for as long as the control stream has not said anything. */
+  readonly kept?: AddressEntry
   readonly entry: ReturnType<typeof live<AddressEntry | undefined>>
 }
 
-/** `kept` is what was known before a restart: as good as what is known while the stream is lost. */
+/**
+ * `kept` is what was known before a restart. Nobody listened meanwhile, and a pod with a sidecar may have got an address
+ * that was plain: it is used only if nothing newer is said in time.
+ */
 export function createDirectory(clock: Clock, kept: readonly AddressEntry[] = []): Directory {
   const since = clock.monotonic()
   /** The least recently used first. */
   const known = new Map<string, Known>(
-    kept.map(entry => [entry.address, { usedAt: since, unknownSince: since, entry: live(entry) }]),
+    kept.map(entry => [
+      entry.address,
+      { usedAt: since, unknownSince: since, kept: entry, entry: live(undefined) },
+    ]),
   )
   const wanting = listeners()
   const receiving = listeners()
@@ -65,15 +73,15 @@ export function createDirectory(clock: Clock, kept: readonly AddressEntry[] = []
   return {
     wanted: () => [...known.keys()],
     onWanted: wanting.add,
-    known: () => [...known.values()].map(({ entry }) => entry.get()).filter(isSettled),
+    known: () => [...known.values()].map(({ kept, entry }) => entry.get() ?? kept).filter(isSettled),
     onReceived: receiving.add,
     lookup: async (address, signal) => {
-      const { entry, unknownSince } = use(address)
+      const { kept, entry, unknownSince } = use(address)
       const now = entry.get()
       if (isSettled(now)) return now
       const left = unknownSince + UNKNOWN_WAIT_MS - clock.monotonic()
       if (left > 0) await settled(entry, left, signal)
-      return entry.get() ?? { kind: 'unknown', address }
+      return entry.get() ?? kept ?? { kind: 'unknown', address }
     },
     receive: entries => {
       for (const entry of entries) {

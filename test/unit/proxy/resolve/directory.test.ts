@@ -35,6 +35,19 @@ t.test('the first use subscribes and waits for the answer', async t => {
   t.equal(changes, 1, 'known addresses change nothing')
 })
 
+t.test('what was kept over a restart is used only where nothing newer is said in time', async t => {
+  const { clock, wake, advance } = heldClock()
+  const directory = createDirectory(clock, [plain(A), plain('10.244.0.2')])
+  const moved = directory.lookup(A, never)
+  const silent = directory.lookup('10.244.0.2', never)
+  directory.receive([mesh(A)])
+  t.same(await moved, mesh(A), 'another pod has the address now')
+  advance(UNKNOWN_WAIT_MS)
+  wake()
+  t.same(await silent, plain('10.244.0.2'))
+  t.same(directory.known(), [mesh(A), plain('10.244.0.2')], 'and stays kept')
+})
+
 t.test('a heartbeat says nothing: what is kept is not written anew', async t => {
   const directory = createDirectory(steppingClock())
   let received = 0
