@@ -5,6 +5,7 @@ import type { AddressEntry, Endpoint, MeshPod, State } from '../../shared/contro
 import { type Code, PosternError } from '../../shared/errors.ts'
 import type { ProxySettings } from '../../shared/injection/settings.ts'
 import type { Live } from '../../shared/live.ts'
+import { PORTS } from '../../shared/ports.ts'
 import type { TunnelTarget } from '../tunnel/interface.ts'
 import type { Directory } from './directory.ts'
 
@@ -55,8 +56,12 @@ export function plain(
     : { kind: 'plain', address, port }
 }
 
+/** Nothing of the peer's capture stands before these: its status port is for scrapers, in the mesh or not. */
+const isCaptured = ({ skipInboundPorts }: MeshPod, port: number): boolean =>
+  port !== PORTS.status && !skipInboundPorts.includes(port)
+
 const toPod = ({ address, port, mesh }: Endpoint, choice: Choice): Route | Refusal =>
-  mesh === undefined || mesh.skipInboundPorts.includes(port)
+  mesh === undefined || !isCaptured(mesh, port)
     ? plain(address, port, choice)
     : { kind: 'tunnel', target: targetOf(address, port, mesh) }
 

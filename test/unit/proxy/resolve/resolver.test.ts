@@ -3,6 +3,7 @@ import { createDirectory } from '../../../../proxy/resolve/directory.ts'
 import { type Choice, choose, createResolver } from '../../../../proxy/resolve/resolver.ts'
 import type { AddressEntry, Endpoint, MeshPod, State } from '../../../../shared/control/messages.ts'
 import { live } from '../../../../shared/live.ts'
+import { PORTS } from '../../../../shared/ports.ts'
 import { steppingClock } from '../../../support/stepping-clock.ts'
 
 const never = new AbortController().signal
@@ -61,6 +62,13 @@ t.test('each kind of address has one route', async t => {
       9090,
       {},
       { kind: 'plain', address: A, port: 9090 },
+    ],
+    [
+      'the status port of its sidecar, which a scraper in the mesh reads as any other does',
+      { kind: 'mesh', address: A, pod: pod() },
+      PORTS.status,
+      {},
+      { kind: 'plain', address: A, port: PORTS.status },
     ],
     [
       'such a port, when mesh is required',
