@@ -33,6 +33,8 @@ t.teardown(() => server?.[Symbol.asyncDispose]())
 
 type Keys = Readonly<Record<string, string>>
 
+const OPT_IN: Keys = { 'postern.dev/inject': 'enabled' }
+
 const tryPod = (annotations: Keys, { labels = {}, spec = {} }: { labels?: Keys; spec?: object } = {}) =>
   outcome(() =>
     server.kube.create<object>('/api/v1/namespaces/shop/pods?dryRun=All', {
@@ -71,6 +73,21 @@ t.test('an opted-in pod passes the admission policies and waits for the webhook'
     message: /failed calling webhook "pod\.postern\.dev"/,
   })
 })
+
+t.test(
+  'a pod that opts in never starts without a sidecar, even when no webhook is left',
+  { skip },
+  async t => {
+    const path = '/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/postern-injector'
+    await server.kube.delete(path)
+    // The API server goes on calling a webhook for a moment after it was deleted.
+    await until(async () => /PSTN_INJECT_REFUSED/.test(await tryPod(OPT_IN).catch(String)))
+    t.match(await tryPod(OPT_IN), /nothing gave it a sidecar; is the MutatingWebhookConfiguration/)
+    const initContainers = [{ name: 'postern-proxy', image: 'none', restartPolicy: 'Always' }]
+    t.equal(await tryPod(OPT_IN, { spec: { initContainers } }), 'allowed')
+    t.equal((await server.kubectl(['apply', '-k', DEPLOY])).code, 0)
+  },
+)
 
 t.test('a misspelt or unknown annotation is refused by name', { skip }, async t => {
   t.match(
