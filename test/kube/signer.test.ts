@@ -11,6 +11,7 @@ import { parseCertificate } from '../../shared/x509/certificate.ts'
 import { createCsr } from '../../shared/x509/csr.ts'
 import { caTrue, dns, forgeRequest, ip, type RequestParts, uri } from '../support/forged-requests.ts'
 import { requireApiServer } from '../support/requirements.ts'
+import { until } from './support/installation.ts'
 import {
   answered,
   createPod,
@@ -132,6 +133,7 @@ for (const [name, forgery] of Object.entries(forgeries)) {
   t.test(`denies ${name}, with the reason on the object (${forgery.rule})`, { skip }, async t => {
     const { kube } = cluster.server
     count += 1
+    const before = cluster.denied.length
     const account = forgery.as === 'admin' ? 'admin' : 'cart'
     const pod = await createPod(kube, `forger-${count}`, account)
     const named = forgery.otherPod ? await createPod(kube, `victim-${count}`) : pod
@@ -143,6 +145,8 @@ for (const [name, forgery] of Object.entries(forgeries)) {
     t.same(others, [])
     t.match(denial, { type: 'Denied', reason: 'PosternDenied', message: forgery.because })
     t.match(denial?.message, `PSTN_CSR_DENIED ${forgery.rule}: `)
+    // The object shows the denial before the signer has its own answer.
+    await until(async () => cluster.denied.length > before)
     t.equal(cluster.denied.at(-1), forgery.rule)
   })
 }
