@@ -1,0 +1,26 @@
+// A byte stream with TCP's manners, whatever carries it: a socket, or a stream of the tunnel. Callbacks, set once, instead
+// of node:stream: its layers (queues, ticks, events) cost more for each chunk than all that the proxy does with it.
+
+export type ByteStream = {
+  /** Begins delivery; called exactly once. What came before is delivered after this call, never during it. */
+  open(sink: Sink): void
+  /** Nothing is delivered until `resume`, and the sender is held back. */
+  pause(): void
+  resume(): void
+  /** Takes `chunk` for good. False: the other side is slow, and `sink.drain` says when it is not; nothing is lost. */
+  write(chunk: Buffer): boolean
+  /** The orderly end of our direction (FIN, END_STREAM), after what was written. */
+  end(): void
+  /** The end that is none (RST, RST_STREAM): both directions, at once. Idempotent; `closed` is called, but not during it. */
+  reset(): void
+}
+
+export type Sink = {
+  /** `chunk` is the receiver's to keep; nobody writes into it any more. */
+  data(chunk: Buffer): void
+  /** The other side's orderly end. */
+  end(): void
+  drain(): void
+  /** Last, exactly once: both directions ended in order, or it was cut off (by either side). */
+  closed(how: 'ended' | 'reset'): void
+}
