@@ -25,6 +25,7 @@ import type {
   Rule,
   SourceMatch,
 } from '../policy/model.ts'
+import { PROTOCOLS, type Protocol } from '../protocol.ts'
 import { isTrustDomain, parseSpiffeId } from '../spiffe-id.ts'
 import type { TrustBundle } from '../trust-bundle.ts'
 import type {
@@ -102,6 +103,7 @@ const inboundMode = oneOf<InboundMode>(['strict', 'permissive'])
 const portText = text(value => /^[1-9][0-9]{0,4}$/.test(value), 'a port')
 const strings = optional(listOf(name))
 const ports = optional(listOf(port))
+const protocols = mapOf(portText, oneOf<Protocol>(PROTOCOLS))
 
 const source = extensible<SourceMatch>({
   principals: strings,
@@ -112,6 +114,17 @@ const source = extensible<SourceMatch>({
   notServiceAccounts: strings,
 })
 
+const operation = extensible<OperationMatch>({
+  ports,
+  notPorts: ports,
+  hosts: strings,
+  notHosts: strings,
+  methods: strings,
+  notMethods: strings,
+  paths: strings,
+  notPaths: strings,
+})
+
 const policy = extensible<AuthorizationPolicy>({
   kind: oneOf(['AuthorizationPolicy']),
   name,
@@ -120,7 +133,7 @@ const policy = extensible<AuthorizationPolicy>({
   rules: listOf(
     extensible<Rule>({
       from: optional(listOf(source)),
-      to: optional(listOf(extensible<OperationMatch>({ ports, notPorts: ports }))),
+      to: optional(listOf(operation)),
     }),
   ),
   features: listOf(name),
@@ -138,6 +151,8 @@ const state = object<State>({
     object<TrustBundle>({ trustDomain: text(isTrustDomain, 'a trust domain'), roots: listOf(name) }),
   ),
   prefixes: listOf(cidr),
+  protocols: optional(protocols),
+  zone: optional(name),
 })
 
 const meshPod = object<MeshPod>({

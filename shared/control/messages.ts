@@ -1,7 +1,8 @@
 // The control stream's five kinds of message: one mTLS HTTP/2 stream (POST /v1/control) from each sidecar to any
 // injector replica, newline-delimited JSON both ways. Items are full state with a version: whoever missed one
 // message is made whole by the next. The schema for other languages is messages.schema.json (a test compares).
-import type { PolicySet } from '../policy/model.ts'
+import { FEATURES, type PolicySet } from '../policy/model.ts'
+import type { Protocols } from '../protocol.ts'
 import type { TrustBundle } from '../trust-bundle.ts'
 
 export const CONTROL_PATH = '/v1/control'
@@ -17,7 +18,7 @@ export type Hello = {
   readonly kind: 'hello'
   readonly podUid: string
   readonly version: string
-  /** Policy features the sidecar's evaluator knows. */
+  /** What the sidecar knows: features of policies, and extensions of `state`. */
   readonly features: readonly string[]
 }
 
@@ -43,7 +44,23 @@ export type State = {
   readonly trust: readonly TrustBundle[]
   /** The cluster's prefixes (CIDR): all pods and Services are inside. An address outside them is not mesh. */
   readonly prefixes: readonly string[]
+} & StateExtensions
+
+/**
+ * Keys of `state` that came after its first version. Sidecars refuse keys that they do not know, so each is sent only to
+ * those whose hello names it; what an older injector leaves out is not known.
+ */
+export type StateExtensions = {
+  /** What the pod's ports speak. Absent: every port carries opaque bytes. */
+  readonly protocols?: Protocols
+  /** The zone of the pod's own node. */
+  readonly zone?: string
 }
+
+export const STATE_EXTENSIONS = ['protocols', 'zone'] as const satisfies readonly (keyof StateExtensions)[]
+
+/** What a sidecar of this build says in its hello. */
+export const KNOWN_FEATURES: readonly string[] = [...FEATURES, ...STATE_EXTENSIONS]
 
 /** Injector → sidecar: answers to subscribed addresses, at first and whenever one changes; empty as a heartbeat. */
 export type Addresses = { readonly kind: 'addresses'; readonly entries: readonly AddressEntry[] }

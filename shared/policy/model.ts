@@ -16,9 +16,18 @@ export type SourceMatch = {
   readonly notServiceAccounts?: readonly StringMatch[]
 }
 
+/** One `to` entry, in the same way. The HTTP fields are known of requests on ports that are declared HTTP alone. */
 export type OperationMatch = {
   readonly ports?: readonly number[]
   readonly notPorts?: readonly number[]
+  /** Without a port: of any; with one: of that alone. Letters of either case are the same. */
+  readonly hosts?: readonly StringMatch[]
+  readonly notHosts?: readonly StringMatch[]
+  readonly methods?: readonly StringMatch[]
+  readonly notMethods?: readonly StringMatch[]
+  /** Of normalized paths, without the query. */
+  readonly paths?: readonly StringMatch[]
+  readonly notPaths?: readonly StringMatch[]
 }
 
 /** Matches when any `from` and any `to` match; an absent list matches everything. */
@@ -57,11 +66,27 @@ export type PolicySet = {
 
 /** The features that this build's evaluator knows. */
 export const FEATURES = ['l4'] as const
+export type Feature = (typeof FEATURES)[number]
 
 /** What is known of a caller when it is authorized. `identity` is absent for plaintext (unauthenticated) peers. */
 export type Caller = { readonly identity?: string; readonly address: string }
 
-export type PolicyRequest = { readonly caller: Caller; readonly port: number }
+/** What is known of a request whose head was read. What it does not say is the empty string, and helps nobody. */
+export type HttpRequest = {
+  /** As it was written: methods are case-sensitive (RFC 9110, section 9.1). */
+  readonly method: string
+  /** `Host` or `:authority`, with the port if it names one. */
+  readonly host: string
+  /** Normalized, in the form in which the application gets it; without the query. `*` of an OPTIONS request. */
+  readonly path: string
+}
+
+/** `http` is absent for a connection of opaque bytes. */
+export type PolicyRequest = {
+  readonly caller: Caller
+  readonly port: number
+  readonly http?: HttpRequest | undefined
+}
 
 /** `policy` and `rule` (index) name what decided; absent for the default. */
 export type Decision =

@@ -56,7 +56,10 @@ const source = record({ principals: names, notPrincipals: names, namespaces: nam
   'notPrincipals',
   'namespaces',
 ])
-const operation = record({ ports: list(port), notPorts: list(port) }, ['ports', 'notPorts'])
+const operation = record(
+  { ports: list(port), notPorts: list(port), hosts: names, notMethods: names, paths: names },
+  ['ports', 'notPorts', 'hosts', 'notMethods', 'paths'],
+)
 const policy = record({
   kind: kind('AuthorizationPolicy'),
   name,
@@ -64,20 +67,24 @@ const policy = record({
   rules: list(record({ from: list(source), to: list(operation) }, ['from', 'to'])),
   features: names,
 })
-const state = record({
-  kind: kind('state'),
-  version: fc.integer({ min: 1 }),
-  policy: record({
-    mode: record({
-      inbound: mode,
-      ports: fc.dictionary(port.map(String), mode, { maxKeys: 3, noNullPrototype: true }),
+const byPort = <T>(value: Arbitrary<T>) =>
+  fc.dictionary(port.map(String), value, { maxKeys: 3, noNullPrototype: true })
+const state = record(
+  {
+    kind: kind('state'),
+    version: fc.integer({ min: 1 }),
+    policy: record({
+      mode: record({ inbound: mode, ports: byPort(mode) }),
+      policies: list(policy),
+      defaultAction: fc.constantFrom('allow', 'deny'),
     }),
-    policies: list(policy),
-    defaultAction: fc.constantFrom('allow', 'deny'),
-  }),
-  trust: list(record({ trustDomain: segment, roots: names })),
-  prefixes: list(cidr),
-})
+    trust: list(record({ trustDomain: segment, roots: names })),
+    prefixes: list(cidr),
+    protocols: byPort(fc.constantFrom('http1', 'http2')),
+    zone: name,
+  },
+  ['protocols', 'zone'],
+)
 const addresses = record({ kind: kind('addresses'), entries: list(entry) })
 const status = record(
   {
