@@ -4,14 +4,13 @@ import { setMaxListeners } from 'node:events'
 import { join } from 'node:path'
 import { canonicalAddress } from '../shared/addresses.ts'
 import type { Clock } from '../shared/clock.ts'
-import type { State } from '../shared/control/messages.ts'
+import { KNOWN_FEATURES, type State } from '../shared/control/messages.ts'
 import { type Code, PosternError } from '../shared/errors.ts'
 import { connectKube } from '../shared/kube/rest.ts'
 import { type Live, live } from '../shared/live.ts'
 import { failure, type Logger } from '../shared/log.ts'
 import { createRegistry } from '../shared/metrics.ts'
 import { type CompiledPolicy, compile } from '../shared/policy/compile.ts'
-import { FEATURES } from '../shared/policy/model.ts'
 import type { TrustBundle } from '../shared/trust-bundle.ts'
 import type { CaptureListener, CaptureOptions } from './accept/listeners.ts'
 import { startAdminSocket } from './admin/admin-socket.ts'
@@ -252,7 +251,7 @@ async function startSupply(
     address: settings.controlAddress,
     ...(listeners.localAddress && { localAddress: listeners.localAddress }),
     injectorIdentity: settings.injectorIdentity,
-    hello: { podUid: pod.uid, version, features: FEATURES },
+    hello: { podUid: pod.uid, version, features: KNOWN_FEATURES },
     credential,
     trust,
     directory,

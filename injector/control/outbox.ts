@@ -1,9 +1,15 @@
 // What one sidecar has been told. Answers and state are sent when they differ from what it holds, so that the same
 // question costs nothing and a change is never forgotten.
-import type { AddressEntry, FromInjector, State } from '../../shared/control/messages.ts'
+import {
+  type AddressEntry,
+  type FromInjector,
+  STATE_EXTENSIONS,
+  type State,
+  type StateExtensions,
+} from '../../shared/control/messages.ts'
 import type { TrustBundle } from '../../shared/trust-bundle.ts'
 import { answer } from '../directory/answer.ts'
-import { snapshotFor } from '../directory/snapshot.ts'
+import { type Snapshot, snapshotFor } from '../directory/snapshot.ts'
 import type { Changes, World } from '../directory/world.ts'
 
 export type Outbox = {
@@ -18,11 +24,14 @@ export type Outbox = {
 export type OutboxOptions = {
   readonly world: World
   readonly podUid: string
+  /** Of the sidecar's hello. */
+  readonly features: readonly string[]
   readonly trust: () => readonly TrustBundle[]
   send(message: FromInjector): void
 }
 
-export function createOutbox({ world, podUid, trust, send }: OutboxOptions): Outbox {
+export function createOutbox({ world, podUid, features, trust, send }: OutboxOptions): Outbox {
+  const unknown = STATE_EXTENSIONS.filter(extension => !features.includes(extension))
   /** What was last sent, as JSON; undefined while an address waits for its first answer. */
   const answers = new Map<string, string | undefined>()
   let stateSent = ''
@@ -48,7 +57,7 @@ export function createOutbox({ world, podUid, trust, send }: OutboxOptions): Out
     refreshState: () => {
       const snapshot = snapshotFor(world, podUid)
       if (!snapshot) return false
-      const content: Omit<State, 'kind' | 'version'> = { ...snapshot, trust: trust() }
+      const content: Omit<State, 'kind' | 'version'> = { ...without(snapshot, unknown), trust: trust() }
       const text = JSON.stringify(content)
       if (text === stateSent) return true
       stateSent = text
@@ -59,4 +68,11 @@ export function createOutbox({ world, podUid, trust, send }: OutboxOptions): Out
     refreshAddresses: ({ everything, addresses }) =>
       sendDifferent(everything ? answers.keys() : [...addresses].filter(address => answers.has(address))),
   }
+}
+
+/** Sidecars refuse keys that they do not know. */
+const without = (snapshot: Snapshot, unknown: readonly (keyof StateExtensions)[]): Snapshot => {
+  const known = { ...snapshot }
+  for (const key of unknown) delete known[key]
+  return known
 }

@@ -99,12 +99,13 @@ async function converse(
   context: StreamContext,
 ): Promise<void> {
   const { directory, trust, clock, log } = context
-  const { podUid, version } = hello
+  const { podUid, version, features } = hello
   const end = () => finish(stream)
   const sidecar: Connected = { podUid, pod, namespace, version, close: end }
   const outbox = createOutbox({
     world: directory.world,
     podUid,
+    features,
     trust: () => [trust.get()],
     send: message => send(stream, message, log.child({ pod, namespace })),
   })

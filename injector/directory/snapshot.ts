@@ -1,11 +1,12 @@
 // What binds one pod: its policies and mode, and the prefixes. Pure; the control stream sends it, the CLI shows it.
+import type { StateExtensions } from '../../shared/control/messages.ts'
 import { bind, selects } from '../../shared/policy/bind.ts'
 import type { PolicyDocument } from '../../shared/policy/document.ts'
 import type { PolicySet } from '../../shared/policy/model.ts'
 import type { Labels } from './records.ts'
 import type { World } from './world.ts'
 
-export type Snapshot = { readonly policy: PolicySet; readonly prefixes: readonly string[] }
+export type Snapshot = { readonly policy: PolicySet; readonly prefixes: readonly string[] } & StateExtensions
 
 /** Undefined: no such pod, or it has ended. */
 export function snapshotFor(world: World, podUid: string): Snapshot | undefined {
@@ -19,7 +20,8 @@ export function snapshotFor(world: World, podUid: string): Snapshot | undefined 
     meshMode,
     defaultAction,
   })
-  return { policy, prefixes: world.prefixes.asked() }
+  const zone = world.nodes.get(pod.node)?.zone
+  return { policy, prefixes: world.prefixes.asked(), ...(zone && { zone }) }
 }
 
 function documentsOf(world: World, namespace: string): PolicyDocument[] {

@@ -89,6 +89,7 @@ export const nodes = createTable<V1Node, NodeRecord>({
     for (const address of addresses) touchAddress(world, address, pending)
     // Their zone is their node's.
     for (const uid of world.podsByNode.get(name)) {
+      pending.pods.add(uid)
       touchPod(world, uid, world.pods.get(uid)?.addresses ?? [], pending)
     }
   },

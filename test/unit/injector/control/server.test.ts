@@ -139,6 +139,17 @@ t.test('a sidecar gets its state, then answers to what it subscribes to', async 
   t.match(server.sidecars(), [{ podUid: 'uid-web', pod: 'web', namespace: 'shop', version: 'test' }])
 })
 
+t.test('what came after the first version is told to those who say that they know it', async t => {
+  const { dial, directory } = await start(t)
+  const object = node('node-1', { podCidrs: ['10.1.0.0/16'], zone: 'west' })
+  directory.feed({ kind: 'set', resource: 'nodes', object })
+  const [old] = await read(await dial(), 1, hello)
+  t.notHas(old, { zone: 'west' }, 'a sidecar of 0.1 would refuse the whole state')
+  const [present] = await read(await dial(), 1, { ...hello, features: ['l4', 'zone'] })
+  t.match(present, { kind: 'state', zone: 'west' })
+  t.strictSame({ ...present, zone: undefined }, { ...old, zone: undefined }, 'the rest is the same')
+})
+
 t.test('changes are pushed, and only those that concern the sidecar', async t => {
   const { dial, directory } = await start(t)
   const stream = await dial()
