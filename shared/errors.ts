@@ -142,6 +142,27 @@ export const CODES = {
     'A limit on connections, streams, resets or handshakes was reached.',
     'See docs/operations.md.',
   ),
+  // The request gate, on ports that are declared HTTP.
+  PSTN_HTTP_MALFORMED: info(
+    'A request is not HTTP as declared for the port, or could be read in two ways.',
+    'docs/http.md lists what is refused; the reason names the rule. Is the port declared with the right protocol?',
+  ),
+  PSTN_HTTP_LIMIT: info(
+    'A request’s head, trailers or chunk extensions are longer than the gate reads.',
+    'docs/http.md has the limits.',
+  ),
+  PSTN_HTTP_TIMEOUT: info(
+    'A caller took too long for the head of a request.',
+    'Heads are due within 30 seconds of their first byte.',
+  ),
+  PSTN_HTTP_UPGRADE: info(
+    'A request asks for CONNECT, h2c or another protocol than WebSocket on a port that is declared HTTP.',
+    'Declare the port as http2 for h2c, or declare no protocol for it.',
+  ),
+  PSTN_HTTP_ANSWER: info(
+    'The application’s answer is not HTTP as declared for the port, so that its end cannot be known.',
+    'Is the port declared with the right protocol? The reason names what was wrong.',
+  ),
   PSTN_DRAINING: info('The sidecar is shutting down and takes nothing new.', 'Clients retry elsewhere.'),
   // Outbound.
   PSTN_LOOP: info('A captured dial names Postern’s own listener.', 'Dial the application, not the proxy.'),

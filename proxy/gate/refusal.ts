@@ -1,0 +1,28 @@
+// How a gate refuses: a code for logs and metrics, and the status that the caller is answered with.
+import { type Code, PosternError } from '../../shared/errors.ts'
+
+export type RefusalStatus = 400 | 403 | 408 | 414 | 417 | 431 | 502 | 503 | 505
+
+export class HttpRefusal extends PosternError {
+  readonly status: RefusalStatus
+
+  constructor(status: RefusalStatus, code: Code, message: string, options?: ErrorOptions) {
+    super(code, message, options)
+    this.status = status
+  }
+}
+
+/** Not the protocol, or something that two readers could take for two things. */
+export const malformed = (why: string, status: 400 | 417 | 505 = 400): HttpRefusal =>
+  new HttpRefusal(status, 'PSTN_HTTP_MALFORMED', why)
+
+export const overLimit = (why: string, status: 400 | 414 | 431 = 431): HttpRefusal =>
+  new HttpRefusal(status, 'PSTN_HTTP_LIMIT', why)
+
+/** It asks to leave the protocol for something that nobody could authorize. */
+export const upgradeRefused = (why: string): HttpRefusal => new HttpRefusal(400, 'PSTN_HTTP_UPGRADE', why)
+
+export const tooSlow = (why: string): HttpRefusal => new HttpRefusal(408, 'PSTN_HTTP_TIMEOUT', why)
+
+/** The application’s answer cannot be told from the next one. */
+export const badAnswer = (why: string): HttpRefusal => new HttpRefusal(502, 'PSTN_HTTP_ANSWER', why)
