@@ -49,6 +49,16 @@ t.test('stages of the proxy never import each other', async t => {
   }
 })
 
+t.test('the leaf http2 imports only itself and shared, and no sockets', async t => {
+  const allowed = /^(?:proxy\/http2|shared)\//
+  const sockets = /^node:(?:net|tls|http|https|http2|dgram)$/
+  refuse(
+    t,
+    within('proxy/http2'),
+    ({ file, specifier }) => (file !== undefined && !allowed.test(file)) || sockets.test(specifier),
+  )
+})
+
 t.test('no source imports a test', async t => {
   refuse(t, files, ({ file }) => file?.startsWith('test/') ?? false)
 })
