@@ -1,6 +1,7 @@
 // A PolicySet turned into what evaluate() walks: sets instead of lists, the answers made beforehand, so that a decision
 // allocates nothing. Whatever this build does not understand is compiled to a refusal of all that it might cover.
 import { parseSpiffeId, workloadOf } from '../spiffe-id.ts'
+import { type CompiledHttp, compileHttp } from './http-match.ts'
 import {
   type AuthorizationPolicy,
   type Decision,
@@ -11,6 +12,7 @@ import {
   type Rule,
   type SourceMatch,
 } from './model.ts'
+import { indexRules, type RuleIndex } from './rule-index.ts'
 import { compileStrings, type StringSet } from './string-set.ts'
 
 /** A peer whose certificate was verified. `own` is absent for peers of other trust domains. */
@@ -29,6 +31,7 @@ export type CompiledSource = { readonly [K in keyof SourceMatch]: StringSet }
 export type CompiledOperation = {
   readonly ports?: ReadonlySet<number>
   readonly notPorts?: ReadonlySet<number>
+  readonly http?: CompiledHttp | undefined
 }
 
 export type CompiledRule = {
@@ -40,10 +43,12 @@ export type CompiledRule = {
 export type CompiledPolicy = {
   readonly mode: EffectiveMode
   /** In the order in which they are consulted; the first match decides. */
-  readonly deny: readonly CompiledRule[]
-  readonly allow: readonly CompiledRule[]
+  readonly deny: RuleIndex
+  /** The same rules for callers that are not known: each `from` may mean them. */
+  readonly denyUnknown: RuleIndex
+  readonly allow: RuleIndex
   /** ALLOW policies that this build cannot apply: they allow nothing, and say why where they might have. */
-  readonly unsupported: readonly CompiledRule[]
+  readonly unsupported: RuleIndex
   /** What holds when no rule matches. */
   readonly otherwise: Decision
   /** Undefined for plaintext peers, and for what is no SPIFFE ID. */
@@ -59,7 +64,16 @@ const SOURCE_FIELDS: ReadonlySet<string> = new Set<keyof SourceMatch>([
   'serviceAccounts',
   'notServiceAccounts',
 ])
-const OPERATION_FIELDS: ReadonlySet<string> = new Set<keyof OperationMatch>(['ports', 'notPorts'])
+const OPERATION_FIELDS: ReadonlySet<string> = new Set<keyof OperationMatch>([
+  'ports',
+  'notPorts',
+  'hosts',
+  'notHosts',
+  'methods',
+  'notMethods',
+  'paths',
+  'notPaths',
+])
 const RULE_FIELDS: ReadonlySet<string> = new Set<keyof Rule>(['from', 'to'])
 
 export function compile(set: PolicySet, { trustDomain }: { readonly trustDomain: string }): CompiledPolicy {
@@ -76,9 +90,10 @@ export function compile(set: PolicySet, { trustDomain }: { readonly trustDomain:
   }
   return {
     mode: set.mode,
-    deny,
-    allow,
-    unsupported,
+    deny: indexRules(deny, 'callers'),
+    denyUnknown: indexRules(deny, 'anybody'),
+    allow: indexRules(allow, 'callers'),
+    unsupported: indexRules(unsupported, 'callers'),
     otherwise: otherwise(set),
     callerOf: callers(trustDomain),
   }
@@ -99,7 +114,10 @@ function denies(policy: AuthorizationPolicy, rule: Rule, index: number): Compile
   return { ...compileRule(rule), decision }
 }
 
-/** Without `from`: who is meant cannot be known. `to` can only be narrowed by what we do not understand. */
+/**
+ * Without `from`: who is meant cannot be known. `to` can only be narrowed by what we do not understand, but of what we do
+ * understand only ports mean the same whatever the features are: a pattern may have got a wider meaning.
+ */
 function refusals({ name, rules }: AuthorizationPolicy, obstacle: string): CompiledRule[] {
   const decision: Decision = {
     allow: false,
@@ -107,7 +125,7 @@ function refusals({ name, rules }: AuthorizationPolicy, obstacle: string): Compi
     policy: name,
     reason: `policy ${name} needs ${obstacle}, which this sidecar does not know`,
   }
-  return rules.map(({ to }) => ({ ...(to && readable(to) && { to: to.map(compileOperation) }), decision }))
+  return rules.map(({ to }) => ({ ...(to && readable(to) && { to: to.map(compilePorts) }), decision }))
 }
 
 function otherwise({ policies, defaultAction }: PolicySet): Decision {
@@ -133,7 +151,12 @@ const compileRule = ({ from, to }: Rule): Omit<CompiledRule, 'decision'> => ({
 const compileSource = (source: SourceMatch): CompiledSource =>
   Object.fromEntries(Object.entries(source).map(([field, values]) => [field, compileStrings(values)]))
 
-const compileOperation = ({ ports, notPorts }: OperationMatch): CompiledOperation => ({
+const compileOperation = (operation: OperationMatch): CompiledOperation => ({
+  ...compilePorts(operation),
+  http: compileHttp(operation),
+})
+
+const compilePorts = ({ ports, notPorts }: OperationMatch): CompiledOperation => ({
   ...(ports && { ports: new Set(ports) }),
   ...(notPorts && { notPorts: new Set(notPorts) }),
 })

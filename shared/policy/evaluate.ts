@@ -1,22 +1,18 @@
 // The one evaluator: proxy, CLI and tests cannot disagree about a decision. Order and meaning are Istio's (DENY, then
-// ALLOW, then the default), with one addition: what is not known of a caller never helps it. An identity field, `not…`
-// or not, never lets a plaintext peer match ALLOW and always lets it match DENY.
-import type {
-  CompiledOperation,
-  CompiledPolicy,
-  CompiledRule,
-  CompiledSource,
-  KnownCaller,
-} from './compile.ts'
+// ALLOW, then the default), with one addition: what is not known never helps the caller. An identity field, `not…` or
+// not, never lets a plaintext peer match ALLOW and always lets it match DENY; so does an HTTP field with opaque bytes.
+import type { CompiledOperation, CompiledPolicy, CompiledSource, KnownCaller } from './compile.ts'
+import { httpMatches } from './http-match.ts'
 import type { Decision, InboundMode, PolicyRequest } from './model.ts'
+import { findRule, type RuleIndex } from './rule-index.ts'
 import { includes } from './string-set.ts'
 
-export function evaluate(compiled: CompiledPolicy, { caller, port }: PolicyRequest): Decision {
-  const known = compiled.callerOf(caller.identity)
+export function evaluate(compiled: CompiledPolicy, request: PolicyRequest): Decision {
+  const known = compiled.callerOf(request.caller.identity)
   return (
-    firstMatch(compiled.deny, 'DENY', known, port) ??
-    firstMatch(compiled.allow, 'ALLOW', known, port) ??
-    firstMatch(compiled.unsupported, 'DENY', known, port) ??
+    firstMatch(known ? compiled.deny : compiled.denyUnknown, 'DENY', known, request) ??
+    firstMatch(compiled.allow, 'ALLOW', known, request) ??
+    firstMatch(compiled.unsupported, 'DENY', known, request) ??
     compiled.otherwise
   )
 }
@@ -28,21 +24,29 @@ export function inboundMode({ mode }: CompiledPolicy, port: number): InboundMode
 
 type Action = 'ALLOW' | 'DENY'
 
-function firstMatch(
-  rules: readonly CompiledRule[],
+const firstMatch = (
+  rules: RuleIndex,
   action: Action,
   caller: KnownCaller | undefined,
-  port: number,
-): Decision | undefined {
-  for (const { from, to, decision } of rules)
-    if (operationMatches(to, port) && sourceMatches(from, action, caller)) return decision
-  return undefined
-}
+  request: PolicyRequest,
+): Decision | undefined =>
+  findRule(
+    rules,
+    caller,
+    request.port,
+    ({ from, to }) => operationMatches(to, action, request) && sourceMatches(from, action, caller),
+  )?.decision
 
-function operationMatches(to: readonly CompiledOperation[] | undefined, port: number): boolean {
+function operationMatches(
+  to: readonly CompiledOperation[] | undefined,
+  action: Action,
+  { port, http: known }: PolicyRequest,
+): boolean {
   if (to === undefined) return true
-  for (const { ports, notPorts } of to)
-    if ((ports === undefined || ports.has(port)) && !notPorts?.has(port)) return true
+  for (const { ports, notPorts, http } of to) {
+    const hasPort = (ports === undefined || ports.has(port)) && !notPorts?.has(port)
+    if (hasPort && (http === undefined || httpMatches(http, action, known))) return true
+  }
   return false
 }
 

@@ -65,7 +65,7 @@ export type PolicySet = {
 }
 
 /** The features that this build's evaluator knows. */
-export const FEATURES = ['l4'] as const
+export const FEATURES = ['l4', 'http'] as const
 export type Feature = (typeof FEATURES)[number]
 
 /** What is known of a caller when it is authorized. `identity` is absent for plaintext (unauthenticated) peers. */
