@@ -7,9 +7,11 @@ import type { Captured } from './accept/listeners.ts'
 import type { Destination } from './accept/original-destination.ts'
 import type { Authorizer } from './authorize/authorizer.ts'
 import { dial, KEEP_ALIVE } from './forward/dial.ts'
+import { SocketStream } from './forward/socket-stream.ts'
 import { splice } from './forward/splice.ts'
 import { type ConnectionRecord, type Observer, type Refusal, refusalOf } from './observe/access-log.ts'
-import type { Connection, TunnelRequest } from './tunnel/interface.ts'
+import type { ByteStream } from './tunnel/byte-stream.ts'
+import type { TunnelRequest } from './tunnel/interface.ts'
 
 export type InboundParts = {
   /** Canonical: the only addresses that are ever dialled from here. */
@@ -32,7 +34,7 @@ type Arrival = {
   readonly caller: Caller
   /** @throws PosternError PSTN_TUNNEL_MALFORMED */
   destination(): Destination
-  proceed(): Connection
+  proceed(): ByteStream
   refuse(refusal: Refusal): void
 }
 
@@ -58,7 +60,7 @@ export function createInbound(parts: InboundParts): Inbound {
         record: observer.start('inbound', { address: peer.address }, 'plaintext'),
         caller: { address: peer.address },
         destination: () => destination,
-        proceed: () => socket,
+        proceed: () => new SocketStream(socket),
         refuse: () => socket.resetAndDestroy(),
       })
     },
@@ -82,8 +84,9 @@ async function admit({ podIps, authorizer, observer }: InboundParts, arrival: Ar
 
     const application = await dial(destination, grant)
     observer.opened(record)
-    const ended = await splice(arrival.proceed(), application, grant)
-    observer.closed(record, ended, grant.signal.reason)
+    const { signal } = grant
+    const outcome = await splice(arrival.proceed(), application, { signal, traffic: record.traffic })
+    observer.closed(record, outcome, signal.reason)
   } catch (thrown) {
     refuse(refusalOf(asPosternError(thrown, 'PSTN_APP_UNREACHABLE')))
   }

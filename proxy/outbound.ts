@@ -5,10 +5,12 @@ import { checkOutboundDestination } from './accept/guards.ts'
 import type { Captured } from './accept/listeners.ts'
 import { dial } from './forward/dial.ts'
 import type { OpenCounts } from './forward/open-counts.ts'
+import { SocketStream } from './forward/socket-stream.ts'
 import { splice } from './forward/splice.ts'
 import { type ConnectionRecord, type Observer, refusalOf } from './observe/access-log.ts'
 import type { Resolver, Route } from './resolve/resolver.ts'
-import type { Connection, TunnelDialer } from './tunnel/interface.ts'
+import type { ByteStream } from './tunnel/byte-stream.ts'
+import type { TunnelDialer } from './tunnel/interface.ts'
 
 export type OutboundParts = {
   /** Canonical. */
@@ -36,8 +38,9 @@ export async function outbound({ socket, destination, peer }: Captured, parts: O
     const remote = await reach(route, record, parts)
 
     observer.opened(record)
-    const ended = await splice(socket, remote, { signal: shutdown })
-    observer.closed(record, ended, shutdown.reason)
+    const { traffic } = record
+    const outcome = await splice(new SocketStream(socket), remote, { signal: shutdown, traffic })
+    observer.closed(record, outcome, shutdown.reason)
   } catch (thrown) {
     socket.resetAndDestroy()
     observer.refused(record, refusalOf(asPosternError(thrown, 'PSTN_PEER_UNREACHABLE')))
@@ -48,7 +51,7 @@ async function reach(
   route: Route,
   record: ConnectionRecord,
   { dialer, shutdown }: OutboundParts,
-): Promise<Connection> {
+): Promise<ByteStream> {
   if (route.kind === 'plain') {
     record.via = 'plaintext'
     return dial(route, { signal: shutdown, code: 'PSTN_DESTINATION_UNREACHABLE' })

@@ -1,7 +1,9 @@
 // Dials an application, or a destination without a sidecar, at the address that was asked for.
-import { connect, type Socket } from 'node:net'
+import { connect } from 'node:net'
 import { authorityOf } from '../../shared/addresses.ts'
 import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
+import type { ByteStream } from '../tunnel/byte-stream.ts'
+import { SocketStream } from './socket-stream.ts'
 
 export type DialOptions = {
   readonly signal: AbortSignal
@@ -14,12 +16,12 @@ const TIMEOUT_MS = 10_000
 /** An application’s own keep-alive ends at its sidecar: this one notices a host that vanished. */
 export const KEEP_ALIVE = { keepAlive: true, keepAliveInitialDelay: 60_000 } as const
 
-/** A connected socket, paused and half-open: each direction ends on its own. @throws PosternError */
+/** A connected socket, half-open: each direction ends on its own. @throws PosternError */
 export function dial(
   { address, port }: { readonly address: string; readonly port: number },
   { signal, code = 'PSTN_APP_UNREACHABLE', timeoutMs = TIMEOUT_MS }: DialOptions,
-): Promise<Socket> {
-  const { promise, resolve, reject } = Promise.withResolvers<Socket>()
+): Promise<ByteStream> {
+  const { promise, resolve, reject } = Promise.withResolvers<ByteStream>()
   const socket = connect({ host: address, port, allowHalfOpen: true, noDelay: true, ...KEEP_ALIVE })
   const settle = () => {
     clearTimeout(timer)
@@ -37,7 +39,7 @@ export function dial(
   socket.on('error', error => unreachable(error.message, error))
   socket.once('connect', () => {
     settle()
-    resolve(socket)
+    resolve(new SocketStream(socket))
   })
   signal.addEventListener('abort', onAbort, { once: true })
   if (signal.aborted) onAbort()

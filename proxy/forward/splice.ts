@@ -1,72 +1,61 @@
-// Joins two connections until both have ended: bytes, half-closes, resets and back-pressure travel each way as they
-// would over one TCP connection. Stream callbacks only: nothing here makes a promise for a chunk.
-import type { Connection } from '../tunnel/interface.ts'
+// Joins two byte streams until both have ended: bytes, half-closes, resets and back-pressure travel each way as they
+// would over one TCP connection. Callbacks only: nothing here makes a promise, or anything else, for a chunk.
+import type { ByteStream, Sink } from '../tunnel/byte-stream.ts'
 
-export type Spliced = {
-  readonly aToB: number
-  readonly bToA: number
-  /** How it ended: both sides closed in order, one was reset, or `signal` aborted. */
-  readonly outcome: 'ended' | 'reset' | 'aborted'
+/** Counted while the connection lives. */
+export type Traffic = { aToB: number; bToA: number }
+
+/** How it ended: both sides closed in order, one was reset, or `signal` aborted. */
+export type Outcome = 'ended' | 'reset' | 'aborted'
+
+export type SpliceOptions = {
+  readonly signal: AbortSignal
+  readonly traffic: Traffic
 }
 
-/** Never rejects. After it, both are destroyed. */
-export function splice(
-  a: Connection,
-  b: Connection,
-  { signal }: { readonly signal: AbortSignal },
-): Promise<Spliced> {
-  const { promise, resolve } = Promise.withResolvers<Spliced>()
-  const forth = { bytes: 0, ended: false }
-  const back = { bytes: 0, ended: false }
+/** Never rejects. After it, both are over. */
+export function splice(a: ByteStream, b: ByteStream, { signal, traffic }: SpliceOptions): Promise<Outcome> {
+  const { promise, resolve } = Promise.withResolvers<Outcome>()
   let open = 2
-
-  const settle = (outcome: Spliced['outcome']) => {
+  const settle = (outcome: Outcome) => {
+    open = 0
     signal.removeEventListener('abort', onAbort)
-    resolve({ aToB: forth.bytes, bToA: back.bytes, outcome })
+    resolve(outcome)
   }
-  const tearDown = (outcome: Spliced['outcome']) => {
-    a.resetAndDestroy()
-    b.resetAndDestroy()
+  const tearDown = (outcome: Outcome) => {
+    if (open === 0) return
     settle(outcome)
+    a.reset()
+    b.reset()
   }
-  const onReset = () => tearDown('reset')
   const onAbort = () => tearDown('aborted')
-  const onClose = () => {
-    open -= 1
-    // Closed before both directions have ended: it was cut off, even where no error says so.
-    if (!forth.ended || !back.ended) onReset()
-    else if (open === 0) settle('ended')
+  const onClosed: Sink['closed'] = how => {
+    if (how === 'reset') tearDown('reset')
+    else if (open === 1) settle('ended')
+    else open -= 1
   }
-
-  pass(a, b, forth, onReset)
-  pass(b, a, back, onReset)
-  for (const side of [a, b]) side.on('error', onReset).once('close', onClose)
   signal.addEventListener('abort', onAbort, { once: true })
-  if (signal.aborted) onAbort()
-  else if (a.destroyed || b.destroyed) onReset()
+  if (signal.aborted) {
+    onAbort()
+    return promise
+  }
+  a.open({
+    data: chunk => {
+      traffic.aToB += chunk.length
+      if (!b.write(chunk)) a.pause()
+    },
+    end: () => b.end(),
+    drain: () => b.resume(),
+    closed: onClosed,
+  })
+  b.open({
+    data: chunk => {
+      traffic.bToA += chunk.length
+      if (!a.write(chunk)) b.pause()
+    },
+    end: () => a.end(),
+    drain: () => a.resume(),
+    closed: onClosed,
+  })
   return promise
-}
-
-/** Bulk is gathered for one turn of the event loop: a system call and a wake-up each, not one for each TLS record. */
-const GATHERED_BYTES = 4096
-const uncork = (stream: Connection) => stream.uncork()
-
-type Direction = { bytes: number; ended: boolean }
-
-function pass(from: Connection, to: Connection, direction: Direction, onCutOff: () => void): void {
-  from.on('data', (chunk: Buffer) => {
-    direction.bytes += chunk.length
-    if (chunk.length >= GATHERED_BYTES && to.writableCorked === 0) {
-      to.cork()
-      setImmediate(uncork, to)
-    }
-    if (!to.write(chunk)) from.pause()
-  })
-  from.resume()
-  to.on('drain', () => from.resume())
-  from.once('end', () => {
-    if (from.cutOff) return onCutOff()
-    direction.ended = true
-    to.end()
-  })
 }

@@ -18,6 +18,8 @@ export type ConnectionRecord = {
   destination?: { readonly address: string; readonly port: number }
   /** Who is behind the destination, as far as it is known: the directory's pod, then what its certificate says. */
   remote?: { readonly pod: string; readonly identity?: string; readonly serial?: string }
+  /** Bytes passed on so far: `a` is who opened the connection. */
+  readonly traffic: Traffic
 }
 
 /** Why a connection was refused, or closed while it lived. */
@@ -28,12 +30,10 @@ export type Refusal = {
   readonly rule?: number | undefined
 }
 
-/** What splice() reports: `a` is who opened the connection. */
-type Spliced = {
-  readonly aToB: number
-  readonly bToA: number
-  readonly outcome: 'ended' | 'reset' | 'aborted'
-}
+type Traffic = { aToB: number; bToA: number }
+
+/** What splice() reports. */
+type Outcome = 'ended' | 'reset' | 'aborted'
 
 export type Observer = {
   start(direction: Direction, source: ConnectionRecord['source'], via?: Via): ConnectionRecord
@@ -41,7 +41,7 @@ export type Observer = {
   opened(record: ConnectionRecord): void
   refused(record: ConnectionRecord, refusal: Refusal): void
   /** An opened one has ended; `reason` is the signal's, if that ended it. */
-  closed(record: ConnectionRecord, spliced: Spliced, reason: unknown): void
+  closed(record: ConnectionRecord, outcome: Outcome, reason: unknown): void
 }
 
 const OUTCOMES = { ended: 'ok', reset: 'reset', aborted: 'closed' } as const
@@ -65,6 +65,7 @@ export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock)
       direction,
       source,
       startedAt: clock.monotonic(),
+      traffic: { aToB: 0, bToA: 0 },
       ...(via && { via }),
     }),
     opened: ({ direction, via = 'plaintext', destination, startedAt }) => {
@@ -81,8 +82,9 @@ export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock)
       deny(record, refusal)
       access(record, 0, 0, { outcome: 'refused', code, policy })
     },
-    closed: (record, { aToB, bToA, outcome: how }, reason) => {
+    closed: (record, how, reason) => {
       const { direction, via = 'plaintext' } = record
+      const { aToB, bToA } = record.traffic
       const outcome = OUTCOMES[how]
       const [received, sent] = direction === 'inbound' ? [aToB, bToA] : [bToA, aToB]
       metrics.closed.inc({ direction, via, outcome })

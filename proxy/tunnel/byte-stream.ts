@@ -2,9 +2,9 @@
 // of node:stream: its layers (queues, ticks, events) cost more for each chunk than all that the proxy does with it.
 
 export type ByteStream = {
-  /** Begins delivery; called exactly once. What came before is delivered after this call, never during it. */
+  /** Begins delivery; called at most once. What came before is delivered after this call, never during it. */
   open(sink: Sink): void
-  /** Nothing is delivered until `resume`, and the sender is held back. */
+  /** Nothing is delivered until `resume` (except `closed`), and the sender is held back. */
   pause(): void
   resume(): void
   /** Takes `chunk` for good. False: the other side is slow, and `sink.drain` says when it is not; nothing is lost. */

@@ -10,8 +10,9 @@ import { authorityOf } from '../../shared/addresses.ts'
 import type { Clock } from '../../shared/clock.ts'
 import { unless } from '../../shared/deadline.ts'
 import { asPosternError, isCode, PosternError } from '../../shared/errors.ts'
+import type { ByteStream } from './byte-stream.ts'
 import { retireAtExpiry } from './expiry.ts'
-import type { Connection, IdentifyPeer, KeepPeer, Peer, TunnelTarget, TunnelTls } from './interface.ts'
+import type { IdentifyPeer, KeepPeer, Peer, TunnelTarget, TunnelTls } from './interface.ts'
 import {
   CLIENT_SESSION_OPTIONS,
   DIALER_LIMITS,
@@ -20,7 +21,7 @@ import {
   widen,
 } from './settings.ts'
 import { type AnswerHeaders, handshake, response } from './steps.ts'
-import { asConnection, reset } from './stream.ts'
+import { asByteStream, reset } from './stream.ts'
 
 export type ConnectionOptions = {
   readonly tls: TunnelTls
@@ -83,10 +84,10 @@ export class TunnelConnection {
   }
 
   /** @throws PosternError; if `retired` is true then, the connection is at fault and another may do. */
-  async open(target: TunnelTarget, signal: AbortSignal): Promise<{ stream: Connection; peer: Peer }> {
+  async open(target: TunnelTarget, signal: AbortSignal): Promise<{ stream: ByteStream; peer: Peer }> {
     this.#streams += 1
     clearTimeout(this.#idleTimer)
-    let stream: ClientHttp2Stream & Connection
+    let stream: ClientHttp2Stream
     let established: Established
     try {
       established = await unless(signal, this.#established)
@@ -96,8 +97,9 @@ export class TunnelConnection {
       throw thrown
     }
     stream.once('close', () => this.#release())
+    const bytes = asByteStream(stream)
     await this.#answer(stream, target.authority, signal)
-    return { stream, peer: established.peer }
+    return { stream: bytes, peer: established.peer }
   }
 
   get retired(): boolean {
@@ -157,13 +159,10 @@ export class TunnelConnection {
     })
   }
 
-  #request(
-    session: ClientHttp2Session,
-    { authority, headers }: TunnelTarget,
-  ): ClientHttp2Stream & Connection {
+  #request(session: ClientHttp2Session, { authority, headers }: TunnelTarget): ClientHttp2Stream {
     if (session.destroyed || session.closed) throw this.#lost(authority)
     const stream = session.request({ ...headers, ':method': 'CONNECT', ':authority': authority })
-    return asConnection(stream.on('error', () => {}))
+    return stream.on('error', () => {})
   }
 
   async #answer(stream: ClientHttp2Stream, authority: string, signal: AbortSignal): Promise<void> {

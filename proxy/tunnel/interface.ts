@@ -1,18 +1,10 @@
 // What the rest of the proxy knows of the tunnel. The wire is HBONE (HTTP/2 CONNECT over mutual TLS 1.3);
 // which HTTP/2 implementation speaks it is decided behind this file.
-import type { Duplex } from 'node:stream'
 import type { SecureContextOptions, TLSSocket } from 'node:tls'
 import type { MeshPod } from '../../shared/control/messages.ts'
 import type { Code } from '../../shared/errors.ts'
 import type { SpiffeId } from '../../shared/spiffe-id.ts'
-
-/** A byte stream with TCP's manners; a socket is one. */
-export type Connection = Duplex & {
-  /** Tells the other side that this is no orderly end. */
-  resetAndDestroy(): unknown
-  /** Whether the other side ended in disorder: `end` may be emitted all the same. A socket says it by an error. */
-  readonly cutOff?: boolean
-}
+import type { ByteStream } from './byte-stream.ts'
 
 /** A peer that passed every check of identify/, before any application byte. */
 export type Peer = {
@@ -33,7 +25,7 @@ export type TunnelRequest = {
   /** Lower-case names; only `traceparent`, `tracestate`, `baggage` and `forwarded` are kept. */
   readonly headers: Readonly<Record<string, string>>
   /** Answers 200 and gives the byte stream. */
-  accept(): Connection
+  accept(): ByteStream
   /** Answers 400, 403 or 503 with the code in the header `postern-code`. */
   refuse(status: 400 | 403 | 503, code: Code): void
 }
@@ -76,7 +68,7 @@ export type TunnelDialer = AsyncDisposable & {
    * @throws PosternError the peer's code if it refused (PSTN_POLICY_DENIED …), PSTN_PEER_… if its identity is not
    * the expected one, PSTN_PEER_UNREACHABLE or PSTN_TLS_FAILED.
    */
-  open(target: TunnelTarget, signal: AbortSignal): Promise<{ stream: Connection; peer: Peer }>
+  open(target: TunnelTarget, signal: AbortSignal): Promise<{ stream: ByteStream; peer: Peer }>
   /** As the server's. */
   closePeers(keep: KeepPeer, code: Code): void
 }

@@ -10,7 +10,7 @@ import type { Clock } from '../../shared/clock.ts'
 import { type Code, PosternError } from '../../shared/errors.ts'
 import type { Peer, TunnelRequest } from './interface.ts'
 import { GOAWAY_REFUSED, LIVENESS_INTERVAL_MS, watchLiveness, widen } from './settings.ts'
-import { asConnection } from './stream.ts'
+import { asByteStream } from './stream.ts'
 
 export type SessionOptions = {
   readonly clock: Clock
@@ -77,7 +77,7 @@ function tunnelRequest(
     headers: kept(headers),
     accept: () => {
       if (!stream.closed && !stream.destroyed) stream.respond({ ':status': 200 })
-      return asConnection(stream)
+      return asByteStream(stream)
     },
     refuse: (status, code) => refuse(stream, status, code),
   }

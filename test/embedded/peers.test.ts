@@ -6,6 +6,7 @@ import t from 'tap'
 import type { TunnelTls } from '../../proxy/tunnel/interface.ts'
 import { secureContext } from '../../shared/tls/contexts.ts'
 import type { Issued } from '../support/certificates.ts'
+import { withDuplex } from '../support/duplex-of.ts'
 import { CLIENT_ID, readAll, SERVER_ID, type TunnelPair, tunnelPair } from '../support/tunnel-pair.ts'
 import { wrongCertificates } from '../support/wrong-certificates.ts'
 
@@ -19,10 +20,10 @@ const showing = ({ key, chain }: Issued, { authority }: TunnelPair, generation: 
 async function pairThatCounts() {
   const requests: string[] = []
   const pair = await tunnelPair({
-    onRequest: request => {
+    onRequest: withDuplex(request => {
       requests.push(request.peer.identity)
       request.accept().end('welcome')
-    },
+    }),
   })
   return { pair, requests }
 }

@@ -1,15 +1,16 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { EventEmitter, once } from 'node:events'
+import { once } from 'node:events'
 import { connect as connectHttp2, constants } from 'node:http2'
 import { connect as connectTcp, createServer, type Socket } from 'node:net'
-import { type Duplex, PassThrough } from 'node:stream'
+import { PassThrough } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
 import t, { type Test } from 'tap'
 import { tunnelTls } from '../../proxy/identify/tunnel-tls.ts'
-import type { Connection, TunnelRequest } from '../../proxy/tunnel/interface.ts'
+import type { TunnelRequest } from '../../proxy/tunnel/interface.ts'
 import { PosternError } from '../../shared/errors.ts'
 import { testAuthority } from '../support/certificates.ts'
+import { DuplexOf, withDuplex } from '../support/duplex-of.ts'
 import { greedyCaller } from '../support/greedy-caller.ts'
 import {
   CLIENT_ID,
@@ -24,24 +25,24 @@ import {
 const MIB = 1024 * 1024
 
 /** An application that sends back what it gets, and ends when its caller does. */
-const echo = (request: TunnelRequest) => {
+const echo = withDuplex(request => {
   const stream = request.accept()
   stream.pipe(stream)
-}
+})
 
 /** Hands each accepted stream to the test. */
 function acceptor() {
-  const accepted: Connection[] = []
-  const waiting: ((stream: Connection) => void)[] = []
+  const accepted: DuplexOf[] = []
+  const waiting: ((stream: DuplexOf) => void)[] = []
   return {
-    onRequest: (request: TunnelRequest) => {
+    onRequest: withDuplex(request => {
       const stream = request.accept()
       const next = waiting.shift()
       if (next) next(stream)
       else accepted.push(stream)
-    },
-    next: (): Promise<Connection> => {
-      const { promise, resolve } = Promise.withResolvers<Connection>()
+    }),
+    next: (): Promise<DuplexOf> => {
+      const { promise, resolve } = Promise.withResolvers<DuplexOf>()
       const stream = accepted.shift()
       if (stream) resolve(stream)
       else waiting.push(resolve)
@@ -96,7 +97,7 @@ t.test('the server may end first and go on reading', async t => {
 t.test('a reset by either side is never taken for an end', async t => {
   const server = acceptor()
   await using pair = await tunnelPair(server)
-  const resets: [string, (ours: Connection, theirs: Connection) => [Connection, Connection]][] = [
+  const resets: [string, (ours: DuplexOf, theirs: DuplexOf) => [DuplexOf, DuplexOf]][] = [
     ['the client', (client, application) => [client, application]],
     ['the server', (client, application) => [application, client]],
   ]
@@ -139,7 +140,9 @@ t.test('a lost connection cuts its streams off', async t => {
 })
 
 t.test('a server that speaks first is heard before the client sends a byte', async t => {
-  await using pair = await tunnelPair({ onRequest: request => request.accept().write('220 ready\r\n') })
+  await using pair = await tunnelPair({
+    onRequest: withDuplex(request => request.accept().write('220 ready\r\n')),
+  })
   const { stream } = await pair.open()
   t.equal(await nextText(stream), '220 ready\r\n')
 })
@@ -175,17 +178,10 @@ t.test('100 MiB each way arrive whole while another stream’s reader is stalled
 t.test('streams share a connection, and spill to another beyond its room', async t => {
   await using pair = await tunnelPair({ onRequest: echo })
   const streams = await Promise.all(Array.from({ length: 600 }, () => pair.open()))
-  const sessions = new Set(streams.map(({ stream }) => sessionOf(stream)))
-  t.equal(sessions.size, 3)
+  t.equal(new Set(streams.map(({ peer }) => pair.socketOf(peer))).size, 3)
   for (const { stream } of streams) stream.end('x')
   for (const { stream } of streams) t.equal(String(await readAll(stream)), 'x')
 })
-
-function sessionOf(stream: Duplex): EventEmitter {
-  const session: unknown = Reflect.get(stream, 'session')
-  if (session instanceof EventEmitter) return session
-  throw new Error('the stream has no session')
-}
 
 t.test('a peer of another identity is refused before a CONNECT is sent', async t => {
   const requests: TunnelRequest[] = []
@@ -334,24 +330,19 @@ t.test('a server that rotates alone is met with its new certificate by the next 
   kept.end('still here')
   t.equal(String(await readAll(kept)), 'still here', 'a stream of the former certificate goes on')
 
-  const { stream: another } = await pair.open()
   pair.serverTls.set({ ...next })
   await delay(50)
-  t.equal(
-    sessionOf((await pair.open()).stream),
-    sessionOf(another),
-    'a new trust bundle alone retires nothing',
-  )
+  t.equal((await pair.open()).peer, peer, 'a new trust bundle alone retires nothing')
 })
 
 for (const role of ['serverTls', 'clientTls'] as const) {
   t.test(`after a rotation of ${role} the last stream still ends in order, whoever ends last`, async t => {
     const server = acceptor()
     await using pair = await tunnelPair(server)
-    const { stream: client } = await pair.open()
+    const { stream: client, peer } = await pair.open()
     const accepted = await server.next()
     pair[role].set(await pair.issue(role === 'serverTls' ? SERVER_ID : CLIENT_ID, 2))
-    const closed = once(sessionOf(client), 'close')
+    const closed = once(pair.socketOf(peer), 'close')
     accepted.end('answer')
     t.equal(String(await readAll(client)), 'answer')
     const lastWords = randomBytes(MIB)
@@ -372,14 +363,15 @@ for (const [whose, role] of [
     const notAfter = new Date(Date.now() + 2_000)
     const short = (await pair.authority.issue({ identity, notAfter })).credential(2)
     pair[role].set(tunnelTls(short, pair.authority.bundle))
-    const { stream: kept } = await pair.open()
-    const session = sessionOf(kept)
+    const { stream: kept, peer } = await pair.open()
+    const socket = pair.socketOf(peer)
     await delay(notAfter.getTime() - Date.now() + 200)
-    t.match(session, { closed: true, destroyed: false })
+    await t.rejects(pair.open(), { code: /EXPIRED/ })
+    t.match(socket, { destroyed: false })
     kept.end('still here')
     t.equal(String(await readAll(kept)), 'still here')
     await delay(50)
-    t.match(session, { destroyed: true }, 'and ends with its last one')
+    t.match(socket, { destroyed: true }, 'and ends with its last one')
   })
 }
 
@@ -542,7 +534,7 @@ t.test('thousands of streams that are reset at once, answered or not, harm nothi
       if (flip % 3 === 0) return echo(request)
       await delay(flip % 5)
       if (flip % 2 === 0) request.refuse(503, 'PSTN_APP_UNREACHABLE')
-      else request.accept().write('late')
+      else withDuplex(({ accept }) => accept().write('late'))(request)
     },
   })
   const { stream: witness } = await pair.open()
@@ -573,7 +565,7 @@ t.test('who gives up while a stream is opened leaves nothing behind', async t =>
   while (asked.length === 0) await delay(5)
   leaving.abort(new PosternError('PSTN_DRAINING', 'the test leaves'))
   await t.rejects(opening, { code: 'PSTN_DRAINING' })
-  const stream = asked[0]?.accept()
+  const stream = asked[0] && new DuplexOf(asked[0].accept())
   t.equal(stream && (await endOf(stream.resume())), 'cut off')
 })
 

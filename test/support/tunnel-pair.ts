@@ -1,9 +1,11 @@
 // A real tunnel listener and dialler on loopback, each with its own credential: what tests of the data path start from.
 import { once } from 'node:events'
 import type { Readable } from 'node:stream'
+import type { TLSSocket } from 'node:tls'
 import { identifyPeers, tunnelTls } from '../../proxy/identify/tunnel-tls.ts'
 import { createTunnelDialer } from '../../proxy/tunnel/dialer.ts'
 import type {
+  Peer,
   TunnelDialer,
   TunnelRequest,
   TunnelServer,
@@ -15,6 +17,7 @@ import { systemClock } from '../../shared/clock.ts'
 import type { PosternError } from '../../shared/errors.ts'
 import { live, type Settable } from '../../shared/live.ts'
 import { type TestAuthority, testAuthority } from './certificates.ts'
+import { DuplexOf } from './duplex-of.ts'
 
 export const TRUST_DOMAIN = 'cluster.local'
 export const SERVER_ID = `spiffe://${TRUST_DOMAIN}/ns/shop/sa/server`
@@ -30,7 +33,9 @@ export type TunnelPair = AsyncDisposable & {
   readonly refused: PosternError[]
   /** A fresh credential of `identity` as TLS options. */
   issue(identity: string, generation?: number): Promise<TunnelTls>
-  open(target?: Partial<TunnelTarget>, signal?: AbortSignal): ReturnType<TunnelDialer['open']>
+  /** The dialler's end of the connection that was opened to `peer`. */
+  socketOf(peer: Peer): TLSSocket
+  open(target?: Partial<TunnelTarget>, signal?: AbortSignal): Promise<{ stream: DuplexOf; peer: Peer }>
 }
 
 export type PairOptions = {
@@ -69,7 +74,17 @@ export async function tunnelPair({
     onRequest,
     onRefused: error => refused.push(error),
   })
-  const dialer = createTunnelDialer({ ...common, tls: clientTls, port: await dialPort(server.port) })
+  const sockets = new Map<Peer, TLSSocket>()
+  const dialer = createTunnelDialer({
+    ...common,
+    identify: socket => {
+      const peer = identify(socket)
+      sockets.set(peer, socket)
+      return peer
+    },
+    tls: clientTls,
+    port: await dialPort(server.port),
+  })
   return {
     authority,
     server,
@@ -78,8 +93,15 @@ export async function tunnelPair({
     clientTls,
     refused,
     issue,
-    open: (target = {}, signal = AbortSignal.timeout(20_000)) =>
-      dialer.open({ ...serverTarget(), ...target }, signal),
+    socketOf: peer => {
+      const socket = sockets.get(peer)
+      if (!socket) throw new Error('no connection to this peer')
+      return socket
+    },
+    open: async (target = {}, signal = AbortSignal.timeout(20_000)) => {
+      const { stream, peer } = await dialer.open({ ...serverTarget(), ...target }, signal)
+      return { stream: new DuplexOf(stream), peer }
+    },
     async [Symbol.asyncDispose]() {
       await dialer[Symbol.asyncDispose]()
       await server[Symbol.asyncDispose]()
@@ -95,7 +117,7 @@ export const serverTarget = (): TunnelTarget => ({
 })
 
 /** Everything until an orderly end; rejects if the stream was cut off instead. */
-export async function readAll(stream: Readable & { cutOff?: boolean }): Promise<Buffer> {
+export async function readAll(stream: Readable): Promise<Buffer> {
   const chunks: Buffer[] = []
   stream.on('data', (chunk: Buffer) => chunks.push(chunk))
   const outcome = await endOf(stream)
@@ -104,9 +126,9 @@ export async function readAll(stream: Readable & { cutOff?: boolean }): Promise<
 }
 
 /** How the readable side of a flowing stream ends. */
-export async function endOf(stream: Readable & { cutOff?: boolean }): Promise<'ended' | 'cut off'> {
+export async function endOf(stream: Readable): Promise<'ended' | 'cut off'> {
   const { promise, resolve } = Promise.withResolvers<'ended' | 'cut off'>()
-  stream.once('end', () => resolve(stream.cutOff ? 'cut off' : 'ended'))
+  stream.once('end', () => resolve('ended'))
   stream.on('error', () => resolve('cut off'))
   stream.once('close', () => resolve('cut off'))
   if (stream.destroyed) resolve('cut off')

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import { SocketStream } from '../../../../proxy/forward/socket-stream.ts'
 import { splice } from '../../../../proxy/forward/splice.ts'
 
 const NEVER = new AbortController().signal
@@ -27,6 +28,12 @@ async function twoConnections(t: Test) {
   return { left, a, right, b }
 }
 
+const spliced = async (a: Socket, b: Socket, signal = NEVER) => {
+  const traffic = { aToB: 0, bToA: 0 }
+  const outcome = await splice(new SocketStream(a), new SocketStream(b), { signal, traffic })
+  return { ...traffic, outcome }
+}
+
 async function received(socket: Socket): Promise<Buffer> {
   const chunks: Buffer[] = []
   socket.on('data', (chunk: Buffer) => chunks.push(chunk))
@@ -36,49 +43,49 @@ async function received(socket: Socket): Promise<Buffer> {
 
 t.test('bytes are carried and counted each way, and ends each on its own', async t => {
   const { left, a, right, b } = await twoConnections(t)
-  const spliced = splice(a, b, { signal: NEVER })
+  const splicing = spliced(a, b)
   left.end('question')
   t.equal(String(await received(right)), 'question')
   right.end('an answer')
   t.equal(String(await received(left)), 'an answer')
-  t.same(await spliced, { aToB: 8, bToA: 9, outcome: 'ended' })
+  t.same(await splicing, { aToB: 8, bToA: 9, outcome: 'ended' })
 })
 
 t.test('a reset of one is a reset of the other', async t => {
   const { left, a, right, b } = await twoConnections(t)
-  const spliced = splice(a, b, { signal: NEVER })
+  const splicing = spliced(a, b)
   right.resume()
   left.write('x')
   await once(right, 'data')
   const error = once(right, 'error')
   left.resetAndDestroy()
   t.match(await error, [{ code: 'ECONNRESET' }])
-  t.match(await spliced, { aToB: 1, outcome: 'reset' })
+  t.match(await splicing, { aToB: 1, outcome: 'reset' })
 })
 
 t.test('an abort resets both, and says so', async t => {
   const { left, a, right, b } = await twoConnections(t)
   const controller = new AbortController()
-  const spliced = splice(a, b, { signal: controller.signal })
+  const splicing = spliced(a, b, controller.signal)
   const errors = [once(left.resume(), 'error'), once(right.resume(), 'error')]
   controller.abort()
   t.match(await Promise.all(errors), [[{ code: 'ECONNRESET' }], [{ code: 'ECONNRESET' }]])
-  t.match(await spliced, { outcome: 'aborted' })
+  t.match(await splicing, { outcome: 'aborted' })
 })
 
 t.test('what was over before it began is over at once', async t => {
   const aborted = await twoConnections(t)
-  t.match(await splice(aborted.a, aborted.b, { signal: AbortSignal.abort() }), { outcome: 'aborted' })
+  t.match(await spliced(aborted.a, aborted.b, AbortSignal.abort()), { outcome: 'aborted' })
   t.ok(aborted.a.destroyed && aborted.b.destroyed)
   const gone = await twoConnections(t)
   gone.a.destroy()
-  t.match(await splice(gone.a, gone.b, { signal: NEVER }), { outcome: 'reset' })
+  t.match(await spliced(gone.a, gone.b), { outcome: 'reset' })
   t.ok(gone.b.destroyed)
 })
 
 t.test('a reader that stops stops the writer, and nothing is lost when it goes on', async t => {
   const { left, a, right, b } = await twoConnections(t)
-  void splice(a, b, { signal: NEVER })
+  void spliced(a, b)
   const flood = randomBytes(32 * 1024 * 1024)
   left.write(flood)
   left.end()
