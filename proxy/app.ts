@@ -23,18 +23,18 @@ import type { Credential } from './credentials/credential.ts'
 import { CSR_TIMEOUT_MS, csrCredentialSource } from './credentials/csr-source.ts'
 import { openStateVolume } from './credentials/state-volume.ts'
 import { openTrustStore } from './credentials/trust.ts'
-import { createOpenCounts } from './forward/open-counts.ts'
 import { anchoredIn } from './identify/anchor.ts'
 import { identifyPeers, tunnelTls } from './identify/tunnel-tls.ts'
 import { createInbound } from './inbound.ts'
 import { createObserver, type Direction, refusalOf } from './observe/access-log.ts'
-import { observeControl, observeIssuance } from './observe/events.ts'
+import { observeControl, observeEndpoints, observeIssuance } from './observe/events.ts'
 import { createProxyMetrics, type ProxyMetrics } from './observe/metrics.ts'
 import { outbound } from './outbound.ts'
 import { createControlClient } from './resolve/control-client.ts'
 import { createDirectory, type Directory } from './resolve/directory.ts'
 import { keepAddresses, readAddresses } from './resolve/kept-addresses.ts'
 import { createResolver } from './resolve/resolver.ts'
+import { createServices } from './resolve/services.ts'
 import { createTunnelDialer } from './tunnel/dialer.ts'
 import type { TunnelTls } from './tunnel/interface.ts'
 import { listenTunnel } from './tunnel/server.ts'
@@ -173,11 +173,16 @@ async function startDataPath(
   )
 
   const dialer = stack.use(createTunnelDialer({ tls, identify, clock, port: listeners.peerTunnelPort }))
-  const open = createOpenCounts()
-  const resolver = createResolver({ state, directory, outbound: settings.outbound, random, load: open.of })
+  const services = createServices({
+    outbound: settings.outbound,
+    now: clock.monotonic,
+    random,
+    observe: observeEndpoints(log, metrics),
+  })
+  const resolver = createResolver({ state, directory, services, outbound: settings.outbound })
   const shutdown = new AbortController()
   setMaxListeners(0, shutdown.signal)
-  const parts = { podIps, resolver, dialer, open, observer, shutdown: shutdown.signal }
+  const parts = { podIps, resolver, dialer, observer, metrics, shutdown: shutdown.signal }
   const outboundCapture = stack.use(
     await listeners.outbound({
       onConnection: connection => void outbound(connection, parts),

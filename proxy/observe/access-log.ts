@@ -16,6 +16,9 @@ export type ConnectionRecord = {
   /** Unknown while an outbound connection is not resolved. */
   via?: Via
   destination?: { readonly address: string; readonly port: number }
+  /** Of a Service: where it led to, after how many endpoints that could not be opened. */
+  endpoint?: string
+  retries?: number
   /** Who is behind the destination, as far as it is known: the directory's pod, then what its certificate says. */
   remote?: { readonly pod: string; readonly identity?: string; readonly serial?: string }
   /** Bytes passed on so far: `a` is who opened the connection. */
@@ -109,8 +112,8 @@ const kindOf = (
   return direction === 'inbound' ? { ...what, source } : { ...what, destination }
 }
 
-const destinationOf = ({ destination, remote }: ConnectionRecord) =>
-  destination && { ...destination, ...remote }
+const destinationOf = ({ destination, remote, endpoint, retries }: ConnectionRecord) =>
+  destination && { ...destination, ...(endpoint && { endpoint }), ...(retries && { retries }), ...remote }
 
 /** A policy that came to forbid a live connection is named by the error that ends it. */
 export const refusalOf = ({ code, message, policy, rule }: PosternError & Partial<Refusal>): Refusal => ({

@@ -1,7 +1,10 @@
-// What the parts that keep the sidecar supplied report, as log lines and metrics: certificates and the control stream.
+// What the parts beside the data path report, as log lines and metrics: certificates, the control stream, the health of
+// endpoints.
+import { createLineQuota } from '../../shared/line-quota.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { IssuanceEvent } from '../credentials/csr-source.ts'
 import type { ControlEvent } from '../resolve/control-session.ts'
+import type { EndpointEvent } from '../resolve/services.ts'
 import type { ProxyMetrics } from './metrics.ts'
 
 export const observeIssuance = (log: Logger, metrics: ProxyMetrics) => (event: IssuanceEvent) => {
@@ -43,5 +46,26 @@ export const observeControl = (log: Logger, metrics: ProxyMetrics) => (event: Co
         { code: event.error.code, error: event.error.message, retryMs: event.retryMs },
         'control lost',
       )
+  }
+}
+
+export const observeEndpoints = (log: Logger, metrics: ProxyMetrics) => {
+  const quota = createLineQuota(log)
+  let out = 0
+  const count = (by: number) => {
+    out += by
+    metrics.ejected.set({}, out)
+  }
+  count(0)
+  return (event: EndpointEvent) => {
+    const { kind, service, endpoint } = event
+    if (kind !== 'ejected') {
+      count(-1)
+      return log.info({ service, endpoint }, `endpoint ${kind}`)
+    }
+    const { code, failures, forMs } = event
+    if (failures === 1) count(1)
+    metrics.ejections.inc({ code })
+    if (quota({ code, service })) log.warn({ code, service, endpoint, failures, forMs }, 'endpoint ejected')
   }
 }

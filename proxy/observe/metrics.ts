@@ -40,6 +40,20 @@ export function createProxyMetrics(registry: Registry) {
       'Plaintext connections that permissive mode let in, by application port: none left means strict is safe.',
       ['port'],
     ),
+    retries: registry.counter(
+      'postern_retries_total',
+      'Openings that went on to another endpoint of the same Service, by the code of the one that failed.',
+      ['code'],
+    ),
+    ejections: registry.counter(
+      'postern_endpoint_ejections_total',
+      'Endpoints of Services taken out of the choice because they could not be opened, by code.',
+      ['code'],
+    ),
+    ejected: registry.gauge(
+      'postern_endpoints_ejected',
+      'Endpoints of Services that are out of the choice at present.',
+    ),
     certificateExpiry: registry.gauge(
       'postern_certificate_expiry_timestamp_seconds',
       'When the sidecar’s present certificate expires, seconds since the epoch.',

@@ -20,6 +20,8 @@ export type Directory = {
   known(): readonly AddressEntry[]
   /** Calls `listener` whenever the control stream said something; a heartbeat does not. Returns how to stop. */
   onReceived(listener: () => void): () => void
+  /** Calls `listener` with each address that is given up. Returns how to stop. */
+  onForgotten(listener: (address: string) => void): () => void
   /** Gives up what has not been used for a while; not while the stream is lost, when nothing could be learnt again. */
   sweep(): void
 }
@@ -54,6 +56,12 @@ export function createDirectory(clock: Clock, kept: readonly AddressEntry[] = []
   )
   const wanting = listeners()
   const receiving = listeners()
+  const forgetting = listeners<string>()
+
+  const forget = (address: string): void => {
+    known.delete(address)
+    forgetting.call(address)
+  }
 
   const use = (address: string): Known => {
     const now = clock.monotonic()
@@ -64,7 +72,7 @@ export function createDirectory(clock: Clock, kept: readonly AddressEntry[] = []
     known.set(address, used)
     if (!existing) {
       const [oldest] = known.size > MAX_ADDRESSES ? known.keys() : []
-      if (oldest !== undefined) known.delete(oldest)
+      if (oldest !== undefined) forget(oldest)
       wanting.call()
     }
     return used
@@ -75,6 +83,7 @@ export function createDirectory(clock: Clock, kept: readonly AddressEntry[] = []
     onWanted: wanting.add,
     known: () => [...known.values()].map(({ kept, entry }) => entry.get() ?? kept).filter(isSettled),
     onReceived: receiving.add,
+    onForgotten: forgetting.add,
     lookup: async (address, signal) => {
       const { kept, entry, unknownSince } = use(address)
       const now = entry.get()
@@ -96,7 +105,7 @@ export function createDirectory(clock: Clock, kept: readonly AddressEntry[] = []
     sweep: () => {
       const oldest = clock.monotonic() - UNUSED_MS
       const unused = [...known].filter(([, { usedAt }]) => usedAt < oldest)
-      for (const [address] of unused) known.delete(address)
+      for (const [address] of unused) forget(address)
       if (unused.length > 0) wanting.call()
     },
   }
@@ -112,15 +121,15 @@ export function createDirectory(clock: Clock, kept: readonly AddressEntry[] = []
   }
 }
 
-function listeners() {
-  const all = new Set<() => void>()
+function listeners<T = void>() {
+  const all = new Set<(value: T) => void>()
   return {
-    add: (listener: () => void) => {
+    add: (listener: (value: T) => void) => {
       all.add(listener)
-      return () => all.delete(listener)
+      return () => void all.delete(listener)
     },
-    call: () => {
-      for (const listener of [...all]) listener()
+    call: (value: T) => {
+      for (const listener of [...all]) listener(value)
     },
   }
 }

@@ -7,13 +7,13 @@ import { pino } from 'pino'
 import { bind, type CaptureListener } from '../../proxy/accept/listeners.ts'
 import type { Destination } from '../../proxy/accept/original-destination.ts'
 import { createAuthorizer } from '../../proxy/authorize/authorizer.ts'
-import { createOpenCounts } from '../../proxy/forward/open-counts.ts'
 import { createInbound } from '../../proxy/inbound.ts'
 import { createObserver, type Observer } from '../../proxy/observe/access-log.ts'
 import { createProxyMetrics } from '../../proxy/observe/metrics.ts'
 import { outbound } from '../../proxy/outbound.ts'
 import { createDirectory } from '../../proxy/resolve/directory.ts'
 import { createResolver } from '../../proxy/resolve/resolver.ts'
+import { createServices } from '../../proxy/resolve/services.ts'
 import { systemClock } from '../../shared/clock.ts'
 import type { AddressEntry, State } from '../../shared/control/messages.ts'
 import { live, type Settable } from '../../shared/live.ts'
@@ -75,7 +75,12 @@ export async function dataPath(application: Server): Promise<DataPath> {
       ? { kind: 'mesh', address, pod: serverTarget().pod }
       : { kind: 'unknown', address }
   directory.onWanted(() => directory.receive(directory.wanted().map(answer)))
-  const open = createOpenCounts()
+  const services = createServices({
+    outbound: 'auto',
+    now: systemClock.monotonic,
+    random: Math.random,
+    observe: () => {},
+  })
   const resolver = createResolver({
     state: live<State | undefined>({
       kind: 'state',
@@ -85,17 +90,16 @@ export async function dataPath(application: Server): Promise<DataPath> {
       prefixes: ['127.0.0.0/8'],
     }),
     directory,
+    services,
     outbound: 'auto',
-    random: Math.random,
-    load: open.of,
   })
   const shutdown = new AbortController()
   const outboundParts = {
     podIps: ['127.0.0.2'],
     resolver,
     dialer: pair.dialer,
-    open,
     observer: client.observer,
+    metrics: createProxyMetrics(createRegistry()),
     shutdown: shutdown.signal,
   }
 

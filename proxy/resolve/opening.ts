@@ -1,0 +1,93 @@
+// Opens a connection to what an address was resolved to. While nothing of the application was sent, a Service's endpoint
+// that cannot be opened is no reason to refuse: another one is tried.
+import { asPosternError, PosternError } from '../../shared/errors.ts'
+import type { Balancer, Member } from './balancer.ts'
+import { ANSWERED, reportOf, UNDECIDED } from './endpoint-health.ts'
+import type { Route } from './route.ts'
+
+export type Resolution =
+  | { readonly kind: 'single'; readonly route: Route }
+  | { readonly kind: 'service'; readonly balancer: Balancer; readonly stickyMs?: number }
+
+export type Opening<T> = {
+  readonly signal: AbortSignal
+  /** Sends nothing of the application. Rejects with a PosternError. */
+  attempt(route: Route, signal: AbortSignal): Promise<T>
+  /** Before each try: which endpoint of a Service, after how many others. */
+  onTry(endpoint: string, tries: number): void
+  /** A try failed, and another follows. */
+  onRetry(error: PosternError): void
+  /** Whether anybody still waits for it. */
+  isWanted(): boolean
+  readonly tryMs?: number
+}
+
+/** Counts as a stream of its endpoint until it is disposed of. */
+export type Opened<T> = Disposable & { readonly remote: T }
+
+const MAX_TRIES = 3
+/** For a try that others may follow: a SYN may be lost once, and a dead node costs no caller its patience. */
+export const TRY_MS = 2_000
+
+/** @throws PosternError of the last try. */
+export async function open<T>(to: Resolution, opening: Opening<T>): Promise<Opened<T>> {
+  if (to.kind === 'single') {
+    const remote = await opening.attempt(to.route, opening.signal)
+    return { remote, [Symbol.dispose]: () => undefined }
+  }
+  const { balancer, stickyMs } = to
+  const tried: Member[] = []
+  let last = new PosternError('PSTN_NO_ENDPOINT', 'the last endpoint has just gone')
+  for (let member = balancer.take(tried, stickyMs); member; member = balancer.take(tried, stickyMs)) {
+    if (tried.length > 0) opening.onRetry(last)
+    opening.onTry(member.endpoint, tried.length)
+    tried.push(member)
+    const isLast = tried.length >= Math.min(MAX_TRIES, balancer.size)
+    const outcome = await tryMember(balancer, member, isLast, opening)
+    if (!(outcome instanceof PosternError)) return outcome
+    last = outcome
+    if (isLast || reportOf(last).kind !== 'failed' || opening.signal.aborted || !opening.isWanted()) break
+  }
+  throw last
+}
+
+async function tryMember<T>(
+  balancer: Balancer,
+  member: Member,
+  isLast: boolean,
+  opening: Opening<T>,
+): Promise<Opened<T> | PosternError> {
+  const { signal, attempt } = opening
+  member.open += 1
+  const release = () => {
+    member.open -= 1
+  }
+  try {
+    const remote = await (isLast ? attempt(member.route, signal) : within(member.route, opening))
+    balancer.report(member, ANSWERED)
+    return { remote, [Symbol.dispose]: release }
+  } catch (thrown) {
+    release()
+    const error = asPosternError(thrown, 'PSTN_PEER_UNREACHABLE')
+    // One endpoint alone has nobody to stand in for it.
+    const isJudged = balancer.size > 1 && !signal.aborted
+    balancer.report(member, isJudged ? reportOf(error) : UNDECIDED)
+    return error
+  }
+}
+
+async function within<T>(route: Route, { signal, attempt, tryMs = TRY_MS }: Opening<T>): Promise<T> {
+  const over = new AbortController()
+  const code = route.kind === 'plain' ? 'PSTN_DESTINATION_UNREACHABLE' : 'PSTN_PEER_UNREACHABLE'
+  const timeUp = () => over.abort(new PosternError(code, `not open after ${tryMs} ms, and there are others`))
+  const timer = setTimeout(timeUp, tryMs)
+  const onAbort = () => over.abort(signal.reason)
+  signal.addEventListener('abort', onAbort, { once: true })
+  if (signal.aborted) onAbort()
+  try {
+    return await attempt(route, over.signal)
+  } finally {
+    clearTimeout(timer)
+    signal.removeEventListener('abort', onAbort)
+  }
+}

@@ -1,0 +1,50 @@
+// From what has an address to how it is reached: through the tunnel of its sidecar, in plaintext, or not at all.
+import { authorityOf } from '../../shared/addresses.ts'
+import type { AddressEntry, Endpoint, MeshPod } from '../../shared/control/messages.ts'
+import type { Code } from '../../shared/errors.ts'
+import type { ProxySettings } from '../../shared/injection/settings.ts'
+import { PORTS } from '../../shared/ports.ts'
+import type { TunnelTarget } from '../tunnel/interface.ts'
+
+export type Route =
+  | { readonly kind: 'tunnel'; readonly target: Omit<TunnelTarget, 'headers'> }
+  | { readonly kind: 'plain'; readonly address: string; readonly port: number }
+
+export type Refusal = { readonly kind: 'refused'; readonly code: Code; readonly reason: string }
+
+export type Outbound = ProxySettings['outbound']
+
+/** A Service is no single route: see balancer.ts. */
+export type SingleEntry = Exclude<AddressEntry, { kind: 'service' }>
+
+/** The route to `port` of what the directory says an address is. */
+export function routeOf(entry: SingleEntry, port: number, outbound: Outbound): Route | Refusal {
+  const { address } = entry
+  switch (entry.kind) {
+    case 'mesh':
+      return routeTo({ address, port, mesh: entry.pod }, outbound)
+    case 'plain':
+      return routeTo({ address, port }, outbound)
+    case 'unknown':
+      return refuse('PSTN_ADDRESS_UNKNOWN', `nothing live is known at ${authorityOf(address, port)}`)
+    case 'ambiguous':
+      return refuse('PSTN_ADDRESS_AMBIGUOUS', `pods ${entry.uids.join(', ')} all claim ${address}`)
+  }
+}
+
+export const routeTo = ({ address, port, mesh }: Endpoint, outbound: Outbound): Route | Refusal =>
+  mesh === undefined || !isCaptured(mesh, port)
+    ? plain(address, port, outbound)
+    : { kind: 'tunnel', target: { address, pod: mesh, authority: authorityOf(address, port) } }
+
+/** To an address outside the cluster, or one without a sidecar. */
+export const plain = (address: string, port: number, outbound: Outbound): Route | Refusal =>
+  outbound === 'require'
+    ? refuse('PSTN_OUTBOUND_REQUIRED', `${authorityOf(address, port)} is not behind a sidecar`)
+    : { kind: 'plain', address, port }
+
+/** Nothing of the peer's capture stands before these: its status port is for scrapers, in the mesh or not. */
+const isCaptured = ({ skipInboundPorts }: MeshPod, port: number): boolean =>
+  port !== PORTS.status && !skipInboundPorts.includes(port)
+
+export const refuse = (code: Code, reason: string): Refusal => ({ kind: 'refused', code, reason })
