@@ -2,9 +2,11 @@
 // each such form has another spelling that says so on purpose.
 import { parseSpiffeId, workloadOf } from '../spiffe-id.ts'
 import type { AuthorizationDocument } from './document.ts'
-import type { OperationMatch, Rule, SourceMatch } from './model.ts'
+import type { Feature, Rule, SourceMatch } from './model.ts'
+import { isPattern } from './patterns.ts'
+import { hasHttpField, readOperation } from './read-operation.ts'
 import { isNamespaceName, isObjectName, readSelector } from './read-selector.ts'
-import { type Item, isMapping, type Reader } from './reader.ts'
+import { type Item, isMapping, type Reader, readLists } from './reader.ts'
 
 const SOURCE_LATER = [
   'requestPrincipals',
@@ -16,15 +18,12 @@ const SOURCE_LATER = [
   'trustDomains',
   'notTrustDomains',
 ]
-const OPERATION_LATER = ['hosts', 'notHosts', 'methods', 'notMethods', 'paths', 'notPaths']
 const SPEC_LATER = ['targetRef', 'targetRefs', 'provider', 'dryRun']
 
-const EMPTY_LIST = 'an empty list matches nobody or everybody: name at least one, or leave the field out'
 const PRINCIPAL =
   'write <trust domain>/ns/<namespace>/sa/<service account>, or one * at the beginning or the end'
 const NAMESPACE = 'write a namespace, or one * at the beginning or the end'
 const ACCOUNT = 'write <namespace>/<service account>, or <service account> for this namespace'
-const PORT = 'write a port from 1 to 65535'
 
 /** Undefined if anything was reported. `name` is `<namespace>/<name>`. */
 export function readAuthorization(
@@ -42,9 +41,12 @@ export function readAuthorization(
     kind: 'AuthorizationPolicy',
     namespace,
     ...(selector && { selector }),
-    policy: { kind: 'AuthorizationPolicy', name, action, rules, features: ['l4'] },
+    policy: { kind: 'AuthorizationPolicy', name, action, rules, features: featuresOf(rules) },
   }
 }
+
+const featuresOf = (rules: readonly Rule[]): Feature[] =>
+  rules.some(({ to }) => to?.some(hasHttpField)) ? ['l4', 'http'] : ['l4']
 
 function readRules(
   reader: Reader,
@@ -112,49 +114,7 @@ function readSource(reader: Reader, item: Item, namespace: string): SourceMatch 
   return readLists(reader, item, readers, SOURCE_LATER, 'everybody')
 }
 
-function readOperation(reader: Reader, item: Item): OperationMatch | undefined {
-  const port = (entry: Item) => readPort(reader, entry)
-  return readLists(reader, item, { ports: port, notPorts: port }, OPERATION_LATER, 'every port')
-}
-
-/** A mapping of lists, each with its reader; at least one of them. */
-function readLists<Name extends string, T>(
-  reader: Reader,
-  item: Item,
-  readers: { readonly [N in Name]: (entry: Item) => T | undefined },
-  later: readonly string[],
-  meaning: string,
-): { readonly [N in Name]?: readonly T[] } | undefined {
-  const names = Object.keys(readers) as Name[]
-  const fields = reader.mapping(item, names, later)
-  if (fields === undefined) return undefined
-  const lists: { [N in Name]?: readonly T[] } = {}
-  for (const name of names) {
-    const field = fields[name]
-    const list = field && reader.list(field, EMPTY_LIST, readers[name])
-    if (list) lists[name] = list
-  }
-  if (names.every(name => fields[name] === undefined))
-    reader.report(item.path, `is empty and would mean ${meaning}`, `name at least one of ${names.join(', ')}`)
-  return lists
-}
-
-/** Istio writes ports as strings; both forms mean the same. */
-export function readPort(reader: Reader, { value, path }: Item): number | undefined {
-  const port = typeof value === 'string' && /^[1-9]\d{0,4}$/.test(value) ? Number(value) : value
-  if (typeof port === 'number' && Number.isInteger(port) && port >= 1 && port <= 65_535) return port
-  reader.report(path, `${JSON.stringify(value)} is not a port`, PORT)
-  return undefined
-}
-
 const withoutScheme = (text: string): string => text.replace(/^spiffe:\/\//, '')
-
-/** `*`, `prefix*`, `*suffix`, or text without a star that `exact` accepts. */
-function isPattern(text: string, part: RegExp, exact: (text: string) => boolean): boolean {
-  if (text === '*') return true
-  const bare = text.startsWith('*') ? text.slice(1) : text.endsWith('*') ? text.slice(0, -1) : undefined
-  return bare === undefined ? exact(text) : part.test(bare)
-}
 
 const isPrincipalPattern = (text: string): boolean =>
   isPattern(withoutScheme(text), /^[A-Za-z0-9._/-]+$/, isWorkloadPrincipal)

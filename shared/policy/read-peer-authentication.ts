@@ -1,7 +1,7 @@
 // PeerAuthentication, in Istio's fields: whether plaintext is refused, for the mesh, a namespace, a workload, a port.
 import type { PeerAuthenticationDocument } from './document.ts'
 import type { InboundMode } from './model.ts'
-import { readPort } from './read-authorization.ts'
+import { readPort } from './read-operation.ts'
 import { readSelector } from './read-selector.ts'
 import { type Item, isMapping, type Reader } from './reader.ts'
 

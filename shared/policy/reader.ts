@@ -88,6 +88,30 @@ export function createReader(report: Report): Reader {
   return { report, mapping, list, text, oneOf }
 }
 
+const EMPTY_LIST = 'an empty list matches nobody or everybody: name at least one, or leave the field out'
+
+/** A mapping of lists, each with its reader; at least one of them. */
+export function readLists<T extends object>(
+  reader: Reader,
+  item: Item,
+  readers: { readonly [Name in keyof T & string]: (entry: Item) => T[Name] | undefined },
+  later: readonly string[],
+  meaning: string,
+): { readonly [Name in keyof T & string]?: readonly T[Name][] } | undefined {
+  const names = Object.keys(readers) as (keyof T & string)[]
+  const fields = reader.mapping(item, names, later)
+  if (fields === undefined) return undefined
+  const lists: { [Name in keyof T & string]?: readonly T[Name][] } = {}
+  for (const name of names) {
+    const field = fields[name]
+    const list = field && reader.list(field, EMPTY_LIST, readers[name])
+    if (list) lists[name] = list
+  }
+  if (names.every(name => fields[name] === undefined))
+    reader.report(item.path, `is empty and would mean ${meaning}`, `name at least one of ${names.join(', ')}`)
+  return lists
+}
+
 /** The list, if none of its items was refused. */
 export function allDefined<T>(items: readonly (T | undefined)[]): readonly T[] | undefined {
   const defined = items.filter(item => item !== undefined)

@@ -68,6 +68,39 @@ t.test('a full AuthorizationPolicy is normalized', async t => {
   })
 })
 
+t.test('HTTP fields are normalized, and say that a sidecar must know them', async t => {
+  const operation = `{ports: [80], methods: [GET, "P*"], notMethods: ["*"], paths: [/a, "/b/*", "*.jpg"],
+    notPaths: ["*"], hosts: [Orders.Shop, "*.shop:8080", "x:*"], notHosts: ["[FD00::1]"]}`
+  t.match(
+    parse(authorization(`spec: {rules: [{to: [{operation: {ports: [1]}}, {operation: ${operation}}]}]}`)),
+    {
+      documents: [
+        {
+          policy: {
+            rules: [
+              {
+                to: [
+                  { ports: [1] },
+                  {
+                    ports: [80],
+                    methods: ['GET', 'P*'],
+                    notMethods: ['*'],
+                    paths: ['/a', '/b/*', '*.jpg'],
+                    notPaths: ['*'],
+                    hosts: ['orders.shop', '*.shop:8080', 'x'],
+                    notHosts: ['[fd00::1]'],
+                  },
+                ],
+              },
+            ],
+            features: ['l4', 'http'],
+          },
+        },
+      ],
+    },
+  )
+})
+
 t.test('ALLOW is the default action, and no rules means that nothing is allowed', async t => {
   for (const spec of ['spec: {}', 'spec: {rules: []}', 'spec: {action: ALLOW}'])
     t.match(parse(authorization(spec)), { documents: [{ policy: { action: 'ALLOW', rules: [] } }] }, spec)
@@ -241,10 +274,40 @@ const REFUSED: readonly (readonly [it: string, text: string, path: string, reaso
   ],
   ['conditions', authorization('spec: {rules: [{when: []}]}'), 'spec.rules[0].when', /not supported yet/],
   [
-    'HTTP methods',
-    authorization('spec: {rules: [{to: [{operation: {methods: [GET]}}]}]}'),
-    'spec.rules[0].to[0].operation.methods',
-    /not supported yet/,
+    'a method in small letters',
+    authorization('spec: {rules: [{to: [{operation: {methods: [get]}}]}]}'),
+    'spec.rules[0].to[0].operation.methods[0]',
+    /"get" is not valid/,
+  ],
+  [
+    'a path that is not in its normal form',
+    authorization('spec: {rules: [{to: [{operation: {paths: [/a, /a//b]}}]}]}'),
+    'spec.rules[0].to[0].operation.paths[1]',
+    /normal form/,
+  ],
+  [
+    'a path that is no text',
+    authorization('spec: {rules: [{to: [{operation: {notPaths: [1]}}]}]}'),
+    'spec.rules[0].to[0].operation.notPaths[0]',
+    /is the number 1/,
+  ],
+  [
+    'an empty path',
+    authorization('spec: {rules: [{to: [{operation: {paths: [""]}}]}]}'),
+    'spec.rules[0].to[0].operation.paths[0]',
+    /is not valid/,
+  ],
+  [
+    'a host that is a URL',
+    authorization('spec: {rules: [{to: [{operation: {hosts: ["http://orders"]}}]}]}'),
+    'spec.rules[0].to[0].operation.hosts[0]',
+    /is not valid/,
+  ],
+  [
+    'an empty list of hosts',
+    authorization('spec: {rules: [{to: [{operation: {notHosts: []}}]}]}'),
+    'spec.rules[0].to[0].operation.notHosts',
+    /is empty/,
   ],
   [
     'IP blocks',
