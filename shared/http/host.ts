@@ -4,11 +4,11 @@ import { PosternError } from '../errors.ts'
 
 const AUTHORITY = /^(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(?::([0-9]{1,5}))?$/
 
-/** Lower case, without the port and the root's dot. @throws PosternError PSTN_HTTP_MALFORMED */
+/** Lower case, without the root's dot, with the port if there is one. @throws PosternError PSTN_HTTP_MALFORMED */
 export function normalizeHost(authority: string): string {
   const [, host, port] = AUTHORITY.exec(authority) ?? []
   const name = host?.toLowerCase().replace(/\.$/, '')
   if (!name || (port !== undefined && Number(port) > 65_535))
     throw new PosternError('PSTN_HTTP_MALFORMED', 'the host is not a name or address with an optional port')
-  return name
+  return port === undefined ? name : `${name}:${port}`
 }

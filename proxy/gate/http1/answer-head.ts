@@ -40,10 +40,10 @@ export class AnswerHead {
     }
     if (!/^HTTP\/1\.[01] [1-5][0-9][0-9]$/.test(begin)) throw badAnswer('no status line')
     this.status = Number(begin.slice(-3))
-    let i = start + STATUS_LINE_START
-    if (i < bytes.length && !SP_OR_CR.includes(bytes[i] ?? 0))
+    const statusEnd = start + STATUS_LINE_START
+    if (statusEnd < bytes.length && !SP_OR_CR.includes(bytes[statusEnd] ?? 0))
       throw badAnswer('the status is not three digits')
-    while (i < bytes.length && TEXT[bytes[i] ?? 0] === 1) i += 1
+    const i = skip(TEXT, bytes, statusEnd)
     if (i - start > LIMITS.requestLineBytes) throw badAnswer('the status line is too long')
     if (i + 1 >= bytes.length) return INCOMPLETE
     if (bytes[i] !== CR || bytes[i + 1] !== LF) throw badAnswer('the status line does not end with CRLF')

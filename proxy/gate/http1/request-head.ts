@@ -2,7 +2,7 @@
 // understand in another way is refused: the application must see the request that was authorized.
 import { normalizeHost } from '../../../shared/http/host.ts'
 import { normalizePath } from '../../../shared/http/path.ts'
-import type { HttpRequest } from '../interface.ts'
+import type { HttpRequest } from '../../../shared/policy/model.ts'
 import { malformed, overLimit, upgradeRefused } from '../refusal.ts'
 import { contentLength, FieldReader, skip } from './fields.ts'
 import { LIMITS } from './limits.ts'
