@@ -1,0 +1,162 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import t from 'tap'
+import { Balancer, type HealthEvent, type Member } from '../../../../proxy/resolve/balancer.ts'
+import { type Opening, open } from '../../../../proxy/resolve/opening.ts'
+import type { Route } from '../../../../proxy/resolve/route.ts'
+import { type Code, PosternError } from '../../../../shared/errors.ts'
+
+const never = new AbortController().signal
+
+const candidate = (name: string) => ({
+  key: name,
+  endpoint: `${name}:80`,
+  isNear: false,
+  route: { kind: 'plain', address: name, port: 80 } satisfies Route,
+})
+
+type Behaviour = 'opens' | 'hangs' | Code
+
+/** A Service of endpoints that behave as told, and what became of one opening after the other. */
+function service(behaviour: Record<string, Behaviour>, more: Partial<Opening<string>> = {}) {
+  const events: HealthEvent[] = []
+  const balancer = new Balancer({
+    now: performance.now.bind(performance),
+    random: () => 0,
+    observe: event => events.push(event),
+  })
+  balancer.update(Object.keys(behaviour).map(candidate))
+  const tries: string[] = []
+  const retries: Code[] = []
+  const to = { kind: 'service', balancer } as const
+  const opening: Opening<string> = {
+    signal: never,
+    attempt: async (route, signal) => {
+      const name = route.kind === 'plain' ? route.address : ''
+      const how = behaviour[name]
+      if (how === 'hangs')
+        await delay(10_000, undefined, { signal }).catch(() => Promise.reject(signal.reason))
+      if (how !== 'opens') throw new PosternError(how as Code, name)
+      return name
+    },
+    onTry: (endpoint, count) => {
+      tries[count] = endpoint
+    },
+    onRetry: ({ code }) => retries.push(code),
+    isWanted: () => true,
+    tryMs: 50,
+    ...more,
+  }
+  return { balancer, events, tries, retries, open: () => open(to, opening) }
+}
+
+const cases: readonly [string, Record<string, Behaviour>, string[], string | Code][] = [
+  ['the first that opens is taken', { a: 'opens', b: 'opens' }, ['a:80'], 'a'],
+  [
+    'another follows one that does not answer',
+    { a: 'PSTN_PEER_UNREACHABLE', b: 'opens' },
+    ['a:80', 'b:80'],
+    'b',
+  ],
+  [
+    'and another one whose application does not listen',
+    { a: 'PSTN_APP_UNREACHABLE', b: 'PSTN_TLS_FAILED', c: 'opens' },
+    ['a:80', 'b:80', 'c:80'],
+    'c',
+  ],
+  [
+    'a refusal by policy is the answer: it is not asked elsewhere',
+    { a: 'PSTN_POLICY_DENIED', b: 'opens' },
+    ['a:80'],
+    'PSTN_POLICY_DENIED',
+  ],
+  [
+    'what we lack ourselves, others cannot give',
+    { a: 'PSTN_CERT_EXPIRED', b: 'opens' },
+    ['a:80'],
+    'PSTN_CERT_EXPIRED',
+  ],
+  [
+    'three tries are all',
+    {
+      a: 'PSTN_TLS_FAILED',
+      b: 'PSTN_TLS_FAILED',
+      c: 'PSTN_PEER_UNREACHABLE',
+      d: 'opens',
+    },
+    ['a:80', 'b:80', 'c:80'],
+    'PSTN_PEER_UNREACHABLE',
+  ],
+  [
+    'no endpoint is tried twice',
+    { a: 'PSTN_TLS_FAILED', b: 'PSTN_APP_UNREACHABLE' },
+    ['a:80', 'b:80'],
+    'PSTN_APP_UNREACHABLE',
+  ],
+]
+for (const [name, behaviour, tried, result] of cases) {
+  t.test(name, async t => {
+    const { open, tries, retries } = service(behaviour)
+    if (result.startsWith('PSTN_')) await t.rejects(open(), { code: result })
+    else t.equal((await open()).remote, result)
+    t.same(tries, tried)
+    t.equal(retries.length, tried.length - 1)
+  })
+}
+
+t.test(
+  'one that hangs costs a moment while there are others, the last gets all the time it needs',
+  async t => {
+    const { open, tries, events } = service({ a: 'hangs', b: 'opens' })
+    const started = performance.now()
+    t.equal((await open()).remote, 'b')
+    t.ok(performance.now() - started < 1_000)
+    t.same(tries, ['a:80', 'b:80'])
+    t.match(events, [{ kind: 'ejected', code: 'PSTN_DESTINATION_UNREACHABLE' }])
+    const over = new AbortController()
+    const alone = service({ a: 'hangs' }, { signal: over.signal }).open()
+    const early = await Promise.race([alone.catch(() => 'given up'), delay(200, 'waits')])
+    t.equal(early, 'waits')
+    over.abort(new PosternError('PSTN_DRAINING', 'over'))
+    await t.rejects(alone, { code: 'PSTN_DRAINING' })
+  },
+)
+
+t.test('an endpoint that is alone is never ejected', async t => {
+  const { open, events } = service({ a: 'PSTN_PEER_UNREACHABLE' })
+  for (let n = 0; n < 5; n++) await t.rejects(open(), { code: 'PSTN_PEER_UNREACHABLE' })
+  t.same(events, [])
+})
+
+t.test('the end of the sidecar says nothing about the endpoint that was being opened', async t => {
+  const over = new AbortController()
+  const { open, events, tries } = service({ a: 'hangs', b: 'opens' }, { signal: over.signal, tryMs: 10_000 })
+  const opening = open()
+  over.abort(new PosternError('PSTN_DRAINING', 'over'))
+  await t.rejects(opening, { code: 'PSTN_DRAINING' })
+  t.same(events, [])
+  t.same(tries, ['a:80'])
+})
+
+t.test('nobody is called for an application that has hung up', async t => {
+  const { open, tries } = service({ a: 'PSTN_TLS_FAILED', b: 'opens' }, { isWanted: () => false })
+  await t.rejects(open(), { code: 'PSTN_TLS_FAILED' })
+  t.same(tries, ['a:80'])
+})
+
+t.test('a stream counts from its try to its end', async t => {
+  const { open, balancer } = service({ a: 'opens', b: 'PSTN_TLS_FAILED' })
+  const [a, b] = [balancer.take([]), balancer.take([balancer.take([]) as Member])] as [Member, Member]
+  t.same([a.endpoint, b.endpoint], ['a:80', 'b:80'])
+  {
+    using one = await open()
+    t.equal(one.remote, 'a')
+    t.same([a.open, b.open], [1, 0])
+    {
+      using two = await open()
+      t.equal(two.remote, 'a', 'b was lighter, but does not open')
+      t.same([a.open, b.open], [2, 0])
+    }
+    t.same([a.open, b.open], [1, 0])
+  }
+  t.same([a.open, b.open], [0, 0])
+})
