@@ -1,24 +1,16 @@
-// The gate with nothing faked but the kubelet: two pods as network namespaces, real rules, sidecar processes from
-// source, and an injector with the rights of its service account on a real API server on the same network.
+// The gate with nothing faked but the kubelet (support/netns-mesh.ts): what two sidecars do for two applications.
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { V1Pod } from '@kubernetes/client-node'
 import t from 'tap'
 import { MODE_LABEL, POLICY_LABEL } from '../../shared/names.ts'
 import { PORTS } from '../../shared/ports.ts'
-import { startInjectorProcess } from '../kube/support/injector-process.ts'
-import { createNamespace, createServiceAccount, install, until } from '../kube/support/installation.ts'
-import { pointWebhooksAt } from '../kube/support/webhook-configurations.ts'
-import { type ApiServer, startApiServer } from '../support/api-server.ts'
-import { enterNamespace } from '../support/enter-namespace.ts'
-import { type LogLine, type RunningPod, runPod } from '../support/namespace-kubelet.ts'
-import { createNetwork } from '../support/netns.ts'
+import { until } from '../kube/support/installation.ts'
+import type { LogLine } from '../support/namespace-kubelet.ts'
 import { startAgent } from '../support/netns-client.ts'
+import { isConnection, isReady, startMesh } from '../support/netns-mesh.ts'
 import { settingsOf } from '../support/pods.ts'
 import { requireApiServer, requireNetns } from '../support/requirements.ts'
-import { scratchDirectory } from '../support/scratch.ts'
 
-const NODE = 'node-1'
 const APP_UID = 1000
 const APP_PORT = 8080
 const FAMILIES = ['ipv4', 'ipv6'] as const
@@ -27,58 +19,12 @@ const LEAF_SECONDS = 10
 
 const idOf = (serviceAccount: string) => `spiffe://cluster.local/ns/shop/sa/${serviceAccount}`
 
-/** A pod that opted in, as the API server stored it after the webhook. */
-async function admitted({ kube }: ApiServer, name: string): Promise<V1Pod> {
-  const create = (query = '') =>
-    kube.create<V1Pod>(`/api/v1/namespaces/shop/pods${query}`, {
-      metadata: { name, annotations: { 'postern.dev/inject': 'enabled' } },
-      spec: { serviceAccountName: name, nodeName: NODE, containers: [{ name: 'app', image: 'none' }] },
-    })
-  // The API server reads the caBundle a moment after it was written.
-  const isInjected = (pod: V1Pod) => pod.spec?.initContainers !== undefined
-  await until(() => create('?dryRun=All').then(isInjected, () => false))
-  return create()
-}
-
-const isConnection = (fields: Record<string, unknown>) => (line: LogLine) =>
-  line.msg === 'connection' && Object.entries(fields).every(([key, value]) => line[key] === value)
-
 const identityOf = (line: LogLine) => Reflect.get(Object(line.source), 'identity')
 const serialOf = (line: LogLine) => Reflect.get(Object(line.source), 'serial')
 
-const isReady = ({ ipv4 }: RunningPod): Promise<boolean> =>
-  fetch(`http://${ipv4}:${PORTS.status}/readyz`).then(
-    ({ ok }) => ok,
-    () => false,
-  )
-
 t.test('two sidecars', { skip: requireNetns() || requireApiServer() }, async t => {
-  const directory = scratchDirectory(t)
   await using stack = new AsyncDisposableStack()
-  const network = stack.use(await createNetwork())
-  stack.use(enterNamespace(network.node))
-  const server = stack.use(await startApiServer({ address: network.node.ipv4 ?? '' }))
-  const { kube } = server
-  await install(server)
-  await createNamespace(kube, 'shop')
-  for (const name of ['server', 'client']) await createServiceAccount(kube, 'shop', name)
-  await kube.create('/api/v1/nodes', { metadata: { name: NODE } })
-  const injector = await startInjectorProcess(server, {
-    name: 'injector-0',
-    directory,
-    settings: {
-      listenAddress: '::',
-      controlPort: 15_012,
-      controlAddress: `${network.node.ipv4}:15012`,
-      maxLeafLifetimeSeconds: LEAF_SECONDS,
-      prefixes: ['10.77.0.0/24', 'fd77::/64'],
-    },
-  })
-  stack.defer(() => injector.running.stop('SIGKILL'))
-  await injector.ready()
-  await pointWebhooksAt(server, injector)
-
-  const start = async (name: string) => stack.use(await runPod(server, network, await admitted(server, name)))
+  const { server, kube, network, injector, start } = await startMesh(t, stack, { leafSeconds: LEAF_SECONDS })
   const [serverPod, clientPod] = await Promise.all([start('server'), start('client')])
   const plain = await network.createPod('plain')
   const [serverApp, clientApp, plainApp] = await Promise.all([

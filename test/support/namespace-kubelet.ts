@@ -24,8 +24,11 @@ export type RunningPod = AsyncDisposable & {
   readonly ipv4: string
   readonly ipv6: string
   readonly pod: V1Pod
+  /** The one that was started last. */
   readonly sidecar: ChildProcess
-  /** The sidecar's log so far. */
+  /** Starts the sidecar again, which has ended; its volume has survived. */
+  restart(): void
+  /** The end of the sidecar's log so far. */
   readonly lines: readonly LogLine[]
   /** The first line, past or to come, that has these fields. */
   line(test: (line: LogLine) => boolean): Promise<LogLine>
@@ -34,25 +37,40 @@ export type RunningPod = AsyncDisposable & {
 const MAIN = fileURLToPath(new URL('../../proxy/main.ts', import.meta.url))
 const NODE_FLAGS = ['--disable-warning=ExperimentalWarning']
 const LINE_TIMEOUT_MS = 20_000
+/** A soak logs millions. */
+const KEPT_LINES = 20_000
 
-export async function runPod(server: ApiServer, network: Network, pod: V1Pod): Promise<RunningPod> {
+/** Tells the API server that the pod runs, and at which addresses. */
+export async function reportRunning(
+  { kube }: ApiServer,
+  { node }: Network,
+  { metadata }: V1Pod,
+  { addresses }: Namespace,
+): Promise<void> {
+  const path = `/api/v1/namespaces/${metadata?.namespace}/pods/${metadata?.name}/status`
+  await kube.patch(path, 'application/merge-patch+json', {
+    status: {
+      phase: 'Running',
+      hostIP: node.ipv4,
+      podIP: addresses[0],
+      podIPs: addresses.map(ip => ({ ip })),
+      conditions: [{ type: 'Ready', status: 'True' }],
+    },
+  })
+}
+
+/** In a namespace of its own, or in one that the test has made for it. */
+export async function runPod(
+  server: ApiServer,
+  network: Network,
+  pod: V1Pod,
+  given?: Namespace,
+): Promise<RunningPod> {
   const { name = '', namespace: kubeNamespace = '', uid = '' } = pod.metadata ?? {}
   const serviceAccount = pod.spec?.serviceAccountName ?? ''
   await using stack = new AsyncDisposableStack()
-  const namespace = await network.createPod(name)
-  await server.kube.patch(
-    `/api/v1/namespaces/${kubeNamespace}/pods/${name}/status`,
-    'application/merge-patch+json',
-    {
-      status: {
-        phase: 'Running',
-        hostIP: network.node.ipv4,
-        podIP: namespace.addresses[0],
-        podIPs: namespace.addresses.map(ip => ({ ip })),
-        conditions: [{ type: 'Ready', status: 'True' }],
-      },
-    },
-  )
+  const namespace = given ?? (await network.createPod(name))
+  await reportRunning(server, network, pod, namespace)
   const directory = await mkdtemp(join(tmpdir(), 'postern-pod-'))
   stack.defer(() => rm(directory, { recursive: true, force: true, maxRetries: 5 }))
   const [tokenDir, stateDir] = [join(directory, 'token'), join(directory, 'state')]
@@ -100,8 +118,13 @@ export async function runPod(server: ApiServer, network: Network, pod: V1Pod): P
   const init = start(INIT_CONTAINER)
   const [output, [status]] = await Promise.all([text(init.stdout as Readable), once(init, 'exit')])
   if (status !== 0) throw new Error(`the init container of ${name} ended with ${status}: ${output}`)
-  const sidecar = start(PROXY_CONTAINER, PROXY_UID)
-  const log = follow(sidecar.stdout as Readable)
+  const log = createLog()
+  const startSidecar = () => {
+    const started = start(PROXY_CONTAINER, PROXY_UID)
+    log.follow(started.stdout as Readable)
+    return started
+  }
+  let sidecar = startSidecar()
   stack.defer(() => stop(sidecar))
   const lifetime = stack.move()
   return {
@@ -109,39 +132,50 @@ export async function runPod(server: ApiServer, network: Network, pod: V1Pod): P
     ipv4: namespace.ipv4 ?? '',
     ipv6: namespace.ipv6 ?? '',
     pod,
-    sidecar,
-    ...log,
+    get sidecar() {
+      return sidecar
+    },
+    restart: () => {
+      sidecar = startSidecar()
+    },
+    lines: log.lines,
+    line: log.line,
     [Symbol.asyncDispose]: () => lifetime.disposeAsync(),
   }
 }
 
-function follow(output: Readable): Pick<RunningPod, 'lines' | 'line'> {
+function createLog(): Pick<RunningPod, 'lines' | 'line'> & { follow(output: Readable): void } {
   const lines: LogLine[] = []
-  const count = live(0)
-  createInterface(output).on('line', text => {
-    lines.push(JSON.parse(text))
-    count.set(lines.length)
-  })
+  const latest = live<LogLine>({})
   return {
     lines,
+    follow: output => {
+      createInterface(output).on('line', text => {
+        const line: LogLine = JSON.parse(text)
+        lines.push(line)
+        if (lines.length > 2 * KEPT_LINES) lines.splice(0, KEPT_LINES)
+        latest.set(line)
+      })
+    },
     line: test => {
       const { promise, resolve, reject } = Promise.withResolvers<LogLine>()
       const timer = setTimeout(() => {
         stop()
-        reject(new Error(`no such line among ${lines.map(line => line.msg).join(', ')}`))
+        const last = lines.slice(-20).map(line => line.code ?? line.msg)
+        reject(new Error(`no such line; the last are ${last.join(', ')}`))
       }, LINE_TIMEOUT_MS)
-      const look = () => {
-        const line = lines.find(test)
-        if (!line) return
+      const look = (line: LogLine) => {
+        if (!test(line)) return
         stop()
         resolve(line)
       }
-      const unsubscribe = count.subscribe(look)
+      const unsubscribe = latest.subscribe(look)
       const stop = () => {
         clearTimeout(timer)
         unsubscribe()
       }
-      look()
+      const past = lines.find(test)
+      if (past) look(past)
       return promise
     },
   }

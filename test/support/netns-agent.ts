@@ -16,6 +16,7 @@ import { applyRules } from '../../proxy/init/apply.ts'
 import { type Proof, proofTargets, proveOutbound } from '../../proxy/init/proof.ts'
 import { type RuleOptions, rules } from '../../proxy/init/rules.ts'
 import { failure } from '../../shared/log.ts'
+import { answerCalls } from './netns-rpc.ts'
 
 /** Who took a connection, and what it knew of it. */
 export type Answer = {
@@ -109,8 +110,6 @@ export const operations = {
 }
 
 export type Operations = typeof operations
-export type Call = { readonly id: number; readonly operation: string; readonly argument: unknown }
-export type Reply = { readonly id: number; readonly value?: unknown; readonly error?: string }
 
 async function settle<T>(work: () => Promise<T>): Promise<T | string> {
   try {
@@ -147,14 +146,4 @@ function refusal(check: () => void): string | undefined {
   }
 }
 
-async function answer({ id, operation, argument }: Call): Promise<Reply> {
-  try {
-    const run = operations[operation as keyof Operations] as (argument: unknown) => Promise<unknown>
-    return { id, value: await run(argument) }
-  } catch (thrown) {
-    return { id, error: thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown) }
-  }
-}
-
-process.on('message', (call: Call) => void answer(call).then(reply => process.send?.(reply)))
-process.on('disconnect', () => process.exit())
+answerCalls(operations)

@@ -33,6 +33,11 @@ export type Network = AsyncDisposable & {
   /** The node: its bridge connects the pods and it is their default route. Connections from it are the kubelet's. */
   readonly node: Namespace
   createPod(name: string, families?: Families): Promise<Namespace>
+  /** Ends `pod` and everything in it, and gives its addresses to a new one. */
+  replacePod(pod: Namespace, name: string): Promise<Namespace>
+  /** Nothing reaches the pod and nothing leaves it, without a word to either side, until `mend`. */
+  cut(pod: Namespace): Promise<void>
+  mend(pod: Namespace): Promise<void>
   /** A namespace without any interface but lo, to be wired by the test. */
   createNamespace(name: string): Promise<Namespace>
 }
@@ -51,14 +56,29 @@ export async function createNetwork(): Promise<Network> {
     const node = await add('node', { ipv4: '10.77.0.1', ipv6: 'fd77::1' })
     await ip(node, ['link add br0 type bridge', 'link set br0 up', ...assign(node, 'br0')])
     let lastHost = 1
+    const hosts = new Map<Namespace, number>()
+    const addPod = async (name: string, host: number, families: Families) => {
+      const pod = await add(name, podAddresses(host, families))
+      await join(pod, node, host)
+      hosts.set(pod, host)
+      return pod
+    }
+    const hostOf = (pod: Namespace): number => {
+      const host = hosts.get(pod)
+      if (host === undefined) throw new Error(`${pod.name} is no pod`)
+      return host
+    }
     return {
       node,
-      createPod: async (name, families = DUAL_STACK) => {
-        const host = ++lastHost
-        const pod = await add(name, podAddresses(host, families))
-        await join(pod, node, `veth${host}`)
-        return pod
+      createPod: (name, families = DUAL_STACK) => addPod(name, ++lastHost, families),
+      replacePod: async (pod, name) => {
+        const host = hostOf(pod)
+        await remove(pod.name)
+        hosts.delete(pod)
+        return addPod(name, host, { ipv4: pod.ipv4 !== undefined, ipv6: pod.ipv6 !== undefined })
       },
+      cut: pod => ip(node, [`link set veth${hostOf(pod)} nomaster`]),
+      mend: pod => ip(node, [`link set veth${hostOf(pod)} master br0`]),
       createNamespace: name => add(name, {}),
       [Symbol.asyncDispose]: () => stack.disposeAsync(),
     }
@@ -75,11 +95,15 @@ function podAddresses(host: number, { ipv4, ipv6 }: Families): Addresses {
   }
 }
 
-async function join(pod: Namespace, node: Namespace, port: string): Promise<void> {
+const hardwareAddress = (host: number): string => `02:77:00:00:00:${host.toString(16).padStart(2, '0')}`
+
+async function join(pod: Namespace, node: Namespace, host: number): Promise<void> {
+  const port = `veth${host}`
   // A cluster without IPv6 has it disabled in its pods; then not even ::1 can be bound.
   if (!pod.ipv6) await setSysctl(pod, 'net/ipv6/conf/all/disable_ipv6', '1')
   await ip(node, [
-    `link add ${port} type veth peer name eth0 netns ${pod.name}`,
+    // Whoever gets the address later is found without a new resolution, as behind a routing CNI.
+    `link add ${port} type veth peer name eth0 address ${hardwareAddress(host)} netns ${pod.name}`,
     `link set ${port} master br0 up`,
   ])
   await ip(pod, [
@@ -201,6 +225,7 @@ function assign({ ipv4, ipv6 }: Addresses, device: string): string[] {
 }
 
 async function remove(name: string): Promise<void> {
+  if (!namespacesNow().includes(name)) return
   const deadline = performance.now() + 5_000
   for (;;) {
     const { stdout } = await exec('ip', ['netns', 'pids', name])

@@ -1,0 +1,180 @@
+// An application in a pod: it listens and dials inside its network namespace, and follows scripts on every connection.
+// The test calls it through netns-applications.ts.
+import { once } from 'node:events'
+import { connect, createServer, type Socket } from 'node:net'
+import {
+  type Conversation,
+  type ConversationOptions,
+  converse,
+  type Progress,
+  type Script,
+  type Transcript,
+} from './netns-conversation.ts'
+import { answerCalls } from './netns-rpc.ts'
+import { randomConversation } from './random-conversation.ts'
+
+/** The same on every connection, or made from a seed and the id of the connection. */
+export type ScriptSource = Script | { readonly random: number }
+
+export type Dial = {
+  readonly host: string
+  readonly port: number
+  readonly script: ScriptSource
+  /** The id that the client introduces itself by. */
+  readonly introduce?: number
+  readonly localPort?: number
+}
+
+export type Serve = {
+  readonly port: number
+  readonly host?: string
+  readonly script: ScriptSource
+  /** Clients introduce themselves. */
+  readonly meet?: boolean
+  readonly backlog?: number
+}
+
+export type Outcomes = {
+  /** How many connections came to which end: `done`, or what was wrong. */
+  readonly counts: Readonly<Record<string, number>>
+  /** The first few that were not `done`. */
+  readonly others: readonly Transcript[]
+  readonly ms: number
+}
+
+type Listener = { readonly live: Set<Conversation>; readonly ended: Transcript[]; wake(): void }
+
+const SERVED_TIMEOUT_MS = 60_000
+
+const gates = new Map<string, PromiseWithResolvers<void>>()
+const listeners = new Map<number, Listener>()
+const dialled = new Map<number, Conversation>()
+
+export const operations = {
+  async serve({ port, host = '::', script, meet = false, backlog = 511 }: Serve): Promise<void> {
+    const listener: Listener = { live: new Set(), ended: [], wake: () => {} }
+    listeners.set(port, listener)
+    const server = createServer({ allowHalfOpen: true, noDelay: true }, socket => {
+      const conversation = begin(socket, { end: 'server', script: scriptOf(script, 'server'), meet })
+      listener.live.add(conversation)
+      void conversation.transcript.then(transcript => {
+        listener.live.delete(conversation)
+        listener.ended.push(transcript)
+        listener.wake()
+      })
+    })
+    await once(server.listen({ port, host, backlog }), 'listening')
+  },
+
+  /** The transcripts of the next `count` connections of a listener, as they end, in the order of their ids. */
+  async served({ port, count }: { port: number; count: number }): Promise<readonly Transcript[]> {
+    const listener = listenerOf(port)
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    const late = () => reject(new Error(`${listener.ended.length} of ${count} connections to ${port} ended`))
+    const timer = setTimeout(late, SERVED_TIMEOUT_MS)
+    listener.wake = () => {
+      if (listener.ended.length >= count) resolve()
+    }
+    listener.wake()
+    await promise.finally(() => clearTimeout(timer))
+    return listener.ended.splice(0, count).toSorted((a, b) => a.id - b.id)
+  },
+
+  /** Takes the transcripts of all that has ended, once none lives. */
+  async settled({ port }: { port: number }): Promise<readonly Transcript[]> {
+    const { live, ended } = listenerOf(port)
+    await Promise.all([...live].map(({ transcript }) => transcript))
+    return ended.splice(0)
+  },
+
+  async live({ port }: { port: number }): Promise<readonly Progress[]> {
+    return [...listenerOf(port).live].map(conversation => conversation.progress())
+  },
+
+  async dial(options: Dial): Promise<Transcript> {
+    return dial(options).transcript
+  },
+
+  /** Of a dialled connection that introduced itself. */
+  async progress({ id }: { id: number }): Promise<Progress | undefined> {
+    return dialled.get(id)?.progress()
+  },
+
+  /** Dials connections with the ids `from`, `from + 1` …, so many at a time, and counts how they ended. */
+  async dialMany({
+    count,
+    from = 1,
+    atOnce = count,
+    ...options
+  }: Omit<Dial, 'introduce'> & { count: number; from?: number; atOnce?: number }): Promise<Outcomes> {
+    const started = performance.now()
+    const counts: Record<string, number> = {}
+    const others: Transcript[] = []
+    let next = from
+    const worker = async () => {
+      while (next < from + count) {
+        const transcript = await dial({ ...options, introduce: next++ }).transcript
+        const outcome = outcomeOf(transcript)
+        counts[outcome] = (counts[outcome] ?? 0) + 1
+        if (outcome !== 'done' && others.length < 5) others.push(transcript)
+      }
+    }
+    await Promise.all(Array.from({ length: atOnce }, worker))
+    return { counts, others, ms: performance.now() - started }
+  },
+
+  /** Lets pass whoever waits at the gate, now and later. */
+  async open({ gate }: { gate: string }): Promise<void> {
+    gateOf(gate).resolve()
+  },
+}
+
+export type Operations = typeof operations
+
+function dial({ host, port, script, introduce, localPort }: Dial): Conversation {
+  const socket = connect({
+    host,
+    port,
+    allowHalfOpen: true,
+    noDelay: true,
+    ...(localPort !== undefined && { localPort }),
+  })
+  const conversation = begin(socket, {
+    end: 'client',
+    script: scriptOf(script, 'client'),
+    ...(introduce !== undefined && { introduce }),
+  })
+  if (introduce !== undefined) {
+    dialled.set(introduce, conversation)
+    void conversation.transcript.then(() => dialled.delete(introduce))
+  }
+  return conversation
+}
+
+const begin = (socket: Socket, options: Omit<ConversationOptions, 'gate'>): Conversation =>
+  converse(socket, { ...options, gate: name => gateOf(name).promise })
+
+const scriptOf = (source: ScriptSource, end: 'client' | 'server') => (id: number) =>
+  'random' in source ? randomConversation(source.random, id)[end] : source
+
+function outcomeOf({ done, steps, error, wrongAt, ended }: Transcript): string {
+  if (wrongAt !== undefined) return `wrong byte at ${wrongAt}`
+  if (done === steps && steps > 0 && error === undefined) return 'done'
+  return `${error ?? (ended ? 'ended' : 'open')} after step ${done} of ${steps}`
+}
+
+function gateOf(name: string): PromiseWithResolvers<void> {
+  const existing = gates.get(name)
+  if (existing) return existing
+  const gate = Promise.withResolvers<void>()
+  gates.set(name, gate)
+  return gate
+}
+
+function listenerOf(port: number): Listener {
+  const listener = listeners.get(port)
+  if (!listener) throw new Error(`nothing is served on ${port}`)
+  return listener
+}
+
+answerCalls(operations)

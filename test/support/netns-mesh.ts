@@ -1,0 +1,159 @@
+// A mesh with nothing faked but the kubelet: pods as network namespaces with real rules, sidecar processes from source,
+// and an injector with the rights of its service account on a real API server on the same network.
+import type { V1Pod } from '@kubernetes/client-node'
+import type { Test } from 'tap'
+import type { Kube } from '../../shared/kube/rest.ts'
+import { INJECTOR_PORTS, PORTS } from '../../shared/ports.ts'
+import { type InjectorProcess, startInjectorProcess } from '../kube/support/injector-process.ts'
+import { createNamespace, createServiceAccount, install, until } from '../kube/support/installation.ts'
+import { pointWebhooksAt } from '../kube/support/webhook-configurations.ts'
+import { type ApiServer, startApiServer } from './api-server.ts'
+import { enterNamespace } from './enter-namespace.ts'
+import { type LogLine, type RunningPod, reportRunning, runPod } from './namespace-kubelet.ts'
+import { createNetwork, type Namespace, type Network } from './netns.ts'
+import { scratchDirectory } from './scratch.ts'
+
+export const MESH_NAMESPACE = 'shop'
+/** Of Services: routed to the node, and captured before. */
+export const SERVICE_PREFIXES = ['10.96.0.0/16', 'fd96::/112'] as const
+const POD_PREFIXES = ['10.77.0.0/24', 'fd77::/64'] as const
+const NODE = 'node-1'
+
+export type MeshOptions = {
+  /** Certificates are renewed after a third to a half of it. */
+  readonly leafSeconds?: number
+}
+
+export type PodOptions = {
+  /** The pod's name, where nothing else is said. */
+  readonly serviceAccount?: string
+  readonly labels?: Record<string, string>
+  readonly annotations?: Record<string, string>
+  /** A namespace that has the addresses of another pod that is gone. */
+  readonly namespace?: Namespace
+}
+
+export type Mesh = {
+  readonly server: ApiServer
+  readonly kube: Kube
+  readonly network: Network
+  readonly injector: InjectorProcess
+  /** A pod whose sidecar is ready. */
+  start(name: string, options?: PodOptions): Promise<RunningPod>
+  /** A pod without a sidecar. */
+  startPlain(name: string): Promise<PlainPod>
+}
+
+export type PlainPod = Pick<RunningPod, 'namespace' | 'ipv4' | 'ipv6'>
+
+/** The main thread is in the node's network namespace until `stack` is disposed of. */
+export async function startMesh(
+  t: Test,
+  stack: AsyncDisposableStack,
+  { leafSeconds = 3600 }: MeshOptions = {},
+): Promise<Mesh> {
+  const directory = scratchDirectory(t)
+  const network = stack.use(await createNetwork())
+  stack.use(enterNamespace(network.node))
+  const server = stack.use(await startApiServer({ address: network.node.ipv4 ?? '' }))
+  const { kube } = server
+  await install(server)
+  await createNamespace(kube, MESH_NAMESPACE)
+  await kube.create('/api/v1/nodes', { metadata: { name: NODE } })
+  const injector = await startInjectorProcess(server, {
+    name: 'injector-0',
+    directory,
+    settings: {
+      listenAddress: '::',
+      controlPort: INJECTOR_PORTS.control,
+      controlAddress: `${network.node.ipv4}:${INJECTOR_PORTS.control}`,
+      maxLeafLifetimeSeconds: leafSeconds,
+      prefixes: [...POD_PREFIXES, ...SERVICE_PREFIXES],
+    },
+  })
+  stack.defer(() => injector.running.stop('SIGKILL'))
+  await injector.ready()
+  await pointWebhooksAt(server, injector)
+  return {
+    server,
+    kube,
+    network,
+    injector,
+    start: async (name, options = {}) => {
+      const pod = await admitted(server, name, options)
+      const running = stack.use(await runPod(server, network, pod, options.namespace))
+      await until(() => isReady(running))
+      return running
+    },
+    startPlain: async name => {
+      const pod = await kube.create<V1Pod>(podsPath, manifest(name, { serviceAccount: 'default' }))
+      const namespace = await network.createPod(name)
+      await reportRunning(server, network, pod, namespace)
+      return { namespace, ipv4: namespace.ipv4 ?? '', ipv6: namespace.ipv6 ?? '' }
+    },
+  }
+}
+
+const podsPath = `/api/v1/namespaces/${MESH_NAMESPACE}/pods`
+
+function manifest(name: string, { serviceAccount = name, labels = { app: name }, annotations }: PodOptions) {
+  return {
+    metadata: { name, labels, ...(annotations && { annotations }) },
+    spec: {
+      serviceAccountName: serviceAccount,
+      nodeName: NODE,
+      containers: [{ name: 'app', image: 'none' }],
+    },
+  }
+}
+
+/** A pod that opted in, as the API server stored it after the webhook. */
+async function admitted({ kube }: ApiServer, name: string, options: PodOptions): Promise<V1Pod> {
+  const annotations = { 'postern.dev/inject': 'enabled', ...options.annotations }
+  await createServiceAccount(kube, MESH_NAMESPACE, options.serviceAccount ?? name)
+  const create = (query = '') =>
+    kube.create<V1Pod>(`${podsPath}${query}`, manifest(name, { ...options, annotations }))
+  // The API server reads the caBundle a moment after it was written.
+  const isInjected = (pod: V1Pod) => pod.spec?.initContainers !== undefined
+  await until(() => create('?dryRun=All').then(isInjected, () => false))
+  return create()
+}
+
+export const isReady = ({ ipv4 }: RunningPod): Promise<boolean> =>
+  fetch(`http://${ipv4}:${PORTS.status}/readyz`).then(
+    ({ ok }) => ok,
+    () => false,
+  )
+
+/** The values of a sidecar's series, by `name{label="value"}`. */
+export async function metricsOf({ ipv4 }: RunningPod): Promise<(series: string) => number> {
+  const text = await (await fetch(`http://${ipv4}:${PORTS.status}/metrics`)).text()
+  const values = new Map(
+    text.split('\n').map(line => {
+      const space = line.lastIndexOf(' ')
+      return [line.slice(0, space), Number(line.slice(space + 1))]
+    }),
+  )
+  return series => values.get(series) ?? 0
+}
+
+/** Connections that a sidecar has let through and that have not ended. */
+export async function openIn(pod: RunningPod): Promise<number> {
+  const metric = await metricsOf(pod)
+  const opened = DIRECTIONS.map(labels => metric(`postern_connections_opened_total{${labels}}`))
+  const closed = DIRECTIONS.flatMap(labels =>
+    ['ok', 'reset', 'closed'].map(outcome =>
+      metric(`postern_connections_closed_total{${labels},outcome="${outcome}"}`),
+    ),
+  )
+  return sum(opened) - sum(closed)
+}
+
+const DIRECTIONS = ['inbound', 'outbound'].flatMap(direction =>
+  ['tunnel', 'plaintext'].map(via => `direction="${direction}",via="${via}"`),
+)
+const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0)
+
+/** An access log line with these fields. */
+export const isConnection = (fields: Record<string, unknown>) => (line: LogLine) =>
+  line.msg === 'connection' && Object.entries(fields).every(([key, value]) => line[key] === value)
