@@ -51,6 +51,18 @@ export const POD_ANNOTATIONS = {
     meaning: 'Destination addresses that are dialled directly.',
     parse: text => items(text, item => (isCidr(item) ? item : undefined)),
   }),
+  httpPorts: option('http-ports', {
+    values: 'ports, for example 8080',
+    fallback: '',
+    meaning: 'The application’s ports that speak HTTP/1.1: each request is authorized. Wins over Services.',
+    parse: ports,
+  }),
+  http2Ports: option('http2-ports', {
+    values: 'ports, for example 50051',
+    fallback: '',
+    meaning: 'The application’s ports that speak HTTP/2 without TLS (h2c, gRPC), in the same way.',
+    parse: ports,
+  }),
   outbound: option('outbound', {
     values: 'auto, require',
     fallback: 'auto',
@@ -148,6 +160,7 @@ export function readPodOptions(
       hint: `write ${INJECT_KEY}: enabled instead`,
     })
   const options = values(annotations, POD_ANNOTATIONS, problems)
+  problems.push(...declaredTwice(options))
   const { proxyMemoryLimit, proxyMemoryRequest } = options
   if (bytes(proxyMemoryLimit) < bytes(proxyMemoryRequest))
     problems.push({
@@ -156,6 +169,20 @@ export function readPodOptions(
       hint: 'raise the limit or lower the request',
     })
   return { options, problems }
+}
+
+/** A port speaks one protocol, and only if its bytes come to the sidecar. */
+function declaredTwice({ httpPorts, http2Ports, skipInboundPorts }: PodOptions): AnnotationProblem[] {
+  const { httpPorts: http, http2Ports: http2, skipInboundPorts: skipped } = POD_ANNOTATIONS
+  const both = (key: string, ports: readonly number[], otherKey: string, others: readonly number[]) =>
+    ports
+      .filter(port => others.includes(port))
+      .map(port => ({ key, reason: `${port} is in ${otherKey} too`, hint: 'leave it in one of them' }))
+  return [
+    ...both(http2.key, http2Ports, http.key, httpPorts),
+    ...both(http.key, httpPorts, skipped.key, skipInboundPorts),
+    ...both(http2.key, http2Ports, skipped.key, skipInboundPorts),
+  ]
 }
 
 /** @throws PosternError PSTN_ANNOTATION_INVALID naming every problem. */

@@ -24,6 +24,12 @@ export const integer =
     return value
   }
 
+/** A port as a key of JSON. */
+export const portText = text(
+  value => /^[1-9][0-9]{0,4}$/.test(value) && Number(value) <= 65_535,
+  'a port from 1 to 65535',
+)
+
 export const oneOf =
   <const T extends string>(allowed: readonly T[]): Decode<T> =>
   (value, where) => {

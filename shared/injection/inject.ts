@@ -5,6 +5,7 @@ import type { V1Container, V1Pod, V1PodSpec } from '@kubernetes/client-node'
 import { INJECTED_ANNOTATION, type PodOptions, parsePodOptions } from '../annotations.ts'
 import { asPosternError, type Code } from '../errors.ts'
 import { INJECT_KEY, PROXY_CONTAINER, SYSTEM_NAMESPACE } from '../names.ts'
+import type { Protocol, Protocols } from '../protocol.ts'
 import { conflicts, isOurContainer, unservable } from './conflicts.ts'
 import { diff, type JsonPatchOperation } from './json-patch.ts'
 import { rewriteProbes } from './probes.ts'
@@ -140,6 +141,7 @@ function settingsOf(
   { mesh }: InjectionContext,
   { random, probes }: { random: string; probes: ProxySettings['probes'] },
 ): ProxySettings {
+  const protocols = declaredProtocols(options)
   const settings: ProxySettings = {
     ...mesh,
     logLevel: options.logLevel,
@@ -147,6 +149,7 @@ function settingsOf(
     certificateLifetimeSeconds: options.certificateLifetimeSeconds,
     drainSeconds: options.drainSeconds,
     skipInboundPorts: options.skipInboundPorts,
+    ...(Object.keys(protocols).length > 0 && { protocols }),
     skipOutboundPorts: options.skipOutboundPorts,
     skipOutboundCidrs: options.skipOutboundCidrs,
     udp: options.udp,
@@ -157,4 +160,11 @@ function settingsOf(
   if (Buffer.byteLength(text) > MAX_SETTINGS_BYTES)
     throw new RangeError(`the probes and annotations need more than ${MAX_SETTINGS_BYTES} bytes of settings`)
   return parseProxySettings(text)
+}
+
+function declaredProtocols({ httpPorts, http2Ports }: PodOptions): Protocols {
+  const protocols: { [port: string]: Protocol } = {}
+  for (const port of httpPorts) protocols[port] = 'http1'
+  for (const port of http2Ports) protocols[port] = 'http2'
+  return protocols
 }

@@ -1,8 +1,9 @@
 // What the injector tells one sidecar at injection: the whole of POSTERN_CONFIG. Fixed for the pod's life;
 // whatever may change later comes over the control stream.
 import { parseCidr } from '../addresses.ts'
-import { type Decode, integer, listOf, object, oneOf, refuse, tagged, text } from '../decode.ts'
+import { type Decode, integer, listOf, object, oneOf, optional, refuse, tagged, text } from '../decode.ts'
 import { LOG_LEVELS, type LogLevel } from '../log.ts'
+import { decodeProtocols, type Protocols } from '../protocol.ts'
 import { isTrustDomain, parseSpiffeId, type SpiffeId } from '../spiffe-id.ts'
 
 export type HttpHeader = { readonly name: string; readonly value: string }
@@ -44,6 +45,8 @@ export type ProxySettings = {
   readonly certificateLifetimeSeconds: number
   readonly drainSeconds: number
   readonly skipInboundPorts: readonly number[]
+  /** What the pod's annotations say that its ports speak; for the injector, which knows its Services too. Absent: nothing. */
+  readonly protocols?: Protocols
   readonly skipOutboundPorts: readonly number[]
   readonly skipOutboundCidrs: readonly string[]
   readonly udp: 'allow' | 'block'
@@ -100,6 +103,7 @@ const decode = object<ProxySettings>({
   certificateLifetimeSeconds: integer(600, 31_536_000),
   drainSeconds: integer(0, 3600),
   skipInboundPorts: listOf(port),
+  protocols: optional(decodeProtocols),
   skipOutboundPorts: listOf(port),
   skipOutboundCidrs: listOf(text(isCidr, 'a CIDR such as 10.0.0.0/8')),
   udp: oneOf(['allow', 'block']),

@@ -153,7 +153,7 @@ t.test('the webhooks are called where the injector answers', async t => {
 
 t.test('the admission policies check exactly the published keys', async t => {
   const quoted = (text: string) =>
-    [...text.matchAll(/^ +'(postern\.dev\/[a-z-]+)'[,\]]/gm)].map(match => match[1])
+    [...text.matchAll(/^ +'(postern\.dev\/[a-z0-9-]+)'[,\]]/gm)].map(match => match[1])
   const [pods = '', namespaces = ''] = textOf('admission-annotations.yaml').split('name: postern-namespaces')
   const keys = Object.values(POD_ANNOTATIONS).map(({ key }) => key)
   t.same(quoted(pods).sort(), [...keys, INJECTED_ANNOTATION].sort())

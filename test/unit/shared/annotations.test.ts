@@ -20,6 +20,8 @@ t.test('a pod that says nothing gets the defaults and leaves injection to its na
       skipInboundPorts: [],
       skipOutboundPorts: [],
       skipOutboundCidrs: [],
+      httpPorts: [],
+      http2Ports: [],
       outbound: 'auto',
       udp: 'allow',
       logLevel: 'info',
@@ -37,6 +39,8 @@ t.test('every annotation is read to its typed value', async t => {
     'postern.dev/skip-inbound-ports': '9100, 9101,9100',
     'postern.dev/skip-outbound-ports': '3306',
     'postern.dev/skip-outbound-cidrs': '169.254.0.0/16, fd00::/8',
+    'postern.dev/http-ports': '8080, 8081',
+    'postern.dev/http2-ports': '50051',
     'postern.dev/outbound': 'require',
     'postern.dev/udp': 'block',
     'postern.dev/log-level': 'debug',
@@ -51,6 +55,8 @@ t.test('every annotation is read to its typed value', async t => {
     skipInboundPorts: [9100, 9101],
     skipOutboundPorts: [3306],
     skipOutboundCidrs: ['169.254.0.0/16', 'fd00::/8'],
+    httpPorts: [8080, 8081],
+    http2Ports: [50051],
     outbound: 'require',
     udp: 'block',
     logLevel: 'debug',
@@ -67,6 +73,8 @@ const REFUSED: readonly (readonly [key: string, ...values: string[]])[] = [
   ['skip-inbound-ports', '0', '65536', '80,,81', '80-90', '1e3', '+80', '080', 'http', '15008'],
   ['skip-outbound-ports', '-1', '80;81', '15001'],
   ['skip-outbound-cidrs', '10.0.0.0', '10.0.0.0/33', 'fd00::/129', '10.0.0/8', 'example.com/8', ','],
+  ['http-ports', 'http', '0', '15008', '8080-8090', '15020'],
+  ['http2-ports', '65536', 'grpc', '15006'],
   ['outbound', 'strict', ''],
   ['udp', 'deny'],
   ['log-level', 'verbose', 'INFO'],
@@ -110,6 +118,25 @@ t.test('a wrong value leaves the default in force', async t => {
 t.test('a memory limit below the request is refused, defaults included', async t => {
   t.same(problemKeys({ 'postern.dev/proxy-memory-limit': '32Mi' }), ['postern.dev/proxy-memory-limit'])
   t.same(problemKeys({ 'postern.dev/proxy-memory-request': '1Gi' }), ['postern.dev/proxy-memory-limit'])
+})
+
+t.test('a port is declared once, and not where its bytes pass the sidecar by', async t => {
+  const { problems } = readPodOptions(
+    {
+      'postern.dev/http-ports': '80,81',
+      'postern.dev/http2-ports': '81,82',
+      'postern.dev/skip-inbound-ports': '80,82',
+    },
+    false,
+  )
+  t.same(
+    problems.map(({ key, reason }) => `${key}: ${reason}`),
+    [
+      'postern.dev/http2-ports: 81 is in postern.dev/http-ports too',
+      'postern.dev/http-ports: 80 is in postern.dev/skip-inbound-ports too',
+      'postern.dev/http2-ports: 82 is in postern.dev/skip-inbound-ports too',
+    ],
+  )
 })
 
 t.test('an unknown key far from every other gets no suggestion', async t => {

@@ -99,12 +99,16 @@ t.test('annotations reach the settings and the resources', async t => {
         'postern.dev/outbound': 'require',
         'postern.dev/udp': 'block',
         'postern.dev/skip-inbound-ports': '9100',
+        'postern.dev/http-ports': '8080,80',
+        'postern.dev/http2-ports': '50051',
         'postern.dev/drain-seconds': '5',
         'postern.dev/proxy-memory-limit': '512Mi',
       },
     }),
   )
   t.match(settingsOf(after), { outbound: 'require', udp: 'block', skipInboundPorts: [9100], drainSeconds: 5 })
+  t.strictSame(settingsOf(after).protocols, { 80: 'http1', 8080: 'http1', 50051: 'http2' })
+  t.notHas(settingsOf(injectInto(pod())), { protocols: {} }, 'nothing is declared where nothing is written')
   t.equal(containerOf(after, 'postern-proxy').resources?.limits?.memory, '512Mi')
 })
 
@@ -254,6 +258,18 @@ const refused: readonly { name: string; parts: PodParts; message: RegExp; code?:
     name: 'a wrong value',
     parts: { annotations: { 'postern.dev/drain-seconds': '-1' } },
     message: /drain-seconds/,
+    code: 'PSTN_ANNOTATION_INVALID',
+  },
+  {
+    name: 'a port of two protocols',
+    parts: { annotations: { 'postern.dev/http-ports': '80', 'postern.dev/http2-ports': '80' } },
+    message: /http2-ports: 80 is in postern\.dev\/http-ports too/,
+    code: 'PSTN_ANNOTATION_INVALID',
+  },
+  {
+    name: 'a port of ours declared HTTP',
+    parts: { annotations: { 'postern.dev/http-ports': '15008' } },
+    message: /http-ports: "15008" is not valid/,
     code: 'PSTN_ANNOTATION_INVALID',
   },
   {

@@ -57,6 +57,8 @@ const refused: readonly { name: string; change: object; message: RegExp }[] = [
   },
   { name: 'a number as text', change: { drainSeconds: '45' }, message: /drainSeconds/ },
   { name: 'a lifetime under ten minutes', change: { certificateLifetimeSeconds: 599 }, message: /600/ },
+  { name: 'a protocol that nobody speaks', change: { protocols: { 80: 'http3' } }, message: /protocols\.80/ },
+  { name: 'a protocol of no port', change: { protocols: { 65536: 'http1' } }, message: /protocols: key/ },
   { name: 'a port over 65535', change: { skipInboundPorts: [1, 65_536] }, message: /skipInboundPorts\[1\]/ },
   { name: 'a list that is none', change: { skipOutboundPorts: 1 }, message: /must be a list/ },
   { name: 'a CIDR with too many bits', change: { skipOutboundCidrs: ['10.0.0.0/33'] }, message: /a CIDR/ },
