@@ -1,0 +1,188 @@
+// The request gate of HTTP/1.1: one application connection for each caller's, what was authorized forwarded as it was read,
+// bodies and answers untouched. The two sides decide; this file owns the two streams: pauses, ends, and the result.
+import type { ByteStream } from '../../tunnel/byte-stream.ts'
+import type { Gate, Gated, GateOptions, RequestRefusal } from '../interface.ts'
+import type { HttpRefusal } from '../refusal.ts'
+import { AnswerSide } from './answer-side.ts'
+import { Exchanges } from './exchanges.ts'
+import type { Link } from './link.ts'
+import { ownAnswer } from './own-answer.ts'
+import { RequestSide, toldOf } from './request-side.ts'
+
+/** How long a caller that was told the end may take to end its own direction. */
+const LINGER_MS = 5_000
+
+export const gateHttp1: Gate = (caller, application, options) =>
+  new Http1Connection(caller, application, options).run()
+
+class Http1Connection implements Link {
+  readonly #caller: ByteStream
+  readonly #application: ByteStream
+  readonly #options: GateOptions
+  readonly #exchanges: Exchanges
+  readonly #requests: RequestSide
+  readonly #answers: AnswerSide
+  readonly #result = Promise.withResolvers<Gated>()
+  readonly #onAbort: () => void
+  #open = 2
+  #settled = false
+  #callerPaused = false
+  #applicationFull = false
+  #applicationEnded = false
+  #finishing = false
+  /** What the gate itself found wrong, while the caller is still told so. */
+  #reason: HttpRefusal | undefined
+  #linger: NodeJS.Timeout | undefined
+
+  constructor(caller: ByteStream, application: ByteStream, options: GateOptions) {
+    this.#caller = caller
+    this.#application = application
+    this.#options = options
+    this.#exchanges = new Exchanges(options)
+    this.#requests = new RequestSide(this, this.#exchanges, options)
+    this.#answers = new AnswerSide(this, this.#exchanges, this.#requests)
+    this.#onAbort = () => this.abort(options.signal.reason)
+  }
+
+  run(): Promise<Gated> {
+    const { signal } = this.#options
+    signal.addEventListener('abort', this.#onAbort, { once: true })
+    if (signal.aborted) this.#onAbort()
+    else this.#start()
+    return this.#result.promise
+  }
+
+  toApplication(bytes: Buffer): void {
+    this.#options.traffic.aToB += bytes.length
+    if (!this.#application.write(bytes)) this.#applicationFull = true
+  }
+
+  toCaller(bytes: Buffer): void {
+    this.#options.traffic.bToA += bytes.length
+    if (!this.#caller.write(bytes)) this.#application.pause()
+  }
+
+  endApplication(): void {
+    if (this.#applicationEnded) return
+    this.#applicationEnded = true
+    this.#application.end()
+  }
+
+  endCaller(): void {
+    this.#caller.end()
+  }
+
+  finish(): void {
+    if (this.#finishing || this.#settled) return
+    this.#finishing = true
+    this.#applicationFull = false
+    this.#exchanges.abandon(this.#reason && toldOf(this.#reason))
+    this.#requests.dispose()
+    this.#answers.dispose()
+    this.#caller.end()
+    this.endApplication()
+    this.#application.resume()
+    this.#regulate()
+    this.#linger = setTimeout(() => this.#end(this.#outcome()), LINGER_MS)
+  }
+
+  answerAndFinish(refusal: HttpRefusal): void {
+    this.#reason = refusal
+    const exchange = this.#exchanges.front
+    if (!this.#isTurnOf(refusal)) {
+      this.abort(refusal)
+      return
+    }
+    if (exchange) {
+      exchange.status = refusal.status
+      const withoutBody = exchange.request.method === 'HEAD'
+      this.toCaller(ownAnswer(refusal, { withoutBody, close: true }))
+    }
+    this.#applicationEnded = true
+    this.#application.reset()
+    this.finish()
+  }
+
+  /** Whether an answer of ours would stand where the caller expects it: nothing of the application’s came before. */
+  #isTurnOf(refusal: HttpRefusal): boolean {
+    const { front, length } = this.#exchanges
+    if (length === 0) return true
+    return front?.status === 0 && (length === 1 || refusal.status === 502)
+  }
+
+  cutOff(): void {
+    this.#end('reset')
+  }
+
+  abort(reason: unknown): void {
+    this.#end('aborted', reason)
+  }
+
+  #start(): void {
+    this.#caller.open({
+      data: chunk => {
+        this.#requests.data(chunk)
+        this.#regulate()
+      },
+      end: () => {
+        this.#requests.end()
+        this.#regulate()
+      },
+      drain: () => this.#application.resume(),
+      closed: how => this.#closed(how),
+    })
+    this.#application.open({
+      data: chunk => {
+        this.#answers.data(chunk)
+        this.#regulate()
+      },
+      end: () => this.#answers.end(),
+      drain: () => {
+        this.#applicationFull = false
+        this.#regulate()
+      },
+      closed: how => {
+        // Cut off behind its last answer, as servers do that did not read all: the answer must still arrive.
+        if (how === 'reset' && !this.#settled && !this.#answers.owes) this.finish()
+        this.#closed(this.#finishing ? 'ended' : how)
+      },
+    })
+  }
+
+  #regulate(): void {
+    const wait = this.#applicationFull || this.#requests.blocked
+    if (wait === this.#callerPaused || this.#settled) return
+    this.#callerPaused = wait
+    if (wait) this.#caller.pause()
+    else this.#caller.resume()
+  }
+
+  #closed(how: 'ended' | 'reset'): void {
+    this.#open -= 1
+    if (how === 'reset') this.#end(this.#finishing ? this.#outcome() : 'reset')
+    else if (this.#open === 0) this.#end(this.#outcome())
+  }
+
+  #outcome(): Gated['outcome'] {
+    return this.#reason ? 'aborted' : 'ended'
+  }
+
+  #end(outcome: Gated['outcome'], reason: unknown = this.#reason): void {
+    if (this.#settled) return
+    this.#settled = true
+    clearTimeout(this.#linger)
+    this.#options.signal.removeEventListener('abort', this.#onAbort)
+    this.#exchanges.abandon(outcome === 'aborted' ? refusalOf(reason) : undefined)
+    this.#requests.dispose()
+    this.#answers.dispose()
+    this.#caller.reset()
+    this.#application.reset()
+    this.#result.resolve(outcome === 'aborted' ? { outcome, reason } : { outcome })
+  }
+}
+
+function refusalOf(reason: unknown): RequestRefusal | undefined {
+  if (!(reason instanceof Error) || !('code' in reason)) return undefined
+  const { code, message, policy, rule } = reason as Error & RequestRefusal
+  return { code, reason: message, policy, rule }
+}
