@@ -3,6 +3,8 @@
 import {
   type AddressEntry,
   type FromInjector,
+  SERVICE_EXTENSIONS,
+  type ServiceEntry,
   STATE_EXTENSIONS,
   type State,
   type StateExtensions,
@@ -34,13 +36,18 @@ export function createOutbox({ world, podUid, features, trust, send }: OutboxOpt
   const unknown = STATE_EXTENSIONS.filter(extension => !features.includes(extension))
   /** What was last sent, as JSON; undefined while an address waits for its first answer. */
   const answers = new Map<string, string | undefined>()
+  const knowsServices = SERVICE_EXTENSIONS.every(extension => features.includes(extension))
+  const answerFor = (address: string): AddressEntry => {
+    const entry = answer(world, address, podUid)
+    return entry.kind === 'service' && !knowsServices ? firstForm(entry) : entry
+  }
   let stateSent = ''
   let version = 0
 
   const sendDifferent = (addresses: Iterable<string>) => {
     const entries: AddressEntry[] = []
     for (const address of addresses) {
-      const entry = answer(world, address)
+      const entry = answerFor(address)
       const text = JSON.stringify(entry)
       if (answers.get(address) === text) continue
       answers.set(address, text)
@@ -65,8 +72,13 @@ export function createOutbox({ world, podUid, features, trust, send }: OutboxOpt
       send({ kind: 'state', version, ...content })
       return true
     },
-    refreshAddresses: ({ everything, addresses }) =>
-      sendDifferent(everything ? answers.keys() : [...addresses].filter(address => answers.has(address))),
+    // Where the pod itself stands decides which endpoints it is told.
+    refreshAddresses: ({ everything, addresses, pods }) =>
+      sendDifferent(
+        everything || pods.has(podUid)
+          ? answers.keys()
+          : [...addresses].filter(address => answers.has(address)),
+      ),
   }
 }
 
@@ -76,3 +88,10 @@ const without = (snapshot: Snapshot, unknown: readonly (keyof StateExtensions)[]
   for (const key of unknown) delete known[key]
   return known
 }
+
+const firstForm = ({ kind, address, service, ports }: ServiceEntry): ServiceEntry => ({
+  kind,
+  address,
+  service,
+  ports,
+})

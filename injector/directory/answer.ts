@@ -3,15 +3,18 @@
 // namespace, whoever wrote the EndpointSlice (compare CVE-2021-25740), nor to an address that two pods claim.
 import type { AddressEntry, Endpoint, MeshPod, ServicePort } from '../../shared/control/messages.ts'
 import { workloadSpiffeId } from '../../shared/spiffe-id.ts'
+import { eligible, type Place, type Placed } from './eligible.ts'
 import type { PodRecord, ServiceRecord, SliceEndpoint, SliceRecord } from './records.ts'
 import type { World } from './world.ts'
 
-/** `address` is canonical. */
-export function answer(world: World, address: string): AddressEntry {
+/** `address` is canonical; `asker` is the uid of the pod that asks. */
+export function answer(world: World, address: string, asker?: string): AddressEntry {
   const [service] = [...world.servicesByAddress.get(address)].sort()
   const record = service === undefined ? undefined : world.services.get(service)
   if (service !== undefined && record) {
-    return { kind: 'service', address, service, ports: portsOf(world, service, record, address) }
+    const { affinitySeconds } = record
+    const ports = portsOf(world, service, record, address, placeOf(world, asker))
+    return { kind: 'service', address, service, ports, ...(affinitySeconds && { affinitySeconds }) }
   }
   const uids = [...world.podsByAddress.get(address)].sort()
   if (uids.length > 1) return { kind: 'ambiguous', address, uids }
@@ -19,6 +22,11 @@ export function answer(world: World, address: string): AddressEntry {
   if (pod) return pod.mesh ? { kind: 'mesh', address, pod: meshPod(world, pod) } : { kind: 'plain', address }
   const known = world.nodesByAddress.get(address).size > 0 || !world.prefixes.owns(address)
   return { kind: known ? 'plain' : 'unknown', address }
+}
+
+function placeOf(world: World, asker: string | undefined): Place | undefined {
+  const node = world.pods.get(asker ?? '')?.node
+  return node === undefined ? undefined : { node, zone: world.nodes.get(node)?.zone }
 }
 
 function meshPod(world: World, pod: PodRecord): MeshPod {
@@ -29,16 +37,24 @@ function meshPod(world: World, pod: PodRecord): MeshPod {
   return { uid, name, namespace, identity, skipInboundPorts, ...(zone && { zone }) }
 }
 
-function portsOf(world: World, key: string, service: ServiceRecord, address: string): ServicePort[] {
+function portsOf(
+  world: World,
+  key: string,
+  service: ServiceRecord,
+  address: string,
+  place: Place | undefined,
+): ServicePort[] {
   const family = address.includes(':') ? 'ipv6' : 'ipv4'
   const slices = [...world.slicesByService.get(key)]
     .flatMap(slice => world.slices.get(slice) ?? [])
     .filter(slice => slice.family === family)
   return service.ports.map(({ name, port }) => ({
     port,
-    endpoints: endpointsOf(world, service, slices, name),
+    endpoints: endpointsOf(world, service, slices, name, place),
   }))
 }
+
+type Found = Placed & { readonly endpoint: Endpoint }
 
 /** In the order of their addresses; an endpoint may stand in two slices while they are rewritten. */
 function endpointsOf(
@@ -46,18 +62,29 @@ function endpointsOf(
   service: ServiceRecord,
   slices: readonly SliceRecord[],
   portName: string,
+  place: Place | undefined,
 ): Endpoint[] {
-  const found = new Map<string, Endpoint>()
+  const found = new Map<string, Found>()
   for (const { ports, endpoints } of slices) {
     for (const { port } of ports.filter(({ name }) => name === portName)) {
       for (const candidate of endpoints) {
         const endpoint = endpointOf(world, service, candidate, port)
-        if (endpoint) found.set(`${endpoint.address} ${port}`, endpoint)
+        if (endpoint) found.set(`${candidate.address} ${port}`, { ...placed(world, candidate), endpoint })
       }
     }
   }
-  return [...found].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, endpoint]) => endpoint)
+  const sorted = [...found].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, value]) => value)
+  const { endpoints, hinted } = eligible(sorted, place, service.local)
+  return endpoints.map(({ endpoint }) => (hinted ? anywhere(endpoint) : endpoint))
 }
+
+const anywhere = ({ zone: _, ...endpoint }: Endpoint): Endpoint => endpoint
+
+const placed = (world: World, { podUid, node, terminating, hints }: SliceEndpoint): Placed => ({
+  node: podUid === undefined ? node : world.pods.get(podUid)?.node,
+  ...(terminating && { terminating }),
+  ...(hints && { hints }),
+})
 
 function endpointOf(
   world: World,

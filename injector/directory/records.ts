@@ -1,6 +1,7 @@
 // API objects cut down to what the directory needs. A record that equals its predecessor changes nothing, so the many
 // updates that only touch heartbeats, conditions or annotations end here; and a large cluster costs little memory.
 import type {
+  V1Endpoint,
   V1EndpointSlice,
   V1Namespace,
   V1Node,
@@ -37,6 +38,10 @@ export type ServiceRecord = {
   readonly name: string
   readonly addresses: readonly string[]
   readonly selector: Labels | undefined
+  /** internalTrafficPolicy: only endpoints on the caller's own node. */
+  readonly local: boolean
+  /** sessionAffinity: how long a caller keeps to an endpoint that it has used. */
+  readonly affinitySeconds?: number
   /** TCP ports by their name (empty where it has none). */
   readonly ports: readonly { readonly name: string; readonly port: number }[]
 }
@@ -49,12 +54,17 @@ export type SliceRecord = {
   readonly endpoints: readonly SliceEndpoint[]
 }
 
-/** Ready, with the first address that the slice gives. */
+/** Ready, or still serving while it ends; with the first address that the slice gives. */
 export type SliceEndpoint = {
   readonly address: string
   /** Absent where the slice points at no pod. */
   readonly podUid?: string
+  /** Of what is no pod. */
+  readonly node?: string
   readonly zone?: string
+  readonly terminating?: boolean
+  /** For callers in which zones, and on which nodes, the endpoint is meant. */
+  readonly hints?: { readonly zones?: readonly string[]; readonly nodes?: readonly string[] }
 }
 
 export type NodeRecord = {
@@ -110,6 +120,9 @@ function skippedPorts(config: string): number[] {
   }
 }
 
+/** What Kubernetes fills in. */
+const AFFINITY_SECONDS = 10_800
+
 export function serviceRecord({ metadata = {}, spec }: V1Service): ServiceRecord {
   const ports = (spec?.ports ?? []).filter(({ protocol = 'TCP' }) => protocol === 'TCP')
   return {
@@ -118,6 +131,10 @@ export function serviceRecord({ metadata = {}, spec }: V1Service): ServiceRecord
     // A headless Service says `None`, which is no address.
     addresses: canonical(spec?.clusterIPs ?? []),
     selector: spec?.selector,
+    local: spec?.internalTrafficPolicy === 'Local',
+    ...(spec?.sessionAffinity === 'ClientIP' && {
+      affinitySeconds: spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? AFFINITY_SECONDS,
+    }),
     ports: ports.map(({ name = '', port }) => ({ name, port })),
   }
 }
@@ -128,13 +145,31 @@ export function sliceRecord({ metadata = {}, addressType, ports, endpoints }: V1
     service: `${metadata.namespace}/${metadata.labels?.[SERVICE_LABEL] ?? ''}`,
     family: addressType === 'IPv6' ? 'ipv6' : 'ipv4',
     ports: tcp.map(({ name, port = 0 }) => ({ name: name ?? '', port })),
-    endpoints: (endpoints ?? []).flatMap(({ addresses, conditions, targetRef, zone }) => {
-      const [address] = canonical(addresses.slice(0, 1))
-      // API convention: an unknown condition means ready.
-      if (address === undefined || conditions?.ready === false) return []
-      const podUid = targetRef?.kind === 'Pod' ? (targetRef.uid ?? '') : undefined
-      return [{ address, ...(podUid !== undefined && { podUid }), ...(zone && { zone }) }]
-    }),
+    endpoints: (endpoints ?? []).flatMap(endpoint => sliceEndpoint(endpoint) ?? []),
+  }
+}
+
+function sliceEndpoint({
+  addresses,
+  conditions,
+  hints,
+  nodeName,
+  targetRef,
+  zone,
+}: V1Endpoint): SliceEndpoint | undefined {
+  const [address] = canonical(addresses.slice(0, 1))
+  // API convention: an unknown condition means ready; one that is terminating is never ready.
+  const terminating = conditions?.ready === false && conditions.terminating && conditions.serving
+  if (address === undefined || (conditions?.ready === false && !terminating)) return undefined
+  const podUid = targetRef?.kind === 'Pod' ? (targetRef.uid ?? '') : undefined
+  const zones = hints?.forZones?.map(({ name }) => name)
+  const nodes = hints?.forNodes?.map(({ name }) => name)
+  return {
+    address,
+    ...(podUid !== undefined ? { podUid } : nodeName && { node: nodeName }),
+    ...(zone && { zone }),
+    ...(terminating && { terminating }),
+    ...((zones || nodes) && { hints: { ...(zones && { zones }), ...(nodes && { nodes }) } }),
   }
 }
 

@@ -7,7 +7,7 @@ import type { Route } from './route.ts'
 
 export type Resolution =
   | { readonly kind: 'single'; readonly route: Route }
-  | { readonly kind: 'service'; readonly balancer: Balancer; readonly stickyMs?: number }
+  | { readonly kind: 'service'; readonly balancer: Balancer; readonly stickyMs: number }
 
 export type Opening<T> = {
   readonly signal: AbortSignal

@@ -37,7 +37,7 @@ export function createResolver({ state, directory, services, outbound }: Resolve
       if (entry.kind !== 'service') return single(routeOf(entry, port, outbound))
       const balancer = services.balancer(entry, port, zone)
       if ('kind' in balancer) throw refusal(balancer)
-      return { kind: 'service', balancer }
+      return { kind: 'service', balancer, stickyMs: (entry.affinitySeconds ?? 0) * 1000 }
     },
   }
 }

@@ -1,11 +1,9 @@
 // The balancers of the Services that the application uses: made on first use, brought up to date when the directory's
 // entry is another one, gone with the address.
 import { authorityOf } from '../../shared/addresses.ts'
-import type { AddressEntry, ServicePort } from '../../shared/control/messages.ts'
+import type { ServiceEntry, ServicePort } from '../../shared/control/messages.ts'
 import { Balancer, type Candidate, type HealthEvent } from './balancer.ts'
 import { type Outbound, type Refusal, type Route, refuse, routeTo } from './route.ts'
-
-export type ServiceEntry = Extract<AddressEntry, { kind: 'service' }>
 
 export type EndpointEvent = HealthEvent & { readonly service: string }
 

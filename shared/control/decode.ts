@@ -36,6 +36,7 @@ import type {
   FromSidecar,
   Hello,
   MeshPod,
+  ServiceEntry,
   ServicePort,
   State,
   Status,
@@ -169,11 +170,12 @@ const endpoint = object<Endpoint>({ address, port, zone: optional(name), mesh: o
 const entry = tagged<AddressEntry>({
   mesh: object({ kind: oneOf(['mesh']), address, pod: meshPod }),
   plain: object({ kind: oneOf(['plain']), address }),
-  service: object({
+  service: object<ServiceEntry>({
     kind: oneOf(['service']),
     address,
     service: name,
     ports: listOf(object<ServicePort>({ port, endpoints: listOf(endpoint) })),
+    affinitySeconds: optional(integer(1, 86_400)),
   }),
   unknown: object({ kind: oneOf(['unknown']), address }),
   ambiguous: object({ kind: oneOf(['ambiguous']), address, uids: listOf(name) }),

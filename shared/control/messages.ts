@@ -18,7 +18,7 @@ export type Hello = {
   readonly kind: 'hello'
   readonly podUid: string
   readonly version: string
-  /** What the sidecar knows: features of policies, and extensions of `state`. */
+  /** What the sidecar knows: features of policies, and extensions of `state` and of Services. */
   readonly features: readonly string[]
 }
 
@@ -57,10 +57,17 @@ export type StateExtensions = {
   readonly zone?: string
 }
 
+/** The same for entries of Services. */
+export type ServiceExtensions = {
+  /** sessionAffinity: a caller keeps to the endpoint that it used less than this long ago. */
+  readonly affinitySeconds?: number
+}
+
 export const STATE_EXTENSIONS = ['protocols', 'zone'] as const satisfies readonly (keyof StateExtensions)[]
+export const SERVICE_EXTENSIONS = ['affinitySeconds'] as const satisfies readonly (keyof ServiceExtensions)[]
 
 /** What a sidecar of this build says in its hello. */
-export const KNOWN_FEATURES: readonly string[] = [...FEATURES, ...STATE_EXTENSIONS]
+export const KNOWN_FEATURES: readonly string[] = [...FEATURES, ...STATE_EXTENSIONS, ...SERVICE_EXTENSIONS]
 
 /** Injector → sidecar: answers to subscribed addresses, at first and whenever one changes; empty as a heartbeat. */
 export type Addresses = { readonly kind: 'addresses'; readonly entries: readonly AddressEntry[] }
@@ -90,18 +97,20 @@ export type Endpoint = {
 
 export type ServicePort = { readonly port: number; readonly endpoints: readonly Endpoint[] }
 
+/** A Service's cluster IP, with the endpoints that the subscriber may be sent to. */
+export type ServiceEntry = {
+  readonly kind: 'service'
+  readonly address: string
+  readonly service: string
+  readonly ports: readonly ServicePort[]
+} & ServiceExtensions
+
 export type AddressEntry =
   /** A live pod with a sidecar. */
   | { readonly kind: 'mesh'; readonly address: string; readonly pod: MeshPod }
   /** A live pod, node or host without a sidecar. */
   | { readonly kind: 'plain'; readonly address: string }
-  /** A Service's cluster IP, with its ready endpoints. */
-  | {
-      readonly kind: 'service'
-      readonly address: string
-      readonly service: string
-      readonly ports: readonly ServicePort[]
-    }
+  | ServiceEntry
   /** Inside the prefixes, but nothing live has it. */
   | { readonly kind: 'unknown'; readonly address: string }
   /** Two live pods claim it. */

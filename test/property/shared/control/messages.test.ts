@@ -41,12 +41,16 @@ const endpoint = record({ address, port, zone: name, mesh: pod }, ['zone', 'mesh
 const entry = fc.oneof(
   record({ kind: kind('mesh'), address, pod }),
   record({ kind: kind('plain'), address }),
-  record({
-    kind: kind('service'),
-    address,
-    service: name,
-    ports: list(record({ port, endpoints: list(endpoint) })),
-  }),
+  record(
+    {
+      kind: kind('service'),
+      address,
+      service: name,
+      ports: list(record({ port, endpoints: list(endpoint) })),
+      affinitySeconds: fc.integer({ min: 1, max: 86_400 }),
+    },
+    ['affinitySeconds'],
+  ),
   record({ kind: kind('unknown'), address }),
   record({ kind: kind('ambiguous'), address, uids: list(name) }),
 )

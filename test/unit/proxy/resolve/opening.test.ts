@@ -27,7 +27,7 @@ function service(behaviour: Record<string, Behaviour>, more: Partial<Opening<str
   balancer.update(Object.keys(behaviour).map(candidate))
   const tries: string[] = []
   const retries: Code[] = []
-  const to = { kind: 'service', balancer } as const
+  const to = { kind: 'service', balancer, stickyMs: 0 } as const
   const opening: Opening<string> = {
     signal: never,
     attempt: async (route, signal) => {
