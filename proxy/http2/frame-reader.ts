@@ -89,6 +89,12 @@ export class FrameReader {
     this.#prefaceLeft = options.from === 'client' ? CONNECTION_PREFACE.length : 0
   }
 
+  /** Something has begun, or must come first, that is acted on only when it is whole. DATA is not waited for. */
+  get isWaiting(): boolean {
+    if (this.#first || this.#headerFilled > 0 || this.#blockStream !== 0) return true
+    return this.#inFrame && this.#type !== FrameType.data
+  }
+
   /** After it, nothing is delivered any more, not even of the chunk that is being read. */
   stop(): void {
     this.#stopped = true
@@ -183,7 +189,7 @@ export class FrameReader {
       return at
     }
     const wanted = this.#left - this.#padding
-    if (wanted === 0) return this.#skip(chunk, at)
+    if (wanted <= 0) return this.#skip(chunk, at)
     const taken = Math.min(wanted, chunk.length - at)
     this.#left -= taken
     this.#inFrame = this.#left > 0
