@@ -36,8 +36,12 @@ export type SessionContext = {
 export type Opened = { readonly own: Credential; readonly bundle: TrustBundle }
 
 const SWEEP_MS = 60_000
-/** New addresses are subscribed to at once, then gathered for this long. */
+/**
+ * A new address is subscribed to at once, the next ones are gathered. Each message is the full set, so the time grows with
+ * it: an application that scans the cluster costs 150 KB a second, and its new addresses wait for one at most.
+ */
 const GATHER_MS = 50
+const GATHERED_PER_MS = 10
 /** A stream is replaced in the last tenth of its certificate's life; rotation alone does not disturb it. */
 const STREAM_LIFE = 0.9
 
@@ -134,8 +138,11 @@ export class ControlSession {
     this.#stream.send(status)
   }
 
-  #subscribe(): void {
-    this.#stream.send({ kind: 'subscribe', addresses: this.#context.directory.wanted() })
+  /** Returns how long to gather before the next. */
+  #subscribe(): number {
+    const addresses = this.#context.directory.wanted()
+    this.#stream.send({ kind: 'subscribe', addresses })
+    return Math.max(GATHER_MS, addresses.length / GATHERED_PER_MS)
   }
 
   async #beat(over: AbortSignal): Promise<never> {
@@ -157,8 +164,7 @@ export class ControlSession {
     try {
       for (let sent = 0; ; ) {
         sent = await until(changes, (count): count is number => count > sent, over)
-        this.#subscribe()
-        await clock.sleep(GATHER_MS, over)
+        await clock.sleep(this.#subscribe(), over)
       }
     } finally {
       stop()

@@ -150,6 +150,29 @@ t.test('what came after the first version is told to those who say that they kno
   t.strictSame({ ...present, zone: undefined }, { ...old, zone: undefined }, 'the rest is the same')
 })
 
+t.test('what a Service says beyond its endpoints is told in the same way', async t => {
+  const { dial, directory } = await start(t)
+  const web = service('sticky', ['10.96.0.77'])
+  const object = { ...web, spec: { ...web.spec, sessionAffinity: 'ClientIP' } }
+  directory.feed({ kind: 'set', resource: 'services', object })
+  const subscribe = { kind: 'subscribe', addresses: ['10.96.0.77'] } as const
+  const [, old] = await read(await dial(), 2, hello, subscribe)
+  t.same(old, {
+    kind: 'addresses',
+    entries: [
+      {
+        kind: 'service',
+        address: '10.96.0.77',
+        service: 'shop/sticky',
+        ports: [{ port: 80, endpoints: [] }],
+      },
+    ],
+  })
+  const knowing = { ...hello, features: ['l4', 'affinitySeconds'] }
+  const [, present] = await read(await dial(), 2, knowing, subscribe)
+  t.match(present, { entries: [{ kind: 'service', affinitySeconds: 10_800 }] })
+})
+
 t.test('changes are pushed, and only those that concern the sidecar', async t => {
   const { dial, directory } = await start(t)
   const stream = await dial()
