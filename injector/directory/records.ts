@@ -13,6 +13,8 @@ import { canonicalAddress } from '../../shared/addresses.ts'
 import { NAMESPACE_LABELS } from '../../shared/annotations.ts'
 import { PROXY_CONTAINER } from '../../shared/names.ts'
 import type { InboundMode } from '../../shared/policy/model.ts'
+import { NO_PROTOCOLS, PROTOCOLS, type Protocol, type Protocols } from '../../shared/protocol.ts'
+import { type Declaration, declarationsOf, type NamedPort, namedPorts } from './protocols.ts'
 
 export type Labels = Readonly<Record<string, string>>
 
@@ -31,6 +33,9 @@ export type PodRecord = {
   /** It holds a sidecar: read from its spec, which nobody can change later. */
   readonly mesh: boolean
   readonly skipInboundPorts: readonly number[]
+  /** What its annotations said at its creation. */
+  readonly protocols: Protocols
+  readonly namedPorts: readonly NamedPort[]
 }
 
 export type ServiceRecord = {
@@ -44,6 +49,7 @@ export type ServiceRecord = {
   readonly affinitySeconds?: number
   /** TCP ports by their name (empty where it has none). */
   readonly ports: readonly { readonly name: string; readonly port: number }[]
+  readonly declares: readonly Declaration[]
 }
 
 export type SliceRecord = {
@@ -78,7 +84,8 @@ export type NamespaceRecord = { readonly mode?: InboundMode; readonly terminatin
 const ZONE_LABEL = 'topology.kubernetes.io/zone'
 const SERVICE_LABEL = 'kubernetes.io/service-name'
 
-export function podRecord({ metadata = {}, spec, status }: V1Pod): PodRecord {
+export function podRecord(pod: V1Pod): PodRecord {
+  const { metadata = {}, spec, status } = pod
   const live = status?.phase !== 'Succeeded' && status?.phase !== 'Failed'
   const hostNetwork = spec?.hostNetwork === true
   const sidecar = [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])].find(
@@ -96,34 +103,47 @@ export function podRecord({ metadata = {}, spec, status }: V1Pod): PodRecord {
     hostNetwork,
     addresses: live && !hostNetwork ? canonical((status?.podIPs ?? []).map(({ ip }) => ip)) : [],
     mesh: sidecar !== undefined && !hostNetwork,
-    skipInboundPorts: config === undefined ? [] : skippedPorts(config),
+    ...(config === undefined ? NOTHING_SAID : saidAtInjection(config)),
+    namedPorts: namedPorts(pod),
   }
 }
 
 /** Each entry that leads to the pod repeats them; what is left out goes through the tunnel. */
-const MAX_SKIPPED_PORTS = 256
+const MAX_PORTS = 256
 
 const isPort = (value: unknown): value is number =>
   typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 65_535
+
+const NOTHING_SAID: Pick<PodRecord, 'skipInboundPorts' | 'protocols'> = {
+  skipInboundPorts: [],
+  protocols: NO_PROTOCOLS,
+}
 
 /**
  * Read leniently: a sidecar injected by another version has settings that this one does not know. Whoever writes a pod
  * by hand writes these too, and other pods' sidecars are told of them: only what they can read is passed on.
  */
-function skippedPorts(config: string): number[] {
+function saidAtInjection(config: string): typeof NOTHING_SAID {
   try {
-    const { skipInboundPorts } = JSON.parse(config) as { skipInboundPorts?: unknown }
-    if (!Array.isArray(skipInboundPorts)) return []
-    return [...new Set(skipInboundPorts.filter(isPort))].slice(0, MAX_SKIPPED_PORTS)
+    const { skipInboundPorts, protocols } = JSON.parse(config) as { [key: string]: unknown }
+    const skipped = Array.isArray(skipInboundPorts) ? skipInboundPorts.filter(isPort) : []
+    return {
+      skipInboundPorts: [...new Set(skipped)].slice(0, MAX_PORTS),
+      protocols: Object.fromEntries(Object.entries(Object(protocols)).filter(isDeclared).slice(0, MAX_PORTS)),
+    }
   } catch {
-    return []
+    return NOTHING_SAID
   }
 }
+
+const isDeclared = (entry: [string, unknown]): entry is [string, Protocol] =>
+  /^[1-9]/.test(entry[0]) && isPort(Number(entry[0])) && PROTOCOLS.some(name => name === entry[1])
 
 /** What Kubernetes fills in. */
 const AFFINITY_SECONDS = 10_800
 
-export function serviceRecord({ metadata = {}, spec }: V1Service): ServiceRecord {
+export function serviceRecord(service: V1Service): ServiceRecord {
+  const { metadata = {}, spec } = service
   const ports = (spec?.ports ?? []).filter(({ protocol = 'TCP' }) => protocol === 'TCP')
   return {
     namespace: metadata.namespace ?? '',
@@ -136,6 +156,7 @@ export function serviceRecord({ metadata = {}, spec }: V1Service): ServiceRecord
       affinitySeconds: spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? AFFINITY_SECONDS,
     }),
     ports: ports.map(({ name = '', port }) => ({ name, port })),
+    declares: declarationsOf(service),
   }
 }
 

@@ -1,8 +1,10 @@
-// What binds one pod: its policies and mode, and the prefixes. Pure; the control stream sends it, the CLI shows it.
+// What binds one pod: its policies and mode, what its ports speak, and the prefixes. Pure; the control stream sends it,
+// the CLI shows it.
 import type { StateExtensions } from '../../shared/control/messages.ts'
 import { bind, selects } from '../../shared/policy/bind.ts'
 import type { PolicyDocument } from '../../shared/policy/document.ts'
 import type { PolicySet } from '../../shared/policy/model.ts'
+import { protocolsOf } from './protocols.ts'
 import type { Labels } from './records.ts'
 import type { World } from './world.ts'
 
@@ -21,7 +23,8 @@ export function snapshotFor(world: World, podUid: string): Snapshot | undefined 
     defaultAction,
   })
   const zone = world.nodes.get(pod.node)?.zone
-  return { policy, prefixes: world.prefixes.asked(), ...(zone && { zone }) }
+  const protocols = protocolsOf(world, pod)
+  return { policy, prefixes: world.prefixes.asked(), protocols, ...(zone && { zone }) }
 }
 
 function documentsOf(world: World, namespace: string): PolicyDocument[] {

@@ -51,15 +51,17 @@ export const services = createTable<V1Service, ServiceRecord>({
   records: world => world.services,
   key: placeOf,
   read: serviceRecord,
-  index: (world, key, { addresses, namespace }, change, pending) => {
+  index: (world, key, { addresses, namespace, declares }, change, pending) => {
     for (const address of addresses) {
       world.servicesByAddress[change](address, key)
       if (world.prefixes.count(address, change)) pending.everything = true
     }
     world.servicesByNamespace[change](namespace, key)
+    if (declares.length > 0) world.declaringServices[change](namespace, key)
   },
-  touch: (world, _, { addresses }, pending) => {
+  touch: (world, _, { addresses, namespace, declares }, pending) => {
     for (const address of addresses) touchAddress(world, address, pending)
+    if (declares.length > 0) pending.namespaces.add(namespace)
   },
 })
 

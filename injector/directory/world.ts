@@ -46,6 +46,8 @@ export type World = {
   readonly podsByNode: Index
   readonly servicesByAddress: Index
   readonly servicesByNamespace: Index
+  /** By namespace: those that say what their ports speak. */
+  readonly declaringServices: Index
   readonly slicesByService: Index
   /** By address and by pod uid. */
   readonly slicesByTarget: Index
@@ -72,6 +74,7 @@ export function createWorld(settings: WorldSettings): World {
     podsByNode: createIndex(),
     servicesByAddress: createIndex(),
     servicesByNamespace: createIndex(),
+    declaringServices: createIndex(),
     slicesByService: createIndex(),
     slicesByTarget: createIndex(),
     nodesByAddress: createIndex(),

@@ -11,6 +11,7 @@ import {
   object,
   oneOf,
   optional,
+  portText,
   refuse,
   tagged,
   text,
@@ -25,7 +26,7 @@ import type {
   Rule,
   SourceMatch,
 } from '../policy/model.ts'
-import { PROTOCOLS, type Protocol } from '../protocol.ts'
+import { decodeProtocols } from '../protocol.ts'
 import { isTrustDomain, parseSpiffeId } from '../spiffe-id.ts'
 import type { TrustBundle } from '../trust-bundle.ts'
 import type {
@@ -101,10 +102,8 @@ const status = object<Status>({
 })
 
 const inboundMode = oneOf<InboundMode>(['strict', 'permissive'])
-const portText = text(value => /^[1-9][0-9]{0,4}$/.test(value), 'a port')
 const strings = optional(listOf(name))
 const ports = optional(listOf(port))
-const protocols = mapOf(portText, oneOf<Protocol>(PROTOCOLS))
 
 const source = extensible<SourceMatch>({
   principals: strings,
@@ -152,7 +151,7 @@ const state = object<State>({
     object<TrustBundle>({ trustDomain: text(isTrustDomain, 'a trust domain'), roots: listOf(name) }),
   ),
   prefixes: listOf(cidr),
-  protocols: optional(protocols),
+  protocols: optional(decodeProtocols),
   zone: optional(name),
 })
 

@@ -1,12 +1,14 @@
 // API objects as short as a test's sentence needs them, for the directory and whoever asks it.
 import type {
   V1ConfigMap,
+  V1ContainerPort,
   V1EndpointSlice,
   V1Namespace,
   V1Node,
   V1Pod,
   V1Service,
   V1ServiceCIDR,
+  V1ServicePort,
 } from '@kubernetes/client-node'
 
 export type PodParts = {
@@ -22,6 +24,8 @@ export type PodParts = {
   readonly deleting?: boolean
   /** The sidecar's POSTERN_CONFIG. */
   readonly config?: string
+  /** Of the application's container. */
+  readonly ports?: readonly V1ContainerPort[]
 }
 
 export function pod(name: string, parts: PodParts = {}): V1Pod {
@@ -38,7 +42,7 @@ export function pod(name: string, parts: PodParts = {}): V1Pod {
     spec: {
       serviceAccountName: parts.serviceAccount ?? name,
       nodeName: parts.node ?? 'node-1',
-      containers: [{ name: 'app' }],
+      containers: [{ name: 'app', ...(parts.ports && { ports: [...parts.ports] }) }],
       ...(parts.hostNetwork && { hostNetwork: true }),
       ...(mesh && { initContainers: [{ name: 'postern-proxy', restartPolicy: 'Always', env }] }),
     },
@@ -52,7 +56,7 @@ export const service = (
   parts: {
     namespace?: string
     selector?: Record<string, string>
-    ports?: { name?: string; port: number }[]
+    ports?: V1ServicePort[]
   } = {},
 ): V1Service => ({
   metadata: { name, namespace: parts.namespace ?? 'shop' },

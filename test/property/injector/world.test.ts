@@ -25,6 +25,7 @@ const UIDS = ['uid-p0', 'uid-p1', 'uid-p2']
 
 const spaces = fc.constantFrom('a', 'b')
 const nodeNames = fc.constantFrom('n0', 'n1')
+const apps = fc.constantFrom('one', 'two')
 const policyText = (name: string) =>
   `apiVersion: policy.postern.dev/v1\nkind: AuthorizationPolicy\nmetadata: {name: ${name}}\nspec: {rules: [{}]}`
 
@@ -50,13 +51,25 @@ const facts = fc.oneof(
       phase: fc.constantFrom('Running' as const, 'Failed' as const),
       node: nodeNames,
       hostNetwork: fc.boolean(),
+      labels: apps.map(app => ({ app })),
+      ports: fc.constantFrom([], [{ name: 'web', containerPort: 80 }]),
+      config: fc.constantFrom('{}', '{"protocols":{"81":"http2"}}'),
     })
     .map(({ index, ...parts }) =>
       fact('pods', pod(`p${index}`, { namespace: index < 2 ? 'a' : 'b', ...parts })),
     ),
   fc
-    .record({ index, ips: fc.subarray(SERVICES) })
-    .map(({ index, ips }) => fact('services', service(`s${index}`, ips, { namespace: 'a' }))),
+    .record({
+      index,
+      ips: fc.subarray(SERVICES),
+      app: apps,
+      appProtocol: fc.constantFrom('http', 'grpc', 'tcp', ''),
+      targetPort: fc.constantFrom('web', 81),
+    })
+    .map(({ index, ips, app, ...port }) => {
+      const ports = [{ port: 80, ...port }]
+      return fact('services', service(`s${index}`, ips, { namespace: 'a', selector: { app }, ports }))
+    }),
   fc
     .record({
       index,

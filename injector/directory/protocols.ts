@@ -1,0 +1,74 @@
+// What the ports of a pod speak: what its annotations say, else what the Services that select it declare. Where Services
+// disagree nothing is declared: opaque bytes reach the application whatever they are, and fail closed where a policy
+// asks for what only requests have.
+import type { V1Pod, V1Service } from '@kubernetes/client-node'
+import { selects } from '../../shared/policy/bind.ts'
+import { isOwnPort } from '../../shared/ports.ts'
+import type { Protocol, Protocols } from '../../shared/protocol.ts'
+import type { PodRecord } from './records.ts'
+import type { World } from './world.ts'
+
+/** A port of a Service that says what it speaks; `target` is a port of the pods by number or by name. */
+export type Declaration = { readonly target: number | string; readonly protocol: Protocol | 'opaque' }
+
+export type NamedPort = { readonly name: string; readonly port: number }
+
+/** Kubernetes' own names, and those of IANA that say which HTTP it is. */
+const BY_APP_PROTOCOL: ReadonlyMap<string, Protocol> = new Map([
+  ['http', 'http1'],
+  ['kubernetes.io/ws', 'http1'],
+  ['kubernetes.io/h2c', 'http2'],
+  ['grpc', 'http2'],
+])
+
+/** A port without `appProtocol` says nothing; one with any other says that the gate cannot read it. */
+export const declarationsOf = ({ spec }: V1Service): Declaration[] =>
+  (spec?.ports ?? []).flatMap(({ protocol: transport = 'TCP', port, targetPort, appProtocol }) =>
+    transport === 'TCP' && appProtocol
+      ? [{ target: targetPort || port, protocol: BY_APP_PROTOCOL.get(appProtocol) ?? 'opaque' }]
+      : [],
+  )
+
+/** In the order in which Kubernetes looks a target port up: containers, then init containers that stay. */
+export const namedPorts = ({ spec }: V1Pod): NamedPort[] =>
+  [
+    ...(spec?.containers ?? []),
+    ...(spec?.initContainers ?? []).filter(({ restartPolicy }) => restartPolicy === 'Always'),
+  ]
+    .flatMap(({ ports }) => ports ?? [])
+    .flatMap(({ name, containerPort, protocol = 'TCP' }) =>
+      name && protocol === 'TCP' ? [{ name, port: containerPort }] : [],
+    )
+
+export function protocolsOf(world: World, pod: PodRecord): Protocols {
+  const declared = declaredByServices(world, pod)
+  for (const [port, protocol] of Object.entries(pod.protocols)) declared.set(Number(port), protocol)
+  const protocols: { [port: string]: Protocol } = {}
+  for (const [port, protocol] of declared) {
+    const isOurs = isOwnPort(port) || pod.skipInboundPorts.includes(port)
+    if (protocol !== 'opaque' && !isOurs) protocols[port] = protocol
+  }
+  return protocols
+}
+
+function declaredByServices(world: World, pod: PodRecord): Map<number, Declaration['protocol']> {
+  const declared = new Map<number, Declaration['protocol']>()
+  const services = [...world.declaringServices.get(pod.namespace)].flatMap(
+    key => world.services.get(key) ?? [],
+  )
+  for (const { declares } of services.filter(({ selector }) => isSelected(pod, selector))) {
+    for (const { target, protocol } of declares) {
+      const port = portOf(pod, target)
+      if (port === undefined) continue
+      const agreed = (declared.get(port) ?? protocol) === protocol
+      declared.set(port, agreed ? protocol : 'opaque')
+    }
+  }
+  return declared
+}
+
+const isSelected = ({ labels }: PodRecord, selector: PodRecord['labels'] | undefined): boolean =>
+  selector !== undefined && Object.keys(selector).length > 0 && selects(selector, labels)
+
+const portOf = ({ namedPorts }: PodRecord, target: number | string): number | undefined =>
+  typeof target === 'number' ? target : namedPorts.find(({ name }) => name === target)?.port
