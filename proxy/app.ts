@@ -7,10 +7,11 @@ import type { Clock } from '../shared/clock.ts'
 import { KNOWN_FEATURES, type State } from '../shared/control/messages.ts'
 import { type Code, PosternError } from '../shared/errors.ts'
 import { connectKube } from '../shared/kube/rest.ts'
-import { type Live, live } from '../shared/live.ts'
+import { type Live, live, mapped } from '../shared/live.ts'
 import { failure, type Logger } from '../shared/log.ts'
 import { createRegistry } from '../shared/metrics.ts'
 import { type CompiledPolicy, compile } from '../shared/policy/compile.ts'
+import { NO_PROTOCOLS } from '../shared/protocol.ts'
 import type { TrustBundle } from '../shared/trust-bundle.ts'
 import type { CaptureListener, CaptureOptions } from './accept/listeners.ts'
 import { startAdminSocket } from './admin/admin-socket.ts'
@@ -148,9 +149,10 @@ async function startDataPath(
     )
   const identify = identifyPeers(settings.trustDomain, trust, clock)
 
+  const protocols = mapped(state, now => now?.protocols ?? NO_PROTOCOLS)
   const inbound = createInbound({
     podIps,
-    authorizer: stack.use(createAuthorizer(policy)),
+    authorizer: stack.use(createAuthorizer(policy, protocols)),
     observer,
     answerStartupProbe: ({ socket }) =>
       answerStartupProbe(socket, settings.startupPath, () => isReady(readiness())),

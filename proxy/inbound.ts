@@ -79,8 +79,10 @@ async function admit({ podIps, authorizer, observer }: InboundParts, arrival: Ar
     record.destination = destination
     checkInboundDestination(destination, podIps)
 
-    using grant = authorizer.authorize(caller, destination.port)
+    using grant = authorizer.authorizeConnection(caller, destination.port)
     if (!grant.decision.allow) return refuse(grant.decision)
+    if (grant.protocol !== undefined)
+      return refuse({ code: 'PSTN_POLICY_UNSUPPORTED', reason: `nothing here reads ${grant.protocol} yet` })
 
     const application = await dial(destination, grant)
     observer.opened(record)

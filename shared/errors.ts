@@ -122,6 +122,10 @@ export const CODES = {
     'Plaintext arrived at a pod in strict mode.',
     'Opt the caller in, or keep the port permissive while it migrates.',
   ),
+  PSTN_PROTOCOL_CHANGED: info(
+    'A live connection was closed because what its port speaks has been declared anew.',
+    'Clients connect again. If it comes often: do two Services, or a Service and its successor, disagree on appProtocol?',
+  ),
   PSTN_DESTINATION_NOT_LOCAL: info(
     'A connection or CONNECT names an address that is not this pod’s.',
     'Postern never relays. A stale client directory heals by itself.',

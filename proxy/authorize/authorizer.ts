@@ -1,70 +1,85 @@
-// Authorize: each connection is registered before it is decided on, so that no change of policy can slip between the
-// decision and the connection's life; a change decides on all that live again and ends what it forbids.
-import { PosternError } from '../../shared/errors.ts'
+// Authorize: who may open a connection, and which requests may pass on it, for as long as they live. A change of policy
+// decides on all of them again and ends what it forbids.
 import type { Live } from '../../shared/live.ts'
 import type { CompiledPolicy } from '../../shared/policy/compile.ts'
-import { evaluate, inboundMode } from '../../shared/policy/evaluate.ts'
-import type { Caller, Decision } from '../../shared/policy/model.ts'
-
-type Denied = Extract<Decision, { allow: false }>
-
-/** The reason of a grant's signal: a policy that came later forbids the connection. */
-export class Revoked extends PosternError {
-  readonly policy: string | undefined
-  readonly rule: number | undefined
-
-  constructor({ code, reason, policy, rule }: Denied) {
-    super(code, reason)
-    this.policy = policy
-    this.rule = rule
-  }
-}
-
-export type Grant = Disposable & {
-  readonly decision: Decision
-  /** Aborts with Revoked. Disposing the grant ends the watch. */
-  readonly signal: AbortSignal
-}
+import type { Caller, HttpRequest } from '../../shared/policy/model.ts'
+import { type Protocols, protocolOf } from '../../shared/protocol.ts'
+import { type Grant, LiveConnection, LiveRequest, type RequestGrant, Revoked } from './grants.ts'
 
 export type Authorizer = Disposable & {
-  /** @throws PosternError PSTN_NOT_READY before the first policy. */
-  authorize(caller: Caller, port: number): Grant
+  /**
+   * A connection to a port of the application. Its grant says what it speaks.
+   * @throws PosternError PSTN_NOT_READY before the first policy.
+   */
+  authorizeConnection(caller: Caller, port: number): Grant
+  /**
+   * A request on such a connection, for each of them: one small object, and no promise.
+   * @throws PosternError PSTN_NOT_READY before the first policy.
+   */
+  authorizeRequest(
+    caller: Caller,
+    port: number,
+    http: HttpRequest,
+    onRevoked: (why: Revoked) => void,
+  ): RequestGrant
 }
 
-/** Undefined: no policy has arrived yet, which is not the same as an empty one. */
-export function createAuthorizer(policy: Live<CompiledPolicy | undefined>): Authorizer {
-  const registered = new Set<{ caller: Caller; port: number; revoke: AbortController }>()
+/** `policy` is undefined until one has arrived, which is not the same as an empty one. */
+export function createAuthorizer(
+  policy: Live<CompiledPolicy | undefined>,
+  protocols: Live<Protocols>,
+): Authorizer {
+  const connections = new Set<LiveConnection>()
+  const requests = new Set<LiveRequest>()
 
-  const stop = policy.subscribe(compiled => {
-    for (const { caller, port, revoke } of registered) {
-      const decision = decide(compiled, caller, port)
-      if (!decision.allow) revoke.abort(new Revoked(decision))
-    }
-  })
-
+  const stops = [
+    policy.subscribe(compiled => {
+      // Before what else may end them: the reason that a reader can do something about.
+      closeChanged(connections, protocols.get())
+      each(connections, connection => connection.recheck(compiled))
+      each(requests, request => request.recheck(compiled))
+    }),
+    protocols.subscribe(declared => closeChanged(connections, declared)),
+  ]
   return {
-    authorize: (caller, port) => {
-      const entry = { caller, port, revoke: new AbortController() }
-      registered.add(entry)
-      const release = () => registered.delete(entry)
-      try {
-        const decision = decide(policy.get(), caller, port)
-        if (!decision.allow) release()
-        return { decision, signal: entry.revoke.signal, [Symbol.dispose]: release }
-      } catch (thrown) {
-        release()
-        throw thrown
-      }
+    authorizeConnection: (caller, port) => {
+      const protocol = protocolOf(protocols.get(), port)
+      return new LiveConnection(connections, policy.get, { caller, port, protocol })
     },
-    [Symbol.dispose]: stop,
+    authorizeRequest: (caller, port, http, onRevoked) =>
+      new LiveRequest(requests, policy.get, { caller, port, http }, onRevoked),
+    [Symbol.dispose]: () => {
+      for (const stop of stops) stop()
+    },
   }
 }
 
-/** Plaintext must pass the mode before any policy is asked. */
-function decide(compiled: CompiledPolicy | undefined, caller: Caller, port: number): Decision {
-  if (!compiled) throw new PosternError('PSTN_NOT_READY', 'no policy has arrived yet')
-  if (caller.identity === undefined && inboundMode(compiled, port) === 'strict') {
-    return { allow: false, code: 'PSTN_PLAINTEXT_REFUSED', reason: `port ${port} is in strict mode` }
+/**
+ * A connection cannot change what it speaks. One of opaque bytes would go on past every rule about requests, and one of
+ * requests past the rules for opaque bytes: it is closed, and its caller comes back to what holds now.
+ */
+function closeChanged(connections: ReadonlySet<LiveConnection>, declared: Protocols): void {
+  each(connections, connection => {
+    const { port, protocol } = connection
+    const now = protocolOf(declared, port)
+    if (now === protocol) return
+    const reason = `port ${port} was ${named(protocol)} and is now declared ${named(now)}`
+    connection.revoke(new Revoked({ code: 'PSTN_PROTOCOL_CHANGED', reason }))
+  })
+}
+
+const named = (protocol: string | undefined): string => protocol ?? 'opaque'
+
+/** Every one is told, whatever another does. @throws what one of them threw. */
+function each<T>(all: ReadonlySet<T>, act: (one: T) => void): void {
+  const thrown: unknown[] = []
+  for (const one of all) {
+    try {
+      act(one)
+    } catch (error) {
+      thrown.push(error)
+    }
   }
-  return evaluate(compiled, { caller, port })
+  if (thrown.length === 1) throw thrown[0]
+  if (thrown.length > 1) throw new AggregateError(thrown, 'several could not be told')
 }

@@ -20,6 +20,7 @@ import { live, type Settable } from '../../shared/live.ts'
 import { createRegistry, type Registry } from '../../shared/metrics.ts'
 import { type CompiledPolicy, compile } from '../../shared/policy/compile.ts'
 import type { AuthorizationPolicy, PolicySet } from '../../shared/policy/model.ts'
+import { NO_PROTOCOLS, type Protocols } from '../../shared/protocol.ts'
 import { serverTarget, TRUST_DOMAIN, type TunnelPair, tunnelPair } from './tunnel-pair.ts'
 
 export type LogLine = Readonly<Record<string, unknown>>
@@ -38,6 +39,8 @@ export type DataPath = AsyncDisposable & {
   readonly client: Side
   readonly server: Side
   readonly policy: Settable<CompiledPolicy | undefined>
+  /** What the called application's ports are declared to speak. */
+  readonly protocols: Settable<Protocols>
   /** A connection of the client's application, dialled at the called application's address. */
   dial(): Socket
   /** A connection to the called pod that does not come from a sidecar. */
@@ -60,7 +63,8 @@ export async function dataPath(application: Server): Promise<DataPath> {
   const app = await listening(application, stack)
   const [client, server] = [side(), side()]
   const policy = live<CompiledPolicy | undefined>(compiled())
-  const authorizer = stack.use(createAuthorizer(policy))
+  const protocols = live<Protocols>(NO_PROTOCOLS)
+  const authorizer = stack.use(createAuthorizer(policy, protocols))
   const inbound = createInbound({
     podIps: [app.address],
     authorizer,
@@ -123,6 +127,7 @@ export async function dataPath(application: Server): Promise<DataPath> {
     client,
     server,
     policy,
+    protocols,
     destination,
     dial: () => dialListener(outboundListener),
     dialPlain: () => dialListener(inboundListener),

@@ -1,11 +1,20 @@
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { createAuthorizer } from '../../../../proxy/authorize/authorizer.ts'
-import { live } from '../../../../shared/live.ts'
+import type { Revoked } from '../../../../proxy/authorize/grants.ts'
+import { live, mapped } from '../../../../shared/live.ts'
 import { type CompiledPolicy, compile } from '../../../../shared/policy/compile.ts'
-import type { AuthorizationPolicy, PolicySet } from '../../../../shared/policy/model.ts'
+import type {
+  AuthorizationPolicy,
+  HttpRequest,
+  OperationMatch,
+  PolicySet,
+} from '../../../../shared/policy/model.ts'
+import { NO_PROTOCOLS, type Protocols } from '../../../../shared/protocol.ts'
 
 const CLIENT = { identity: 'spiffe://cluster.local/ns/shop/sa/client', address: '10.0.0.1' }
 const PLAIN = { address: '10.0.0.2' }
+const GET: HttpRequest = { method: 'GET', host: 'orders', path: '/orders' }
+const DELETE: HttpRequest = { ...GET, method: 'DELETE' }
 
 const policies = (set: Partial<PolicySet> = {}): CompiledPolicy =>
   compile(
@@ -13,40 +22,61 @@ const policies = (set: Partial<PolicySet> = {}): CompiledPolicy =>
     { trustDomain: 'cluster.local' },
   )
 
-const denyPort = (port: number): AuthorizationPolicy => ({
+const deny = (name: string, operation: OperationMatch): AuthorizationPolicy => ({
   kind: 'AuthorizationPolicy',
-  name: `shop/no-${port}`,
+  name: `shop/${name}`,
   action: 'DENY',
-  rules: [{ to: [{ ports: [port] }] }],
+  rules: [{ to: [operation] }],
   features: [],
 })
+const denyPort = (port: number) => deny(`no-${port}`, { ports: [port] })
+const noDelete = policies({ policies: [deny('no-delete', { methods: ['DELETE'] })] })
+
+function given(t: Test, { policy = policies(), protocols = NO_PROTOCOLS }: Given = {}) {
+  const lives = { policy: live<CompiledPolicy | undefined>(policy), protocols: live(protocols) }
+  const authorizer = createAuthorizer(lives.policy, lives.protocols)
+  t.teardown(() => authorizer[Symbol.dispose]())
+  return { ...lives, authorizer }
+}
+type Given = { policy?: CompiledPolicy; protocols?: Protocols }
+
+const unexpected = (why: Revoked) => t.fail(`revoked: ${why.message}`)
 
 t.test('before the first policy nothing is decided', async t => {
-  using authorizer = createAuthorizer(live<CompiledPolicy | undefined>(undefined))
-  t.throws(() => authorizer.authorize(CLIENT, 80), { code: 'PSTN_NOT_READY' })
+  const policy = live<CompiledPolicy | undefined>(undefined)
+  using authorizer = createAuthorizer(policy, live<Protocols>({ 80: 'http1' }))
+  for (const port of [80, 81])
+    t.throws(() => authorizer.authorizeConnection(CLIENT, port), { code: 'PSTN_NOT_READY' })
+  t.throws(() => authorizer.authorizeRequest(CLIENT, 80, GET, unexpected), { code: 'PSTN_NOT_READY' })
+  policy.set(policies({ policies: [denyPort(80), denyPort(81)] }))
+  t.pass('and nothing of it is registered')
 })
 
 t.test('plaintext must pass the mode of its port before any policy is asked', async t => {
   const mode = { inbound: 'strict', ports: { '8080': 'permissive' } } as const
-  using authorizer = createAuthorizer(live<CompiledPolicy | undefined>(policies({ mode })))
-  t.match(authorizer.authorize(PLAIN, 80).decision, { allow: false, code: 'PSTN_PLAINTEXT_REFUSED' })
-  t.match(authorizer.authorize(PLAIN, 8080).decision, { allow: true })
-  t.match(authorizer.authorize(CLIENT, 80).decision, { allow: true })
+  const { authorizer } = given(t, { policy: policies({ mode }), protocols: { 80: 'http1', 8080: 'http2' } })
+  for (const refused of [
+    authorizer.authorizeConnection(PLAIN, 80),
+    authorizer.authorizeConnection(PLAIN, 81),
+    authorizer.authorizeRequest(PLAIN, 80, GET, unexpected),
+  ])
+    t.match(refused.decision, { allow: false, code: 'PSTN_PLAINTEXT_REFUSED' })
+  t.match(authorizer.authorizeConnection(PLAIN, 8080).decision, { allow: true })
+  t.match(authorizer.authorizeConnection(CLIENT, 80).decision, { allow: true })
 })
 
 t.test('a change ends what it forbids with the policy that does, and leaves the rest', async t => {
-  const policy = live<CompiledPolicy | undefined>(policies())
-  using authorizer = createAuthorizer(policy)
-  const forbidden = authorizer.authorize(CLIENT, 80)
-  const other = authorizer.authorize(CLIENT, 81)
+  const { authorizer, policy } = given(t)
+  const forbidden = authorizer.authorizeConnection(CLIENT, 80)
+  const other = authorizer.authorizeConnection(CLIENT, 81)
   policy.set(policies({ policies: [denyPort(80)] }))
   t.match(forbidden.signal.reason, { code: 'PSTN_POLICY_DENIED', policy: 'shop/no-80', rule: 0 })
   t.equal(other.signal.aborted, false)
 })
 
-t.test('a change that comes while a connection is decided on is not missed', async t => {
-  const policy = live<CompiledPolicy | undefined>(undefined)
+t.test('a change that comes while a connection or request is decided on is not missed', async t => {
   const inner = policies()
+  const { authorizer, policy } = given(t)
   // The decision itself is the moment: whoever asks for the caller finds the policy changed by then.
   const changing: CompiledPolicy = {
     ...inner,
@@ -56,17 +86,119 @@ t.test('a change that comes while a connection is decided on is not missed', asy
     },
   }
   policy.set(changing)
-  using authorizer = createAuthorizer(policy)
-  const grant = authorizer.authorize(CLIENT, 80)
+  const grant = authorizer.authorizeConnection(CLIENT, 80)
   t.equal(grant.decision.allow, true, 'by the policy of before')
   t.equal(grant.signal.aborted, true, 'and revoked by the one of after')
+
+  policy.set(changing)
+  const told: Revoked[] = []
+  t.equal(authorizer.authorizeRequest(CLIENT, 80, GET, why => told.push(why)).decision.allow, true)
+  t.match(told, [{ code: 'PSTN_POLICY_DENIED' }])
 })
 
-t.test('a connection that has ended is not decided on again', async t => {
-  const policy = live<CompiledPolicy | undefined>(policies())
-  using authorizer = createAuthorizer(policy)
-  const grant = authorizer.authorize(CLIENT, 80)
+t.test('what has ended is not decided on again', async t => {
+  const { authorizer, policy } = given(t, { protocols: { 81: 'http1' } })
+  const grant = authorizer.authorizeConnection(CLIENT, 80)
+  const request = authorizer.authorizeRequest(CLIENT, 81, GET, unexpected)
   grant[Symbol.dispose]()
-  policy.set(policies({ policies: [denyPort(80)] }))
+  request[Symbol.dispose]()
+  policy.set(policies({ policies: [denyPort(80), denyPort(81)] }))
   t.equal(grant.signal.aborted, false)
+})
+
+t.test(
+  'a connection of requests is let in, whatever the policy says, and its requests are decided on',
+  async t => {
+    const policy = policies({
+      policies: [denyPort(80), deny('no-delete', { ports: [82], methods: ['DELETE'] })],
+    })
+    const { authorizer } = given(t, { policy, protocols: { 80: 'http1', 81: 'http1', 82: 'http2' } })
+    const connection = authorizer.authorizeConnection(CLIENT, 80)
+    t.match(connection, { decision: { allow: true }, protocol: 'http1' })
+    t.match(authorizer.authorizeRequest(CLIENT, 80, GET, unexpected).decision, {
+      allow: false,
+      code: 'PSTN_POLICY_DENIED',
+      policy: 'shop/no-80',
+    })
+    t.equal(authorizer.authorizeConnection(CLIENT, 82).protocol, 'http2')
+    t.equal(authorizer.authorizeRequest(CLIENT, 82, DELETE, unexpected).decision.allow, false)
+    t.equal(authorizer.authorizeRequest(CLIENT, 82, GET, unexpected).decision.allow, true)
+  },
+)
+
+t.test('a connection of opaque bytes is refused what only some requests are', async t => {
+  const { authorizer } = given(t, { policy: noDelete, protocols: { 80: 'http1' } })
+  const { decision, protocol } = authorizer.authorizeConnection(CLIENT, 81)
+  t.match(
+    { decision, protocol },
+    { decision: { allow: false, policy: 'shop/no-delete' }, protocol: undefined },
+  )
+  t.equal(
+    authorizer.authorizeConnection(CLIENT, 80).decision.allow,
+    true,
+    'control: where they are told apart',
+  )
+})
+
+t.test('a change is told once to each request that it forbids, and to no other', async t => {
+  const { authorizer, policy } = given(t, { protocols: { 80: 'http1' } })
+  const connection = authorizer.authorizeConnection(CLIENT, 80)
+  const told: Revoked[] = []
+  authorizer.authorizeRequest(CLIENT, 80, DELETE, why => told.push(why))
+  authorizer.authorizeRequest(CLIENT, 80, GET, unexpected)
+  policy.set(noDelete)
+  policy.set(noDelete)
+  t.match(told, [{ code: 'PSTN_POLICY_DENIED', policy: 'shop/no-delete', rule: 0 }])
+  t.equal(told.length, 1)
+  t.equal(connection.signal.aborted, false, 'the connection stays for what is allowed')
+})
+
+t.test('one that fails to end does not save the others', async t => {
+  const { authorizer, policy } = given(t, { protocols: { 80: 'http1' } })
+  const told: Revoked[] = []
+  for (const fails of [true, false, true])
+    authorizer.authorizeRequest(CLIENT, 80, DELETE, why => {
+      if (fails) throw new Error('cannot end')
+      told.push(why)
+    })
+  t.throws(() => policy.set(noDelete), { errors: [{ message: 'cannot end' }, { message: 'cannot end' }] })
+  t.equal(told.length, 1)
+})
+
+const CHANGES: readonly (readonly [it: string, before: Protocols, after: Protocols])[] = [
+  ['opaque bytes that are now requests', {}, { 80: 'http1' }],
+  ['requests that are now opaque bytes', { 80: 'http1' }, {}],
+  ['requests of another protocol', { 80: 'http1' }, { 80: 'http2' }],
+]
+for (const [it, before, after] of CHANGES)
+  t.test(`a live connection of ${it} is closed, since other rules hold for it now`, async t => {
+    const { authorizer, protocols } = given(t, { protocols: before })
+    const changed = authorizer.authorizeConnection(CLIENT, 80)
+    const other = authorizer.authorizeConnection(CLIENT, 81)
+    protocols.set(after)
+    t.match(changed.signal.reason, { code: 'PSTN_PROTOCOL_CHANGED', message: /port 80 was/ })
+    t.equal(changed.protocol, before[80], 'it keeps what it was accepted with')
+    t.equal(other.signal.aborted, false)
+    protocols.set(before)
+    t.match(changed.signal.reason, { code: 'PSTN_PROTOCOL_CHANGED' }, 'once and for all')
+    t.equal(authorizer.authorizeConnection(CLIENT, 80).protocol, before[80])
+  })
+
+t.test('a state that changes both gives the protocol as the reason, whichever is told first', async t => {
+  type Told = { readonly policy: CompiledPolicy; readonly protocols: Protocols }
+  const state = live<Told>({ policy: policies(), protocols: NO_PROTOCOLS })
+  using authorizer = createAuthorizer(
+    mapped(state, ({ policy }) => policy),
+    mapped(state, ({ protocols }) => protocols),
+  )
+  const { signal } = authorizer.authorizeConnection(CLIENT, 80)
+  state.set({ policy: noDelete, protocols: { 80: 'http1' } })
+  t.match(signal.reason, { code: 'PSTN_PROTOCOL_CHANGED' })
+})
+
+t.test('a policy that is lost forbids everything', async t => {
+  const { authorizer, policy } = given(t)
+  const { signal } = authorizer.authorizeConnection(CLIENT, 80)
+  policy.set(undefined)
+  t.match(signal.reason, { code: 'PSTN_NOT_READY' })
 })
