@@ -1,5 +1,5 @@
 // What a FrameReader tells, as values that can be compared: pieces of one DATA frame are joined, however it was split.
-import { FrameReader, type FrameReaderOptions } from '../../proxy/http2/frame-reader.ts'
+import { type FrameHandler, FrameReader, type FrameReaderOptions } from '../../proxy/http2/frame-reader.ts'
 import { CONNECTION_PREFACE, settingsFrame } from '../../proxy/http2/frames.ts'
 
 export type FrameEvent = readonly [kind: string, ...values: (number | string | boolean)[]]
@@ -53,4 +53,19 @@ export function eventsOf(
 export function split(bytes: Buffer, ends: readonly number[]): Buffer[] {
   const sorted = [...new Set(ends)].sort((a, b) => a - b).filter(end => end > 0 && end < bytes.length)
   return [0, ...sorted].map((from, index) => bytes.subarray(from, sorted[index] ?? bytes.length))
+}
+
+/** A handler that does nothing with any frame. */
+export const ignoringFrames: FrameHandler = {
+  data: () => {},
+  headers: () => {},
+  priority: () => {},
+  rstStream: () => {},
+  settings: () => {},
+  settingsAck: () => {},
+  ping: () => {},
+  goaway: () => {},
+  windowUpdate: () => {},
+  unknown: () => {},
+  streamError: () => {},
 }

@@ -18,24 +18,10 @@ import {
   windowUpdateFrame,
   writeFrameHeader,
 } from '../../../../proxy/http2/frames.ts'
-import { eventsOf, type FrameEvent, OPENING, split } from '../../../support/http2-frames.ts'
+import { eventsOf, type FrameEvent, ignoringFrames, OPENING, split } from '../../../support/http2-frames.ts'
 
 const OPAQUE = Buffer.from('12345678')
 const PRIORITY = Buffer.from('0000000010', 'hex')
-
-const SILENT = {
-  data: () => {},
-  headers: () => {},
-  priority: () => {},
-  rstStream: () => {},
-  settings: () => {},
-  settingsAck: () => {},
-  ping: () => {},
-  goaway: () => {},
-  windowUpdate: () => {},
-  unknown: () => {},
-  streamError: () => {},
-}
 
 /** A frame as it is told to be, right or wrong. */
 function frame(type: number, flags: number, streamId: number, payload: Buffer | string = ''): Buffer {
@@ -128,7 +114,7 @@ t.test('the same is read wherever the bytes are split', async t => {
 t.test('DATA is handed on at once and without a copy', async t => {
   const pieces: Buffer[] = []
   const reader = new FrameReader(
-    { ...SILENT, data: (_stream, piece) => pieces.push(piece) },
+    { ...ignoringFrames, data: (_stream, piece) => pieces.push(piece) },
     { from: 'client', maxFrameSize: 16_384 },
   )
   reader.push(OPENING)
@@ -143,7 +129,7 @@ t.test('nothing is delivered after stop, not even of the same chunk', async t =>
   let pings = 0
   const reader: FrameReader = new FrameReader(
     {
-      ...SILENT,
+      ...ignoringFrames,
       ping: () => {
         pings += 1
         reader.stop()
@@ -156,7 +142,7 @@ t.test('nothing is delivered after stop, not even of the same chunk', async t =>
 })
 
 t.test('a reader waits until its frame is whole, except for DATA', async t => {
-  const reader = new FrameReader(SILENT, { from: 'client', maxFrameSize: 16_384 })
+  const reader = new FrameReader(ignoringFrames, { from: 'client', maxFrameSize: 16_384 })
   const states: boolean[] = []
   const push = (bytes: Buffer) => {
     reader.push(bytes)
