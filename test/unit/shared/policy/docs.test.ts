@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import t from 'tap'
 import { parse as parseYaml } from 'yaml'
+import { declarationsOf } from '../../../../injector/directory/protocols.ts'
 import { describeProblem } from '../../../../shared/policy/document.ts'
 import { parsePolicyConfigMap } from '../../../../shared/policy/parse.ts'
 
@@ -17,15 +18,30 @@ t.test('every example of docs/policy.md is valid policy', async t => {
   }
 })
 
+t.test('the table of appProtocol values is what the injector makes of them', async t => {
+  const [, table = ''] = docs.split('| `appProtocol` | is |')
+  const rows = [...(table.split('\n\n')[0]?.matchAll(/^\| (.*?) \| (.*?) \|$/gm) ?? [])]
+  const meanings = { 'HTTP/1.1': 'http1', 'HTTP/2 without TLS': 'http2', 'opaque bytes': 'opaque' } as const
+  const told = rows.flatMap(([, names = '', is = '']) =>
+    [...names.matchAll(/`(.*?)`/g)].map(([, name]) => [name, Object(meanings)[is]]),
+  )
+  t.equal(told.length, 6)
+  for (const [appProtocol, protocol] of told) {
+    const [declared] = declarationsOf({ spec: { ports: [{ port: 80, appProtocol }] } })
+    t.equal(declared?.protocol, protocol, appProtocol)
+  }
+})
+
 t.test('every field that is named as missing is refused as not supported yet', async t => {
   const [, missing = ''] = docs.split('## Not there yet')
   const source = ['ipBlocks', 'remoteIpBlocks', 'requestPrincipals', 'trustDomains']
-  const operation = ['hosts', 'methods', 'paths']
-  for (const field of [...source, ...operation]) {
+  const rules: readonly (readonly [field: string, rule: object])[] = [
+    ...source.map(field => [field, { from: [{ source: { [field]: ['x'] } }] }] as const),
+    ['when', { when: [{ key: 'x', values: ['x'] }] }],
+    ['{*}', { to: [{ operation: { paths: ['/a/{*}'] } }] }],
+  ]
+  for (const [field, rule] of rules) {
     t.match(missing, `\`${field}\``)
-    const rule = source.includes(field)
-      ? { from: [{ source: { [field]: ['x'] } }] }
-      : { to: [{ operation: { [field]: ['x'] } }] }
     const document = {
       apiVersion: 'policy.postern.dev/v1',
       kind: 'AuthorizationPolicy',
