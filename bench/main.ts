@@ -1,0 +1,78 @@
+// `npm run bench`: measures Postern and its peers in one run on one machine, and prints what Postern reached.
+import { existsSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { buildBundles } from '../deploy/build.ts'
+import { createNetwork } from '../test/support/netns.ts'
+import { requireCommands, requireNetns } from '../test/support/requirements.ts'
+import { EXPERIMENTS } from './experiments.ts'
+import { describeMachine } from './machine.ts'
+import { type Mesh, startMesh } from './mesh.ts'
+import { type Options, parseOptions, USAGE } from './options.ts'
+import { type Outcome, runAll } from './run.ts'
+import { createPlace } from './stage.ts'
+import { resultsTable, targetsTable } from './table.ts'
+import { isBroken, judge } from './targets.ts'
+
+/** Memory, where the machine has it: the logs and files of a run are to cost no disk's time. */
+const SCRATCH = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()
+
+async function measureAll(options: Options): Promise<Outcome> {
+  await using stack = new AsyncDisposableStack()
+  const directory = await mkdtemp(join(SCRATCH, 'postern-bench-'))
+  stack.defer(() => rm(directory, { recursive: true, force: true, maxRetries: 5 }))
+  await buildBundles(join(directory, 'dist'))
+  const bundles = {
+    proxy: resolve(options.proxy ?? join(directory, 'dist', 'proxy.mjs')),
+    injector: join(directory, 'dist', 'injector.mjs'),
+  }
+  const network = stack.use(await createNetwork())
+  const place = await createPlace(network, 'peers', directory)
+  let mesh: Promise<Mesh> | undefined
+  stack.defer(async () => (await mesh)?.[Symbol.asyncDispose]())
+  return await runAll(options, {
+    network,
+    place,
+    mesh: () => {
+      mesh ??= startMesh(network, directory, bundles)
+      return mesh
+    },
+    directory,
+    say: text => console.error(text),
+  })
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  const options = parseOptions(
+    argv,
+    EXPERIMENTS.map(({ name }) => name),
+  )
+  const lacking = requireNetns() || requireCommands('nginx', 'wrk', 'h2load', 'curl', 'ss')
+  if (lacking) throw new Error(`${lacking} (Debian: nginx-light wrk nghttp2-client curl iproute2 nftables)`)
+  const machine = describeMachine()
+  const { results, missing, failures } = await measureAll(options)
+  const verdicts = judge(results)
+  const report = [
+    machine,
+    targetsTable(verdicts),
+    resultsTable(results),
+    ...missing.map(line => `NOT MEASURED ${line}`),
+    ...failures.map(line => `FAILED ${line}`),
+  ].join('\n\n')
+  console.log(report)
+  if (options.json) await writeFile(options.json, `${JSON.stringify(results, null, 1)}\n`)
+  if (options.markdown) await writeFile(options.markdown, `${report}\n`)
+  const broken = options.check ? verdicts.filter(isBroken) : []
+  for (const { target } of broken)
+    console.error(`BELOW 0.8 OF THE FLOOR: ${target.title}, against ${target.against ?? 'itself'}`)
+  return failures.length + broken.length > 0 ? 1 : 0
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2))
+} catch (thrown) {
+  console.error(thrown instanceof Error ? thrown.message : thrown)
+  console.error(USAGE)
+  process.exitCode = 2
+}

@@ -1,0 +1,144 @@
+// The order of a run: what needs untouched proxies first, then every experiment on one subject after the other, and all of
+// that again in each repeat, so that a slow minute of the machine is nobody's alone.
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Network } from '../test/support/netns.ts'
+import type { Effort, Experiment, Figure } from './experiment.ts'
+import { EXPERIMENTS } from './experiments.ts'
+import { wrk } from './load/wrk.ts'
+import type { Mesh } from './mesh.ts'
+import type { Options } from './options.ts'
+import { createRecorder, type Result } from './results.ts'
+import type { Place } from './stage.ts'
+import { Missing, type Running, type Subject, type SubjectName } from './subject.ts'
+import { ALL } from './subjects/all.ts'
+
+export type Outcome = {
+  readonly results: readonly Result[]
+  /** Subjects that this machine does not have, with the reason. */
+  readonly missing: readonly string[]
+  /** Experiments that did not come to an end. */
+  readonly failures: readonly string[]
+}
+
+export type Surroundings = {
+  readonly network: Network
+  readonly place: Place
+  readonly mesh: () => Promise<Mesh>
+  readonly directory: string
+  readonly say: (text: string) => void
+}
+
+const EFFORTS: Readonly<Record<Options['effort'], Effort>> = {
+  full: { seconds: 8, streams: [1_000, 10_000] },
+  quick: { seconds: 3, streams: [1_000] },
+  ci: { seconds: 2, streams: [1_000] },
+}
+const WARM_UP = { connections: 32, seconds: 1 }
+
+export async function runAll(options: Options, surroundings: Surroundings): Promise<Outcome> {
+  const { say } = surroundings
+  const effort = EFFORTS[options.effort]
+  const recorder = createRecorder()
+  const failures: string[] = []
+  const start = createStarter(surroundings)
+
+  const attempt = async (what: string, work: () => Promise<void>): Promise<void> => {
+    try {
+      await work()
+    } catch (thrown) {
+      const failure = `${what}: ${thrown instanceof Error ? thrown.message : thrown}`
+      failures.push(failure)
+      say(`FAILED ${failure}`)
+    }
+  }
+  const measure = (experiment: Experiment, { name }: Subject, running: Running) =>
+    attempt(`${experiment.name} of ${name}`, async () => {
+      const figures = await experiment.run(running, effort)
+      recorder.record(name, figures)
+      say(`  ${name}: ${figures.map(shown).join(', ')}`)
+    })
+
+  const { present, missing } = await findPresent(options, start, say)
+  const plan = planOf(options, present)
+  for (const { experiment, subjects, title } of plan.filter(({ experiment }) => experiment.fresh)) {
+    say(title)
+    for (const subject of subjects)
+      await attempt(`start of ${subject.name}`, async () => {
+        await using running = await start(subject)
+        await measure(experiment, subject, running)
+      })
+  }
+
+  const lasting = plan.filter(({ experiment }) => !experiment.fresh)
+  await using stack = new AsyncDisposableStack()
+  const running = new Map<Subject, Running>()
+  for (const subject of new Set(lasting.flatMap(({ subjects }) => subjects)))
+    await attempt(`start of ${subject.name}`, async () => {
+      const started = stack.use(await start(subject))
+      await wrk(started, WARM_UP)
+      running.set(subject, started)
+    })
+  for (const { experiment, subjects, title } of lasting) {
+    say(title)
+    for (const subject of subjects) {
+      const started = running.get(subject)
+      if (started) await measure(experiment, subject, started)
+    }
+  }
+  return { results: recorder.results(), missing, failures }
+}
+
+type Step = { readonly title: string; readonly experiment: Experiment; readonly subjects: readonly Subject[] }
+
+/** Every experiment of every repeat, with the subjects that it concerns in their order. */
+function planOf({ effort, experiments, repeats }: Options, present: readonly Subject[]): Step[] {
+  const wanted = EXPERIMENTS.filter(({ name }) => experiments?.includes(name) ?? true)
+  const isWhole = effort === 'full' || experiments !== undefined
+  const concerns = ({ quick, not }: Experiment, name: SubjectName) =>
+    !not?.includes(name) && (isWhole || quick.includes(name))
+  return Array.from({ length: repeats }, (_, repeat) =>
+    wanted.map(experiment => ({
+      title: `repeat ${repeat + 1}: ${experiment.name}`,
+      experiment,
+      subjects: rotated(present, repeat).filter(({ name }) => concerns(experiment, name)),
+    })),
+  )
+    .flat()
+    .filter(({ subjects }) => subjects.length > 0)
+}
+
+/** Starts each subject once, since only that tells whether the machine has it. */
+async function findPresent({ subjects }: Options, start: Starter, say: Surroundings['say']) {
+  const [present, missing]: [Subject[], string[]] = [[], []]
+  for (const subject of subjects.map(name => ALL[name]))
+    try {
+      await (await start(subject))[Symbol.asyncDispose]()
+      present.push(subject)
+    } catch (thrown) {
+      if (!(thrown instanceof Missing)) throw thrown
+      missing.push(`${subject.name}: ${thrown.message}`)
+      say(`MISSING ${subject.name}: ${thrown.message}`)
+    }
+  return { present, missing }
+}
+
+type Starter = (subject: Subject) => Promise<Running>
+
+/** Each start has a directory of its own. */
+function createStarter({ network, place, mesh, directory }: Surroundings): Starter {
+  let starts = 0
+  return async subject => {
+    const own = join(directory, `${subject.name}-${starts++}`)
+    await mkdir(own)
+    return subject.start({ network, place, mesh, directory: own })
+  }
+}
+
+const shown = ({ measure, value, unit }: Figure) => `${measure} ${Number(value.toPrecision(3))} ${unit}`
+
+/** Another subject goes first each time. */
+function rotated<T>(items: readonly T[], by: number): T[] {
+  const at = items.length === 0 ? 0 : by % items.length
+  return [...items.slice(at), ...items.slice(0, at)]
+}
