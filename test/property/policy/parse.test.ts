@@ -39,9 +39,21 @@ const source = fields({
   serviceAccounts: list(account),
   notServiceAccounts: list(account),
 })
+const method = mostly(fc.constantFrom('GET', 'P*', '*'))
+const path = mostly(fc.constantFrom('/a', '/a/*', '*.js', '*', '/caf%C3%A9'))
+const host = mostly(fc.constantFrom('orders', 'Orders.shop:80', '*.shop', '*:8080', '[::1]'))
+const operation = fields({
+  ports: list(port),
+  notPorts: list(port),
+  methods: list(method),
+  notPaths: list(path),
+  paths: list(path),
+  hosts: list(host),
+  notHosts: list(host),
+})
 const rule = fields({
   from: list(fields({ source }, ['source'])),
-  to: list(fields({ operation: fields({ ports: list(port), notPorts: list(port) }) }, ['operation'])),
+  to: list(fields({ operation }, ['operation'])),
 })
 const document = fields(
   {

@@ -6,7 +6,13 @@
 // | unknown       | never matches                            | always matches                     |
 // | own workload  | as written                               | as written                         |
 // | any other     | as written, if the source has principals | as written; in no namespace of ours |
+//
+// | what is asked of | HTTP field under ALLOW | HTTP field under DENY |
+// |------------------|------------------------|-----------------------|
+// | opaque bytes, or what a request does not say | never matches | always matches |
+// | a request        | as written             | as written            |
 import type {
+  HttpRequest,
   OperationMatch,
   PolicyRequest,
   PolicySet,
@@ -47,23 +53,64 @@ function sourceMatches(source: SourceMatch, action: 'ALLOW' | 'DENY', caller: Ca
   return written(source, caller)
 }
 
-const operationMatches = ({ ports, notPorts }: OperationMatch, port: number): boolean =>
-  (ports === undefined || ports.includes(port)) && (notPorts === undefined || !notPorts.includes(port))
+/** Without a port a pattern means every port; a host without one is at port 80. */
+function hostPattern(written: string, host: string): boolean {
+  const [, name = '', port] = /^(.*?)\.?(?::(\d*))?$/.exec(host.toLowerCase()) ?? []
+  const lower = written.toLowerCase()
+  return /:\d+$/.test(lower) ? pattern(lower, `${name}:${port || 80}`) : pattern(lower, name)
+}
 
-const ruleMatches = ({ from, to }: Rule, action: 'ALLOW' | 'DENY', caller: Caller, port: number): boolean =>
+type HttpField = readonly [
+  wanted: readonly string[] | undefined,
+  unwanted: readonly string[] | undefined,
+  value: string | undefined,
+  matches: (pattern: string, value: string) => boolean,
+]
+
+const httpFields = (operation: OperationMatch, http: HttpRequest | undefined): readonly HttpField[] => [
+  [operation.methods, operation.notMethods, http?.method, pattern],
+  [operation.paths, operation.notPaths, http?.path, pattern],
+  [operation.hosts, operation.notHosts, http?.host, hostPattern],
+]
+
+const httpMatches = ([wanted, unwanted, value, matches]: HttpField, action: 'ALLOW' | 'DENY'): boolean => {
+  if (wanted === undefined && unwanted === undefined) return true
+  if (value === undefined || value === '') return action === 'DENY'
+  if (wanted !== undefined && !wanted.some(text => matches(text, value))) return false
+  return unwanted === undefined || !unwanted.some(text => matches(text, value))
+}
+
+const operationMatches = (
+  operation: OperationMatch,
+  action: 'ALLOW' | 'DENY',
+  { port, http }: PolicyRequest,
+): boolean =>
+  (operation.ports === undefined || operation.ports.includes(port)) &&
+  (operation.notPorts === undefined || !operation.notPorts.includes(port)) &&
+  httpFields(operation, http).every(field => httpMatches(field, action))
+
+const ruleMatches = (
+  { from, to }: Rule,
+  action: 'ALLOW' | 'DENY',
+  caller: Caller,
+  request: PolicyRequest,
+): boolean =>
   (from === undefined || from.some(source => sourceMatches(source, action, caller))) &&
-  (to === undefined || to.some(operation => operationMatches(operation, port)))
+  (to === undefined || to.some(operation => operationMatches(operation, action, request)))
 
-/** Whether the request is allowed. */
-export function reference(set: PolicySet, trustDomain: string, request: PolicyRequest): boolean {
+export type Expected = {
+  readonly allow: boolean
+  /** The first rule that matched, by its policy and index; absent where none did. */
+  readonly by?: readonly [policy: string, rule: number]
+}
+
+export function reference(set: PolicySet, trustDomain: string, request: PolicyRequest): Expected {
   const caller = callerOf(request.caller.identity, trustDomain)
-  const matched = (action: 'ALLOW' | 'DENY') =>
-    set.policies.some(
-      policy =>
-        policy.action === action &&
-        policy.rules.some(rule => ruleMatches(rule, action, caller, request.port)),
-    )
-  if (matched('DENY')) return false
-  if (!set.policies.some(({ action }) => action === 'ALLOW')) return set.defaultAction === 'allow'
-  return matched('ALLOW')
+  for (const action of ['DENY', 'ALLOW'] as const)
+    for (const policy of set.policies.filter(policy => policy.action === action))
+      for (const [index, rule] of policy.rules.entries())
+        if (ruleMatches(rule, action, caller, request))
+          return { allow: action === 'ALLOW', by: [policy.name, index] }
+  const anyAllow = set.policies.some(({ action }) => action === 'ALLOW')
+  return { allow: !anyAllow && set.defaultAction === 'allow' }
 }
