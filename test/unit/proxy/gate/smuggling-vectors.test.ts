@@ -9,7 +9,8 @@ const vectors = smugglingVectors()
 async function outcomeOf(
   chunks: readonly Buffer[],
 ): Promise<Omit<SmugglingVector, 'group' | 'name' | 'input'>> {
-  const { caller, application } = gateInMemory()
+  const over = new AbortController()
+  const { caller, application } = gateInMemory({ signal: over.signal })
   let answered = 0
   const settle = async () => {
     for (;;) {
@@ -26,6 +27,7 @@ async function outcomeOf(
   await settle()
   const messages = messagesIn(Buffer.concat(application.written))
   const [, status, code] = /HTTP\/1\.1 (\d+) [^\r]+\r\npostern-code: (\w+)/.exec(caller.text) ?? []
+  over.abort()
   const unfinished = messages.find(message => !message.complete)
   return {
     seen: messages.filter(message => message.complete).map(showMessage),
