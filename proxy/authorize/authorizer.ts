@@ -29,25 +29,23 @@ export function createAuthorizer(
   policy: Live<CompiledPolicy | undefined>,
   protocols: Live<Protocols>,
 ): Authorizer {
-  const connections = new Set<LiveConnection>()
-  const requests = new Set<LiveRequest>()
+  const connections = { policy, all: new Set<LiveConnection>() }
+  const requests = { policy, all: new Set<LiveRequest>() }
 
   const stops = [
     policy.subscribe(compiled => {
       // Before what else may end them: the reason that a reader can do something about.
-      closeChanged(connections, protocols.get())
-      each(connections, connection => connection.recheck(compiled))
-      each(requests, request => request.recheck(compiled))
+      closeChanged(connections.all, protocols.get())
+      each(connections.all, connection => connection.recheck(compiled))
+      each(requests.all, request => request.recheck(compiled))
     }),
-    protocols.subscribe(declared => closeChanged(connections, declared)),
+    protocols.subscribe(declared => closeChanged(connections.all, declared)),
   ]
   return {
-    authorizeConnection: (caller, port) => {
-      const protocol = protocolOf(protocols.get(), port)
-      return new LiveConnection(connections, policy.get, { caller, port, protocol })
-    },
+    authorizeConnection: (caller, port) =>
+      new LiveConnection(connections, { caller, port }, protocolOf(protocols.get(), port)),
     authorizeRequest: (caller, port, http, onRevoked) =>
-      new LiveRequest(requests, policy.get, { caller, port, http }, onRevoked),
+      new LiveRequest(requests, caller, port, http, onRevoked),
     [Symbol.dispose]: () => {
       for (const stop of stops) stop()
     },
@@ -60,7 +58,8 @@ export function createAuthorizer(
  */
 function closeChanged(connections: ReadonlySet<LiveConnection>, declared: Protocols): void {
   each(connections, connection => {
-    const { port, protocol } = connection
+    const { protocol, request } = connection
+    const { port } = request
     const now = protocolOf(declared, port)
     if (now === protocol) return
     const reason = `port ${port} was ${named(protocol)} and is now declared ${named(now)}`

@@ -1,6 +1,7 @@
 // What was let in and still lives. Each is in its set before it is decided on, and leaves it when it ends, is refused or
 // is revoked: whoever walks the set after a change meets exactly those that the change may concern.
-import { type Code, PosternError } from '../../shared/errors.ts'
+import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
+import type { Live } from '../../shared/live.ts'
 import type { CompiledPolicy } from '../../shared/policy/compile.ts'
 import { evaluate, inboundMode } from '../../shared/policy/evaluate.ts'
 import type { Caller, Decision, HttpRequest, PolicyRequest } from '../../shared/policy/model.ts'
@@ -40,53 +41,56 @@ export type Grant = Disposable & {
 /** A request. What forbids it later is told to the `onRevoked` that it was asked for with, once. */
 export type RequestGrant = Disposable & { readonly decision: Decision }
 
+/** What is decided by, and all that live by it. */
+export type Watched<T> = {
+  readonly policy: Live<CompiledPolicy | undefined>
+  readonly all: Set<T>
+}
+
 const PASSED: Decision = Object.freeze({ allow: true })
 
 export class LiveConnection implements Grant {
   readonly decision: Decision
   readonly protocol: Protocol | undefined
-  readonly #live: Set<LiveConnection>
-  readonly #request: PolicyRequest
+  readonly request: PolicyRequest
+  readonly #all: Set<LiveConnection>
   readonly #abort = new AbortController()
 
   /** @throws PosternError PSTN_NOT_READY */
   constructor(
-    live: Set<LiveConnection>,
-    compiled: () => CompiledPolicy | undefined,
-    { caller, port, protocol }: { caller: Caller; port: number; protocol: Protocol | undefined },
+    { policy, all }: Watched<LiveConnection>,
+    request: PolicyRequest,
+    protocol: Protocol | undefined,
   ) {
-    this.#live = live
-    this.#request = { caller, port }
+    this.request = request
     this.protocol = protocol
-    this.decision = registered(live, this, () => this.#decide(compiled()))
-  }
-
-  get port(): number {
-    return this.#request.port
+    this.#all = all
+    all.add(this)
+    let decision: Decision | undefined
+    try {
+      decision = decideConnection(policy.get(), this)
+    } finally {
+      if (!decision?.allow) all.delete(this)
+    }
+    this.decision = decision
   }
 
   get signal(): AbortSignal {
     return this.#abort.signal
   }
 
-  /** Plaintext must pass the mode; a connection of requests needs to pass nothing else. */
-  #decide(compiled: CompiledPolicy | undefined): Decision {
-    if (this.protocol === undefined) return decide(compiled, this.#request)
-    return refusedByMode(ready(compiled), this.#request) ?? PASSED
-  }
-
   recheck(compiled: CompiledPolicy | undefined): void {
-    const why = forbidden(() => this.#decide(compiled))
+    const why = forbidden(decideConnection, compiled, this)
     if (why) this.revoke(why)
   }
 
   revoke(why: Revoked): void {
-    this.#live.delete(this)
+    this.#all.delete(this)
     this.#abort.abort(why)
   }
 
   [Symbol.dispose](): void {
-    this.#live.delete(this)
+    this.#all.delete(this)
   }
 }
 
@@ -96,62 +100,71 @@ export class LiveRequest implements RequestGrant, PolicyRequest {
   readonly port: number
   readonly http: HttpRequest
   readonly decision: Decision
-  readonly #live: Set<LiveRequest>
+  readonly #all: Set<LiveRequest>
   readonly #onRevoked: (why: Revoked) => void
 
   /** @throws PosternError PSTN_NOT_READY */
   constructor(
-    live: Set<LiveRequest>,
-    compiled: () => CompiledPolicy | undefined,
-    { caller, port, http }: { caller: Caller; port: number; http: HttpRequest },
+    { policy, all }: Watched<LiveRequest>,
+    caller: Caller,
+    port: number,
+    http: HttpRequest,
     onRevoked: (why: Revoked) => void,
   ) {
     this.caller = caller
     this.port = port
     this.http = http
-    this.#live = live
+    this.#all = all
     this.#onRevoked = onRevoked
-    this.decision = registered(live, this, () => decide(compiled(), this))
+    all.add(this)
+    let decision: Decision | undefined
+    try {
+      decision = decide(policy.get(), this)
+    } finally {
+      if (!decision?.allow) all.delete(this)
+    }
+    this.decision = decision
   }
 
   recheck(compiled: CompiledPolicy | undefined): void {
-    const why = forbidden(() => decide(compiled, this))
+    const why = forbidden(decide, compiled, this)
     if (!why) return
-    this.#live.delete(this)
+    this.#all.delete(this)
     this.#onRevoked(why)
   }
 
   [Symbol.dispose](): void {
-    this.#live.delete(this)
+    this.#all.delete(this)
   }
 }
 
-function registered<T>(live: Set<T>, grant: T, decision: () => Decision): Decision {
-  live.add(grant)
-  let allowed = false
-  try {
-    const decided = decision()
-    allowed = decided.allow
-    return decided
-  } finally {
-    if (!allowed) live.delete(grant)
-  }
-}
+type Decide<T> = (compiled: CompiledPolicy | undefined, asked: T) => Decision
 
-function forbidden(decision: () => Decision): Revoked | undefined {
-  try {
-    const decided = decision()
-    return decided.allow ? undefined : new Revoked(decided)
-  } catch (thrown) {
-    if (thrown instanceof PosternError) return new Revoked({ code: thrown.code, reason: thrown.message })
-    throw thrown
-  }
-}
+/** Plaintext must pass the mode; a connection of requests needs to pass nothing else. */
+const decideConnection: Decide<Pick<LiveConnection, 'protocol' | 'request'>> = (
+  compiled,
+  { protocol, request },
+) =>
+  protocol === undefined ? decide(compiled, request) : (refusedByMode(ready(compiled), request) ?? PASSED)
 
 /** Plaintext must pass the mode before any policy is asked. */
 function decide(compiled: CompiledPolicy | undefined, request: PolicyRequest): Decision {
   const policy = ready(compiled)
   return refusedByMode(policy, request) ?? evaluate(policy, request)
+}
+
+function forbidden<T>(
+  decide: Decide<T>,
+  compiled: CompiledPolicy | undefined,
+  asked: T,
+): Revoked | undefined {
+  try {
+    const decision = decide(compiled, asked)
+    return decision.allow ? undefined : new Revoked(decision)
+  } catch (thrown) {
+    const { code, message } = asPosternError(thrown, 'PSTN_NOT_READY')
+    return new Revoked({ code, reason: message })
+  }
 }
 
 function ready(compiled: CompiledPolicy | undefined): CompiledPolicy {

@@ -1,20 +1,26 @@
 // The one evaluator: proxy, CLI and tests cannot disagree about a decision. Order and meaning are Istio's (DENY, then
 // ALLOW, then the default), with one addition: what is not known never helps the caller. An identity field, `not…` or
 // not, never lets a plaintext peer match ALLOW and always lets it match DENY; so does an HTTP field with opaque bytes.
-import type { CompiledOperation, CompiledPolicy, CompiledSource, KnownCaller } from './compile.ts'
+import type {
+  CompiledOperation,
+  CompiledPolicy,
+  CompiledRule,
+  CompiledSource,
+  KnownCaller,
+} from './compile.ts'
 import { httpMatches } from './http-match.ts'
-import type { Decision, InboundMode, PolicyRequest } from './model.ts'
-import { findRule, type RuleIndex } from './rule-index.ts'
+import type { AuthorizationPolicy, Decision, InboundMode, PolicyRequest } from './model.ts'
+import { findRule, type Question } from './rule-index.ts'
 import { includes } from './string-set.ts'
 
 export function evaluate(compiled: CompiledPolicy, request: PolicyRequest): Decision {
-  const known = compiled.callerOf(request.caller.identity)
-  return (
-    firstMatch(known ? compiled.deny : compiled.denyUnknown, 'DENY', known, request) ??
-    firstMatch(compiled.allow, 'ALLOW', known, request) ??
-    firstMatch(compiled.unsupported, 'DENY', known, request) ??
-    compiled.otherwise
-  )
+  const caller = compiled.callerOf(request.caller.identity)
+  const denies: Question = { action: 'DENY', caller, request }
+  const found =
+    findRule(caller ? compiled.deny : compiled.denyUnknown, ruleMatches, denies) ??
+    findRule(compiled.allow, ruleMatches, { action: 'ALLOW', caller, request }) ??
+    findRule(compiled.unsupported, ruleMatches, denies)
+  return found?.decision ?? compiled.otherwise
 }
 
 /** Whether plaintext to this application port is refused unseen. A mode that this build does not know is strict. */
@@ -22,20 +28,10 @@ export function inboundMode({ mode }: CompiledPolicy, port: number): InboundMode
   return (mode.ports[port] ?? mode.inbound) === 'permissive' ? 'permissive' : 'strict'
 }
 
-type Action = 'ALLOW' | 'DENY'
+type Action = AuthorizationPolicy['action']
 
-const firstMatch = (
-  rules: RuleIndex,
-  action: Action,
-  caller: KnownCaller | undefined,
-  request: PolicyRequest,
-): Decision | undefined =>
-  findRule(
-    rules,
-    caller,
-    request.port,
-    ({ from, to }) => operationMatches(to, action, request) && sourceMatches(from, action, caller),
-  )?.decision
+const ruleMatches = ({ from, to }: CompiledRule, { action, caller, request }: Question): boolean =>
+  operationMatches(to, action, request) && sourceMatches(from, action, caller)
 
 function operationMatches(
   to: readonly CompiledOperation[] | undefined,

@@ -2,6 +2,7 @@
 // caller, others that name their ports by the port; what is left (patterns, `not…`) is walked. An index holds no more
 // entries than the policies have values, so that no document costs more than its length.
 import type { CompiledRule, CompiledSource, KnownCaller } from './compile.ts'
+import type { AuthorizationPolicy, PolicyRequest } from './model.ts'
 import type { StringSet } from './string-set.ts'
 
 /** In the order in which rules are consulted, across all lists. */
@@ -30,31 +31,41 @@ export function indexRules(rules: readonly CompiledRule[], whom: 'callers' | 'an
   return { byCaller, byPort, others }
 }
 
-/** The first rule, in the order of the policies, for which `matches` holds. */
+/** What is asked: one object for the whole decision, and no closures, since it is asked for each request. */
+export type Question = {
+  readonly action: AuthorizationPolicy['action']
+  readonly caller: KnownCaller | undefined
+  readonly request: PolicyRequest
+}
+
+type Matches = (rule: CompiledRule, question: Question) => boolean
+
+/** The first rule, in the order of the policies, that `matches`. */
 export function findRule(
   { byCaller, byPort, others }: RuleIndex,
-  caller: KnownCaller | undefined,
-  port: number,
-  matches: (rule: IndexedRule) => boolean,
-): IndexedRule | undefined {
-  let first = earlier(others, undefined, matches)
-  first = earlier(byPort.get(port), first, matches)
+  matches: Matches,
+  question: Question,
+): CompiledRule | undefined {
+  const { caller, request } = question
+  let first = earlier(others, undefined, matches, question)
+  first = earlier(byPort.get(request.port), first, matches, question)
   if (caller === undefined) return first
-  first = earlier(byCaller.get(caller.principal), first, matches)
+  first = earlier(byCaller.get(caller.principal), first, matches, question)
   if (caller.own === undefined) return first
-  first = earlier(byCaller.get(caller.own.account), first, matches)
-  return earlier(byCaller.get(caller.own.namespace), first, matches)
+  first = earlier(byCaller.get(caller.own.account), first, matches, question)
+  return earlier(byCaller.get(caller.own.namespace), first, matches, question)
 }
 
 function earlier(
   rules: readonly IndexedRule[] | undefined,
   first: IndexedRule | undefined,
-  matches: (rule: IndexedRule) => boolean,
+  matches: Matches,
+  question: Question,
 ): IndexedRule | undefined {
   if (rules === undefined) return first
   for (const rule of rules) {
     if (first !== undefined && rule.order > first.order) return first
-    if (matches(rule)) return rule
+    if (matches(rule, question)) return rule
   }
   return first
 }
