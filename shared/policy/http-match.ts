@@ -57,7 +57,7 @@ function holds<Patterns>(
 }
 
 /** The scheme of every request that the gate reads is http (RFC 9110, section 4.2.1). */
-const DEFAULT_PORT = ':80'
+const DEFAULT_PORT = 80
 const WITH_PORT = /:([0-9]+|\*)$/
 
 function compileHosts(patterns: readonly StringMatch[]): HostSet {
@@ -75,6 +75,6 @@ function includesHost({ named, withPort }: HostSet, host: string): boolean {
   const written = colon === -1 ? lower : lower.slice(0, colon)
   const name = written.endsWith('.') ? written.slice(0, -1) : written
   if (includes(named, name)) return true
-  const port = colon === -1 || colon === lower.length - 1 ? DEFAULT_PORT : lower.slice(colon)
-  return includes(withPort, name + port)
+  const port = colon === -1 || colon === lower.length - 1 ? DEFAULT_PORT : Number(lower.slice(colon + 1))
+  return includes(withPort, `${name}:${port}`)
 }

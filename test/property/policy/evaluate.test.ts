@@ -97,7 +97,7 @@ const request: fc.Arbitrary<PolicyRequest> = fc.record({
     fc.record({
       method,
       path: fc.oneof({ weight: 9, arbitrary: path }, fc.constant('*')),
-      host: fc.oneof(name, withPort, fc.constantFrom('', 'A.B', 'a.b.', 'a.b.:8080', 'b.b:')),
+      host: fc.oneof(name, withPort, fc.constantFrom('', 'A.B', 'a.b.', 'a.b.:8080', 'b.b:', 'a.b:080')),
     }),
     { nil: undefined },
   ),

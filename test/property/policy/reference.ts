@@ -57,7 +57,7 @@ function sourceMatches(source: SourceMatch, action: 'ALLOW' | 'DENY', caller: Ca
 function hostPattern(written: string, host: string): boolean {
   const [, name = '', port] = /^(.*?)\.?(?::(\d*))?$/.exec(host.toLowerCase()) ?? []
   const lower = written.toLowerCase()
-  return /:\d+$/.test(lower) ? pattern(lower, `${name}:${port || 80}`) : pattern(lower, name)
+  return /:\d+$/.test(lower) ? pattern(lower, `${name}:${Number(port || 80)}`) : pattern(lower, name)
 }
 
 type HttpField = readonly [

@@ -251,6 +251,12 @@ const OPERATIONS: readonly {
     matches: true,
   },
   {
+    it: 'its host with a port in other digits',
+    operation: { hosts: ['orders.shop:8080'] },
+    http: { host: 'orders.shop:08080' },
+    matches: true,
+  },
+  {
     it: 'its host with an empty port',
     operation: { hosts: ['orders.shop:80'] },
     http: { host: 'orders.shop:' },
