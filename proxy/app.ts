@@ -152,6 +152,8 @@ async function startDataPath(
   const protocols = mapped(state, now => now?.protocols ?? NO_PROTOCOLS)
   const inbound = createInbound({
     podIps,
+    identity: config.identity,
+    now: clock.monotonic,
     authorizer: stack.use(createAuthorizer(policy, protocols)),
     observer,
     answerStartupProbe: ({ socket }) =>

@@ -2,13 +2,18 @@
 // Read this file and outbound.ts first; each stage is a folder of its name.
 import { asPosternError } from '../shared/errors.ts'
 import type { Caller } from '../shared/policy/model.ts'
+import type { Protocol } from '../shared/protocol.ts'
 import { checkInboundDestination, isStartupProbe, parseAuthority } from './accept/guards.ts'
 import type { Captured } from './accept/listeners.ts'
 import type { Destination } from './accept/original-destination.ts'
 import type { Authorizer } from './authorize/authorizer.ts'
+import type { Grant } from './authorize/grants.ts'
 import { dial, KEEP_ALIVE } from './forward/dial.ts'
 import { SocketStream } from './forward/socket-stream.ts'
 import { splice } from './forward/splice.ts'
+import { forwardedClientCert } from './gate/client-cert.ts'
+import { gateHttp1 } from './gate/http1/gate.ts'
+import type { Gate, Gated } from './gate/interface.ts'
 import { type ConnectionRecord, type Observer, type Refusal, refusalOf } from './observe/access-log.ts'
 import type { ByteStream } from './tunnel/byte-stream.ts'
 import type { TunnelRequest } from './tunnel/interface.ts'
@@ -16,8 +21,12 @@ import type { TunnelRequest } from './tunnel/interface.ts'
 export type InboundParts = {
   /** Canonical: the only addresses that are ever dialled from here. */
   readonly podIps: readonly string[]
+  /** This pod's own SPIFFE ID. */
+  readonly identity: string
   readonly authorizer: Authorizer
   readonly observer: Observer
+  /** Monotonic milliseconds. */
+  readonly now: () => number
   readonly answerStartupProbe: (connection: Captured) => void
 }
 
@@ -32,6 +41,8 @@ export type Inbound = {
 type Arrival = {
   readonly record: ConnectionRecord
   readonly caller: Caller
+  /** What an application that speaks HTTP is told of who calls. */
+  readonly clientCert?: string
   /** @throws PosternError PSTN_TUNNEL_MALFORMED */
   destination(): Destination
   proceed(): ByteStream
@@ -39,13 +50,14 @@ type Arrival = {
 }
 
 export function createInbound(parts: InboundParts): Inbound {
-  const { podIps, observer, answerStartupProbe } = parts
+  const { podIps, identity: by, observer, answerStartupProbe } = parts
   return {
     tunnelled: request => {
-      const { identity, address, serial } = request.peer
+      const { identity, address, serial, certificateHash: hash } = request.peer
       return admit(parts, {
         record: observer.start('inbound', { address, identity, serial }, 'tunnel'),
         caller: { identity, address },
+        clientCert: forwardedClientCert({ by, hash, uri: identity }),
         destination: () => parseAuthority(request.authority),
         proceed: () => request.accept(),
         refuse: ({ code }) => request.refuse(statusOf(code), code),
@@ -68,7 +80,8 @@ export function createInbound(parts: InboundParts): Inbound {
 }
 
 /** The caller is answered only after the application has accepted. */
-async function admit({ podIps, authorizer, observer }: InboundParts, arrival: Arrival): Promise<void> {
+async function admit(parts: InboundParts, arrival: Arrival): Promise<void> {
+  const { podIps, authorizer, observer } = parts
   const { record, caller } = arrival
   const refuse = (refusal: Refusal) => {
     arrival.refuse(refusal)
@@ -81,17 +94,44 @@ async function admit({ podIps, authorizer, observer }: InboundParts, arrival: Ar
 
     using grant = authorizer.authorizeConnection(caller, destination.port)
     if (!grant.decision.allow) return refuse(grant.decision)
-    if (grant.protocol !== undefined)
+    if (grant.protocol !== undefined && !GATES[grant.protocol])
       return refuse({ code: 'PSTN_POLICY_UNSUPPORTED', reason: `nothing here reads ${grant.protocol} yet` })
 
     const application = await dial(destination, grant)
     observer.opened(record)
-    const { signal } = grant
-    const outcome = await splice(arrival.proceed(), application, { signal, traffic: record.traffic })
-    observer.closed(record, outcome, signal.reason)
+    const { outcome, reason } = await carry(parts, arrival, application, destination.port, grant)
+    observer.closed(record, outcome, reason)
   } catch (thrown) {
     refuse(refusalOf(asPosternError(thrown, 'PSTN_APP_UNREACHABLE')))
   }
+}
+
+const GATES: { readonly [P in Protocol]?: Gate } = { http1: gateHttp1 }
+
+/** Opaque bytes were decided on as a whole; of a declared port each request is. */
+async function carry(
+  { authorizer, observer, now }: InboundParts,
+  { record, caller, clientCert: forwardedClientCert, proceed }: Arrival,
+  application: ByteStream,
+  port: number,
+  { protocol, signal }: Grant,
+): Promise<Gated> {
+  const { traffic } = record
+  const gate = protocol && GATES[protocol]
+  if (!gate) {
+    const outcome = await splice(proceed(), application, { signal, traffic })
+    return { outcome, reason: signal.reason }
+  }
+  record.protocol = protocol
+  record.requests = 0
+  return gate(proceed(), application, {
+    signal,
+    traffic,
+    forwardedClientCert,
+    now,
+    authorize: (request, onRevoked) => authorizer.authorizeRequest(caller, port, request, onRevoked),
+    onRequest: outcome => observer.request(record, outcome),
+  })
 }
 
 /** 400: not a request to this pod. 403: not allowed. 503: allowed, but not now. */

@@ -4,9 +4,6 @@ import type { PosternError } from '../../shared/errors.ts'
 import type { Decision, HttpRequest } from '../../shared/policy/model.ts'
 import type { ByteStream } from '../tunnel/byte-stream.ts'
 
-/** Declared for an application port; a port without one is opaque bytes. */
-export type Protocol = 'http1' | 'http2'
-
 /** A request that lives: until it is disposed of, a new policy that forbids it is told to `onRevoked`, once. */
 export type RequestGrant = Disposable & { readonly decision: Decision }
 

@@ -4,6 +4,8 @@ import type { Clock } from '../../shared/clock.ts'
 import { asPosternError, type Code, type PosternError } from '../../shared/errors.ts'
 import { createLineQuota, type Kind } from '../../shared/line-quota.ts'
 import type { Logger } from '../../shared/log.ts'
+import type { HttpRequest } from '../../shared/policy/model.ts'
+import type { Protocol } from '../../shared/protocol.ts'
 import type { ProxyMetrics } from './metrics.ts'
 
 export type Direction = 'inbound' | 'outbound'
@@ -23,6 +25,9 @@ export type ConnectionRecord = {
   remote?: { readonly pod: string; readonly identity?: string; readonly serial?: string }
   /** Bytes passed on so far: `a` is who opened the connection. */
   readonly traffic: Traffic
+  /** Of a port whose requests are read: what it speaks, and how many there were. */
+  protocol?: Protocol
+  requests?: number
 }
 
 /** Why a connection was refused, or closed while it lived. */
@@ -35,7 +40,15 @@ export type Refusal = {
 
 type Traffic = { aToB: number; bToA: number }
 
-/** What splice() reports. */
+/** What a gate reports of each request. */
+type RequestOutcome = {
+  readonly request: HttpRequest | undefined
+  readonly status: number
+  readonly refusal: Refusal | undefined
+  readonly durationMs: number
+}
+
+/** What splice() and the gates report. */
 type Outcome = 'ended' | 'reset' | 'aborted'
 
 export type Observer = {
@@ -43,25 +56,32 @@ export type Observer = {
   /** The destination has accepted: bytes flow from now on. */
   opened(record: ConnectionRecord): void
   refused(record: ConnectionRecord, refusal: Refusal): void
+  /** A request on an opened one has been answered, or refused. */
+  request(record: ConnectionRecord, outcome: RequestOutcome): void
   /** An opened one has ended; `reason` is the signal's, if that ended it. */
   closed(record: ConnectionRecord, outcome: Outcome, reason: unknown): void
 }
 
+/** Of a refused request's path, in the log. */
+const PATH_SHOWN = 256
+const STATUS_CLASSES = ['none', '1xx', '2xx', '3xx', '4xx', '5xx']
 const OUTCOMES = { ended: 'ok', reset: 'reset', aborted: 'closed' } as const
 
 export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock): Observer {
   const access = (record: ConnectionRecord, bytesIn: number, bytesOut: number, ending: object) => {
-    const { direction, via, source, startedAt } = record
+    const { direction, via, source, startedAt, protocol, requests } = record
     const durationMs = Math.round(clock.monotonic() - startedAt)
     const destination = destinationOf(record)
-    log.info({ direction, via, source, destination, bytesIn, bytesOut, durationMs, ...ending }, 'connection')
+    const carried = { bytesIn, bytesOut, ...(protocol && { protocol, requests }) }
+    log.info({ direction, via, source, destination, ...carried, durationMs, ...ending }, 'connection')
   }
   const quota = createLineQuota(log)
-  const deny = (record: ConnectionRecord, refusal: Refusal) => {
+  const deny = (record: ConnectionRecord, refusal: Refusal, request?: HttpRequest) => {
     const { direction, source } = record
     const destination = destinationOf(record)
     const { code, policy, rule, reason } = refusal
-    log.warn({ code, policy, rule, reason, direction, source, destination }, 'decision')
+    const asked = request && { request: { ...request, path: request.path.slice(0, PATH_SHOWN) } }
+    log.warn({ code, policy, rule, reason, direction, source, destination, ...asked }, 'decision')
   }
   return {
     start: (direction, source, via) => ({
@@ -84,6 +104,17 @@ export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock)
       if (!quota(kindOf(record, refusal))) return
       deny(record, refusal)
       access(record, 0, 0, { outcome: 'refused', code, policy })
+    },
+    request: (record, { request, status, refusal, durationMs }) => {
+      record.requests = (record.requests ?? 0) + 1
+      const protocol = record.protocol ?? 'http1'
+      metrics.requests.observe(
+        { protocol, status: STATUS_CLASSES[Math.floor(status / 100)] ?? 'none' },
+        durationMs / 1000,
+      )
+      if (!refusal) return
+      metrics.requestsRefused.inc({ protocol, code: refusal.code })
+      if (quota(kindOf(record, refusal))) deny(record, refusal, request)
     },
     closed: (record, how, reason) => {
       const { direction, via = 'plaintext' } = record

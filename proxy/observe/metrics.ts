@@ -40,6 +40,16 @@ export function createProxyMetrics(registry: Registry) {
       'Plaintext connections that permissive mode let in, by application port: none left means strict is safe.',
       ['port'],
     ),
+    requests: registry.histogram(
+      'postern_http_request_seconds',
+      'Requests on ports declared HTTP, from their head to the end of their answer, by the class of its status.',
+      ['protocol', 'status'],
+    ),
+    requestsRefused: registry.counter(
+      'postern_http_requests_refused_total',
+      'Requests on ports declared HTTP that the sidecar refused or cut off, by code (docs/errors.md).',
+      ['protocol', 'code'],
+    ),
     retries: registry.counter(
       'postern_retries_total',
       'Openings that went on to another endpoint of the same Service, by the code of the one that failed.',

@@ -20,6 +20,8 @@ export type VerifiedPeer = {
   /** Lower-case hex. */
   readonly serial: string
   readonly notAfter: Date
+  /** SHA-256 of the certificate’s DER, lower-case hex. */
+  readonly certificateHash: string
 }
 
 export type PeerContext = {
@@ -50,7 +52,8 @@ export function verifyPeer(socket: TLSSocket, { bundle, expected, now }: PeerCon
   }
   const address = canonicalAddress(socket.remoteAddress ?? '')
   if (address === undefined) throw new PosternError('PSTN_TLS_FAILED', 'the peer is gone')
-  return { identity, trustDomain, address, serial: leaf.serial, notAfter: leaf.notAfter }
+  const { serial, notAfter, fingerprint256: certificateHash } = leaf
+  return { identity, trustDomain, address, serial, notAfter, certificateHash }
 }
 
 function checkProtocol(socket: TLSSocket): void {

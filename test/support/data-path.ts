@@ -21,7 +21,7 @@ import { createRegistry, type Registry } from '../../shared/metrics.ts'
 import { type CompiledPolicy, compile } from '../../shared/policy/compile.ts'
 import type { AuthorizationPolicy, PolicySet } from '../../shared/policy/model.ts'
 import { NO_PROTOCOLS, type Protocols } from '../../shared/protocol.ts'
-import { serverTarget, TRUST_DOMAIN, type TunnelPair, tunnelPair } from './tunnel-pair.ts'
+import { SERVER_ID, serverTarget, TRUST_DOMAIN, type TunnelPair, tunnelPair } from './tunnel-pair.ts'
 
 export type LogLine = Readonly<Record<string, unknown>>
 
@@ -67,6 +67,8 @@ export async function dataPath(application: Server): Promise<DataPath> {
   const authorizer = stack.use(createAuthorizer(policy, protocols))
   const inbound = createInbound({
     podIps: [app.address],
+    identity: SERVER_ID,
+    now: systemClock.monotonic,
     authorizer,
     observer: server.observer,
     answerStartupProbe: ({ socket }) => socket.end('HTTP/1.1 200 OK\r\n\r\n'),

@@ -30,8 +30,8 @@ class Http1Connection implements Link {
   #applicationFull = false
   #applicationEnded = false
   #finishing = false
-  /** What the gate itself found wrong, while the caller is still told so. */
-  #reason: HttpRefusal | undefined
+  /** What was wrong, where no request could be told of it. */
+  #untold: HttpRefusal | undefined
   #linger: NodeJS.Timeout | undefined
 
   constructor(caller: ByteStream, application: ByteStream, options: GateOptions) {
@@ -72,11 +72,11 @@ class Http1Connection implements Link {
     this.#caller.end()
   }
 
-  finish(): void {
+  finish(refusal?: HttpRefusal): void {
     if (this.#finishing || this.#settled) return
     this.#finishing = true
     this.#applicationFull = false
-    this.#exchanges.abandon(this.#reason && toldOf(this.#reason))
+    this.#exchanges.abandon(refusal && toldOf(refusal))
     this.#requests.dispose()
     this.#answers.dispose()
     this.#caller.end()
@@ -87,7 +87,6 @@ class Http1Connection implements Link {
   }
 
   answerAndFinish(refusal: HttpRefusal): void {
-    this.#reason = refusal
     const exchange = this.#exchanges.front
     if (!this.#isTurnOf(refusal)) {
       this.abort(refusal)
@@ -97,10 +96,10 @@ class Http1Connection implements Link {
       exchange.status = refusal.status
       const withoutBody = exchange.request.method === 'HEAD'
       this.toCaller(ownAnswer(refusal, { withoutBody, close: true }))
-    }
+    } else this.#untold = refusal
     this.#applicationEnded = true
     this.#application.reset()
-    this.finish()
+    this.finish(refusal)
   }
 
   /** Whether an answer of ours would stand where the caller expects it: nothing of the application’s came before. */
@@ -164,10 +163,10 @@ class Http1Connection implements Link {
   }
 
   #outcome(): Gated['outcome'] {
-    return this.#reason ? 'aborted' : 'ended'
+    return this.#untold ? 'aborted' : 'ended'
   }
 
-  #end(outcome: Gated['outcome'], reason: unknown = this.#reason): void {
+  #end(outcome: Gated['outcome'], reason: unknown = this.#untold): void {
     if (this.#settled) return
     this.#settled = true
     clearTimeout(this.#linger)

@@ -22,6 +22,7 @@ const injector = {
   address: '127.0.0.1',
   serial: '01',
   notAfter: new Date(Date.now() + 3_600_000),
+  certificateHash: 'ab'.repeat(32),
 }
 
 const address = (n: number): string => `10.${n >> 16}.${(n >> 8) & 255}.${n & 255}`
