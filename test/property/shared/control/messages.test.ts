@@ -165,6 +165,17 @@ t.test('text that is no message is refused with the same code', async t => {
   }
 })
 
+t.test('what an injector of 0.1 sends is read as it is: nothing is declared', async t => {
+  const message = {
+    kind: 'state',
+    version: 1,
+    policy: { mode: { inbound: 'strict', ports: {} }, policies: [], defaultAction: 'allow' },
+    trust: [],
+    prefixes: [],
+  }
+  t.strictSame(decodeFromInjector(JSON.stringify(message)), message)
+})
+
 t.test('a policy from the future passes whole, for compile() to refuse what it covers', async t => {
   const policy = {
     kind: 'AuthorizationPolicy',

@@ -7,7 +7,12 @@ import { serveControl } from '../../../../injector/control/server.ts'
 import { createDirectory } from '../../../../injector/directory/directory.ts'
 import { type ControlStream, openControlStream } from '../../../../proxy/resolve/control-stream.ts'
 import { type Clock, systemClock } from '../../../../shared/clock.ts'
-import type { FromInjector, FromSidecar, Hello } from '../../../../shared/control/messages.ts'
+import {
+  type FromInjector,
+  type FromSidecar,
+  type Hello,
+  KNOWN_FEATURES,
+} from '../../../../shared/control/messages.ts'
 import { PosternError } from '../../../../shared/errors.ts'
 import { live } from '../../../../shared/live.ts'
 import { createLogger } from '../../../../shared/log.ts'
@@ -144,11 +149,30 @@ t.test('what came after the first version is told to those who say that they kno
   const object = node('node-1', { podCidrs: ['10.1.0.0/16'], zone: 'west' })
   directory.feed({ kind: 'set', resource: 'nodes', object })
   const [old] = await read(await dial(), 1, hello)
-  t.notHas(old, { zone: 'west' }, 'a sidecar of 0.1 would refuse the whole state')
-  const [present] = await read(await dial(), 1, { ...hello, features: ['l4', 'zone'] })
-  t.match(present, { kind: 'state', zone: 'west' })
-  t.strictSame({ ...present, zone: undefined }, { ...old, zone: undefined }, 'the rest is the same')
+  const keys = ['kind', 'policy', 'prefixes', 'trust', 'version']
+  t.same(Object.keys(old ?? {}).sort(), keys, 'a sidecar of 0.1 would refuse the whole state for one key more')
+  const [zoned] = await read(await dial(), 1, { ...hello, features: ['l4', 'zone'] })
+  t.strictSame(zoned, { ...old, zone: 'west' })
+  const [present] = await read(await dial(), 1, { ...hello, features: KNOWN_FEATURES })
+  t.strictSame(present, { ...old, zone: 'west', protocols: {} })
 })
+
+t.test('a Service that declares what the pod speaks reaches its sidecar', async t => {
+  const { dial, directory } = await start(t)
+  const labels = { app: 'web' }
+  directory.feed({ kind: 'set', resource: 'pods', object: pod('web', { ips: ['127.0.0.1'], labels }) })
+  const stream = await dial()
+  const next = inbox(stream)
+  stream.send({ ...hello, features: KNOWN_FEATURES })
+  t.match(await next(), { kind: 'state', protocols: {} })
+  const object = service('web', [], { selector: labels, ports: [{ port: 80, appProtocol: 'grpc' }] })
+  directory.feed({ kind: 'set', resource: 'services', object })
+  t.match(await next(), { kind: 'state', version: 2, protocols: { 80: 'http2' } })
+  directory.feed({ kind: 'gone', resource: 'services', object })
+  t.strictSame(protocolsIn(await next()), {})
+})
+
+const protocolsIn = (message: FromInjector) => (message.kind === 'state' ? message.protocols : undefined)
 
 t.test('what a Service says beyond its endpoints is told in the same way', async t => {
   const { dial, directory } = await start(t)
