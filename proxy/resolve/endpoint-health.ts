@@ -50,6 +50,7 @@ export function reportOf({ code }: PosternError): Report {
     case 'PSTN_DESTINATION_UNREACHABLE':
     case 'PSTN_DESTINATION_NOT_LOCAL':
     case 'PSTN_DRAINING':
+    case 'PSTN_NOT_READY':
     case 'PSTN_LIMIT':
     case 'PSTN_PEER_UNEXPECTED':
     case 'PSTN_PEER_UNTRUSTED':

@@ -1,9 +1,10 @@
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { reached, type ServicePath, type ServicePod, servicePath } from '../support/service-path.ts'
-import { nextText } from '../support/tunnel-pair.ts'
+import { nextText, readAll } from '../support/tunnel-pair.ts'
 
 const start = (path: ServicePath, ...numbers: number[]): Promise<ServicePod[]> =>
   Promise.all(numbers.map(number => path.startPod(number)))
@@ -72,6 +73,24 @@ t.test(
     t.ok(path.lines.some(({ msg }) => msg === 'endpoint returned'))
   },
 )
+
+t.test('what a caller says at once waits for the pod that opens, and arrives whole', async t => {
+  await using path = await servicePath()
+  const [broken, other, good] = await start(path, 1, 2, 3)
+  if (!broken || !other || !good) throw new Error('three pods')
+  broken.behaviour = 'refuses'
+  other.behaviour = 'refuses'
+  path.setEndpoints(broken, other, good)
+  const said = randomBytes(512 * 1024)
+  for (let n = 0; n < 10; n++) {
+    const socket = path.dial()
+    socket.end(said)
+    const heard = await readAll(socket)
+    t.equal(heard.indexOf('uid-3\n'), 0)
+    t.ok(said.equals(heard.subarray('uid-3\n'.length)))
+  }
+  t.ok(path.metric('postern_retries_total') > 0)
+})
 
 t.test('a pod that swallows everything costs two seconds once, not ten each time', async t => {
   await using path = await servicePath()

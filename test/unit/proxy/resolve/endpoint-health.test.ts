@@ -63,11 +63,11 @@ const faults: readonly [string, Code, Report['kind']][] = [
   ['an address that changed hands', 'PSTN_PEER_UNEXPECTED', 'failed'],
   ['a certificate that was not renewed', 'PSTN_PEER_EXPIRED', 'failed'],
   ['a peer that is shutting down', 'PSTN_DRAINING', 'failed'],
+  ['a peer that has no policy yet', 'PSTN_NOT_READY', 'failed'],
   ['a peer at its limits', 'PSTN_LIMIT', 'failed'],
   ['a refusal by policy is no fault of the endpoint', 'PSTN_POLICY_DENIED', 'answered'],
   ['nor is a policy that it cannot apply', 'PSTN_POLICY_UNSUPPORTED', 'answered'],
   ['our own lack of a certificate', 'PSTN_CERT_EXPIRED', 'undecided'],
-  ['our own start', 'PSTN_NOT_READY', 'undecided'],
 ]
 t.test('what a failed opening says about its endpoint follows from its code', async t => {
   for (const [name, code, kind] of faults)
