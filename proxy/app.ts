@@ -36,6 +36,7 @@ import { createDirectory, type Directory } from './resolve/directory.ts'
 import { keepAddresses, readAddresses } from './resolve/kept-addresses.ts'
 import { createResolver } from './resolve/resolver.ts'
 import { createServices } from './resolve/services.ts'
+import type { Limit } from './tunnel/abuse.ts'
 import { createTunnelDialer } from './tunnel/dialer.ts'
 import type { TunnelTls } from './tunnel/interface.ts'
 import { listenTunnel } from './tunnel/server.ts'
@@ -159,6 +160,7 @@ async function startDataPath(
     answerStartupProbe: ({ socket }) =>
       answerStartupProbe(socket, settings.startupPath, () => isReady(readiness())),
   })
+  const onLimit = (limit: Limit) => metrics.limits.inc({ limit })
   const tunnel = stack.use(
     await listenTunnel({
       ...listeners.tunnel,
@@ -167,6 +169,7 @@ async function startDataPath(
       clock,
       onRequest: request => void inbound.tunnelled(request),
       onRefused: refusedAtAccept('inbound'),
+      onLimit,
     }),
   )
   const inboundCapture = stack.use(
@@ -176,7 +179,9 @@ async function startDataPath(
     }),
   )
 
-  const dialer = stack.use(createTunnelDialer({ tls, identify, clock, port: listeners.peerTunnelPort }))
+  const dialer = stack.use(
+    createTunnelDialer({ tls, identify, clock, port: listeners.peerTunnelPort, onLimit }),
+  )
   const services = createServices({
     outbound: settings.outbound,
     now: clock.monotonic,

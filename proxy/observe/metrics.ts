@@ -64,6 +64,11 @@ export function createProxyMetrics(registry: Registry) {
       'postern_endpoints_ejected',
       'Endpoints of Services that are out of the choice at present.',
     ),
+    limits: registry.counter(
+      'postern_limits_reached_total',
+      'How often a limit refused something, ended a connection or held a peer back, by limit.',
+      ['limit'],
+    ),
     certificateExpiry: registry.gauge(
       'postern_certificate_expiry_timestamp_seconds',
       'When the sidecar’s present certificate expires, seconds since the epoch.',

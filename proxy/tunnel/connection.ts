@@ -1,27 +1,21 @@
 // One TLS connection of the dialler: connects, identifies the peer before a byte of HTTP/2 is sent, and opens streams.
-import {
-  type ClientHttp2Session,
-  type ClientHttp2Stream,
-  connect as connectHttp2,
-  constants,
-} from 'node:http2'
 import type { TLSSocket } from 'node:tls'
 import { authorityOf } from '../../shared/addresses.ts'
 import type { Clock } from '../../shared/clock.ts'
 import { unless } from '../../shared/deadline.ts'
 import { asPosternError, isCode, PosternError } from '../../shared/errors.ts'
+import { ErrorCode } from '../http2/errors.ts'
+import type { Limit } from './abuse.ts'
 import type { ByteStream } from './byte-stream.ts'
+import { type Answer, writeConnect } from './connect-headers.ts'
 import { retireAtExpiry } from './expiry.ts'
+import type { Allowance } from './flow-control.ts'
+import { handshake } from './handshake.ts'
 import type { IdentifyPeer, KeepPeer, Peer, TunnelTarget, TunnelTls } from './interface.ts'
-import {
-  CLIENT_SESSION_OPTIONS,
-  DIALER_LIMITS,
-  LIVENESS_INTERVAL_MS,
-  watchLiveness,
-  widen,
-} from './settings.ts'
-import { type AnswerHeaders, handshake, response } from './steps.ts'
-import { asByteStream, reset } from './stream.ts'
+import { watchLiveness } from './liveness.ts'
+import { Session } from './session.ts'
+import { DIALER_LIMITS, LIVENESS_INTERVAL_MS } from './settings.ts'
+import type { TunnelStream } from './stream.ts'
 
 export type ConnectionOptions = {
   readonly tls: TunnelTls
@@ -29,19 +23,21 @@ export type ConnectionOptions = {
   readonly clock: Clock
   readonly port: number
   readonly livenessMs?: number
+  readonly growth: Allowance
+  onLimit?(limit: Limit): void
 }
 
-type Established = { readonly session: ClientHttp2Session; readonly socket: TLSSocket; readonly peer: Peer }
+type Established = { readonly session: Session; readonly socket: TLSSocket; readonly peer: Peer }
 
 /** Lives from its creation to `onClose`. Streams that wait for the handshake count as its streams. */
 export class TunnelConnection {
   readonly generation: number
   readonly #established: Promise<Established>
   readonly #onClose: () => void
+  readonly #over = new AbortController()
   #live: Established | undefined
-  #streams = 0
+  #waiting = 0
   #retired = false
-  #closed = false
   #refusal: PosternError | undefined
   #idleTimer: NodeJS.Timeout | undefined
 
@@ -61,82 +57,65 @@ export class TunnelConnection {
     return this.#live === undefined || keep(this.#live.peer, this.#live.socket)
   }
 
+  get retired(): boolean {
+    return this.#retired
+  }
+
   get hasRoom(): boolean {
-    const allowed =
-      this.#live?.session.remoteSettings.maxConcurrentStreams ?? DIALER_LIMITS.streamsPerConnection
-    return !this.#retired && this.#streams < Math.min(allowed, DIALER_LIMITS.streamsPerConnection)
+    if (this.#retired) return false
+    return this.#live ? this.#live.session.hasRoom : this.#waiting < DIALER_LIMITS.streamsPerConnection
   }
 
   /** Takes no new streams and closes after the last. */
   retire(): void {
+    if (this.#retired) return
     this.#retired = true
-    if (this.#streams === 0) this.#finish()
+    if (this.#live) this.#live.session.retire()
+    else if (this.#waiting === 0) this.close()
   }
 
   /** Ends every stream at once. */
   close(refusal?: PosternError): void {
-    this.#closed = true
+    if (this.#over.signal.aborted) return
     this.#retired = true
     this.#refusal ??= refusal
     clearTimeout(this.#idleTimer)
+    this.#over.abort()
     this.#live?.session.destroy()
     this.#onClose()
   }
 
   /** @throws PosternError; if `retired` is true then, the connection is at fault and another may do. */
   async open(target: TunnelTarget, signal: AbortSignal): Promise<{ stream: ByteStream; peer: Peer }> {
-    this.#streams += 1
-    clearTimeout(this.#idleTimer)
-    let stream: ClientHttp2Stream
-    let established: Established
+    const { session, peer } = this.#live ?? (await this.#handshake(signal))
+    return { stream: await this.#request(session, target, signal), peer }
+  }
+
+  async #handshake(signal: AbortSignal): Promise<Established> {
+    this.#waiting += 1
     try {
-      established = await unless(signal, this.#established)
-      stream = this.#request(established.session, target)
-    } catch (thrown) {
-      this.#release()
-      throw thrown
+      return await unless(signal, this.#established)
+    } finally {
+      this.#waiting -= 1
+      if (this.#waiting === 0 && !this.#live && this.#retired) this.close()
     }
-    stream.once('close', () => this.#release())
-    const bytes = asByteStream(stream)
-    await this.#answer(stream, target.authority, signal)
-    return { stream: bytes, peer: established.peer }
-  }
-
-  get retired(): boolean {
-    return this.#retired
-  }
-
-  #release(): void {
-    this.#streams -= 1
-    if (this.#streams > 0) return
-    if (this.#retired) this.#finish()
-    else this.#idleTimer = setTimeout(() => this.retire(), DIALER_LIMITS.idleMs).unref()
-  }
-
-  /** In good order: a stream counts as closed before its end, or its last bytes, have left. */
-  #finish(): void {
-    if (this.#live) this.#live.session.close()
-    else this.close()
   }
 
   async #connect(target: TunnelTarget, options: ConnectionOptions): Promise<Established> {
     const { tls, identify, clock, port } = options
     const socket = await handshake(target.address, port, tls, DIALER_LIMITS.connectTimeoutMs)
     try {
-      if (this.#closed) throw this.#lost(target.authority)
+      if (this.#over.signal.aborted) throw this.#lost(target.authority)
       const peer = identify(socket)
       if (peer.identity !== target.pod.identity) {
         const where = authorityOf(target.address, port)
         const why = `${where} is ${peer.identity}, not ${target.pod.identity}`
         throw new PosternError('PSTN_PEER_UNEXPECTED', why)
       }
-      const session = connectHttp2(`https://${authorityOf(target.address, port)}`, {
-        ...CLIENT_SESSION_OPTIONS,
-        createConnection: () => socket,
-      })
-      this.#watch(session, socket, options.livenessMs)
-      void retireAtExpiry(session, [tls.notAfter, peer.notAfter], clock, () => this.retire())
-      this.#live = { session, socket, peer }
+      const expiries = [tls.notAfter, peer.notAfter] as const
+      void retireAtExpiry(expiries, clock, this.#over.signal, () => this.retire())
+      this.#live = { session: this.#start(socket, options), socket, peer }
+      if (this.#retired) this.#live.session.retire()
       return this.#live
     } catch (thrown) {
       socket.destroy()
@@ -144,37 +123,72 @@ export class TunnelConnection {
     }
   }
 
-  #watch(session: ClientHttp2Session, socket: TLSSocket, livenessMs = LIVENESS_INTERVAL_MS): void {
-    session.once('connect', () => widen(session))
-    session.on('error', () => {})
-    session.on('goaway', (_code, _lastStream, opaque) => {
-      this.#retired = true
-      const code = opaque?.toString('latin1') ?? ''
-      if (isCode(code))
-        this.#refusal = new PosternError(code, `the peer at ${socket.remoteAddress} refused us`)
+  #start(socket: TLSSocket, options: ConnectionOptions): Session {
+    const { growth, onLimit = () => {}, livenessMs = LIVENESS_INTERVAL_MS } = options
+    const { remoteAddress } = socket
+    const session = new Session({
+      role: 'client',
+      socket,
+      growth,
+      maxStreams: DIALER_LIMITS.streamsPerConnection,
+      onRequest: () => {},
+      onLimit,
+      onIdle: () => this.#rest(),
+      onGoaway: debug => {
+        this.#retired = true
+        if (isCode(debug)) this.#refusal = new PosternError(debug, `the peer at ${remoteAddress} refused us`)
+      },
+      onClose: () => {
+        liveness[Symbol.dispose]()
+        this.close()
+      },
     })
-    session.once('close', () => this.close())
-    watchLiveness(session, socket, livenessMs, () => {
-      this.close(new PosternError('PSTN_PEER_UNREACHABLE', `${socket.remoteAddress} stopped answering`))
+    const liveness = watchLiveness(session, livenessMs, () => {
+      this.close(new PosternError('PSTN_PEER_UNREACHABLE', `${remoteAddress} stopped answering`))
     })
+    return session
   }
 
-  #request(session: ClientHttp2Session, { authority, headers }: TunnelTarget): ClientHttp2Stream {
-    if (session.destroyed || session.closed) throw this.#lost(authority)
-    const stream = session.request({ ...headers, ':method': 'CONNECT', ':authority': authority })
-    return stream.on('error', () => {})
-  }
-
-  async #answer(stream: ClientHttp2Stream, authority: string, signal: AbortSignal): Promise<void> {
-    try {
-      const headers = await response(stream, DIALER_LIMITS.answerTimeoutMs, signal)
-      if (headers === undefined) throw this.#lost(authority)
-      if (headers[':status'] !== 200) throw refusalOf(headers, authority)
-    } catch (thrown) {
-      if (stream.rstCode === constants.NGHTTP2_REFUSED_STREAM) this.retire()
-      reset(stream, constants.NGHTTP2_CANCEL)
-      throw thrown
+  #rest(): void {
+    const retireIfIdle = () => {
+      if (this.#live?.session.streams.size === 0) this.retire()
     }
+    this.#idleTimer ??= setTimeout(retireIfIdle, DIALER_LIMITS.idleMs).unref()
+    this.#idleTimer.refresh()
+  }
+
+  #request(session: Session, target: TunnelTarget, signal: AbortSignal): Promise<TunnelStream> {
+    const { authority, headers } = target
+    if (!session.hasRoom) throw this.#unanswered(session, authority, ErrorCode.REFUSED_STREAM)
+    const { promise, resolve, reject } = Promise.withResolvers<TunnelStream>()
+    const settle = () => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', onAbort)
+    }
+    const giveUp = (why: unknown) => {
+      reject(why)
+      stream.reset(ErrorCode.CANCEL)
+    }
+    const onAbort = () => giveUp(signal.reason)
+    const timer = setTimeout(() => giveUp(this.#lost(authority)), DIALER_LIMITS.answerTimeoutMs)
+    const stream = session.streams.open(writeConnect(authority, headers), (answer, code) => {
+      settle()
+      if (answer?.status === 200) return resolve(stream)
+      reject(answer ? refusalOf(answer, authority) : this.#unanswered(session, authority, code))
+      // A server that has ended the stream with its answer may have forgotten it, and counts resets.
+      if (stream.remoteEnded) stream.end()
+      else stream.reset(ErrorCode.CANCEL)
+    })
+    signal.addEventListener('abort', onAbort, { once: true })
+    if (signal.aborted) onAbort()
+    return promise
+  }
+
+  #unanswered(session: Session, authority: string, code: ErrorCode): PosternError {
+    if (code !== ErrorCode.REFUSED_STREAM || this.#refusal) return this.#lost(authority)
+    // Refused for another reason than that it is full.
+    if (session.hasRoom) this.retire()
+    return new StreamRefused('PSTN_PEER_UNREACHABLE', `the peer did not look at the request for ${authority}`)
   }
 
   #lost(authority: string): PosternError {
@@ -182,8 +196,10 @@ export class TunnelConnection {
   }
 }
 
-function refusalOf(answer: AnswerHeaders, authority: string): PosternError {
-  const code = String(answer['postern-code'] ?? '')
+/** It was not looked at, and may be repeated on another connection (RFC 9113, section 8.7). */
+export class StreamRefused extends PosternError {}
+
+function refusalOf({ status, code = '' }: Answer, authority: string): PosternError {
   if (isCode(code)) return new PosternError(code, `the peer refused ${authority}`)
-  return new PosternError('PSTN_PEER_UNREACHABLE', `the peer answered ${answer[':status']} to ${authority}`)
+  return new PosternError('PSTN_PEER_UNREACHABLE', `the peer answered ${status} to ${authority}`)
 }

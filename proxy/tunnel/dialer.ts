@@ -3,9 +3,12 @@
 import type { Clock } from '../../shared/clock.ts'
 import { PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
-import { TunnelConnection } from './connection.ts'
+import type { Limit } from './abuse.ts'
+import { StreamRefused, TunnelConnection } from './connection.ts'
+import { Allowance } from './flow-control.ts'
 import type { IdentifyPeer, TunnelDialer, TunnelTarget, TunnelTls } from './interface.ts'
 import { createKeeper } from './keeper.ts'
+import { RECEIVE } from './settings.ts'
 
 export type TunnelDialerOptions = {
   /** Undefined: no certificate yet. */
@@ -16,11 +19,16 @@ export type TunnelDialerOptions = {
   readonly port: number
   /** A peer that is silent for two of these is dead. */
   readonly livenessMs?: number
+  onLimit?(limit: Limit): void
 }
+
+/** A peer that is replaced, drains and is full: each is another connection. */
+const ATTEMPTS = 4
 
 export function createTunnelDialer(options: TunnelDialerOptions): TunnelDialer {
   const { tls, clock } = options
   const keeper = createKeeper(options.identify)
+  const growth = new Allowance(RECEIVE.growth)
   const pool = new Map<string, Set<TunnelConnection>>()
   const every = () => [...pool.values()].flatMap(connections => [...connections])
 
@@ -29,7 +37,7 @@ export function createTunnelDialer(options: TunnelDialerOptions): TunnelDialer {
     pool.set(key, connections)
     const connection = new TunnelConnection(
       target,
-      { ...options, identify: keeper.identify, tls: own },
+      { ...options, identify: keeper.identify, tls: own, growth },
       () => {
         connections.delete(connection)
         if (connections.size === 0 && pool.get(key) === connections) pool.delete(key)
@@ -57,15 +65,14 @@ export function createTunnelDialer(options: TunnelDialerOptions): TunnelDialer {
     open: async (target, signal) => {
       const own = inForce(tls.get(), clock.now())
       const key = poolKey(own.generation, target)
-      const used = pooled(key)
-      const connection = used ?? connect(key, target, own)
-      try {
-        return await connection.open(target, signal)
-      } catch (thrown) {
-        // The peer restarted, drained, rotated or was lost meanwhile; no byte of the application was sent.
-        if (!connection.peer || !connection.retired || signal.aborted) throw thrown
-        if (!used && !isUnreachable(thrown)) throw thrown
-        return (pooled(key) ?? connect(key, target, own)).open(target, signal)
+      for (let attempt = 1; ; attempt += 1) {
+        const used = pooled(key)
+        const connection = used ?? connect(key, target, own)
+        try {
+          return await connection.open(target, signal)
+        } catch (thrown) {
+          if (signal.aborted || attempt === ATTEMPTS || !mayRepeat(thrown, connection, !used)) throw thrown
+        }
       }
     },
     closePeers: (keep, code) => {
@@ -80,9 +87,15 @@ export function createTunnelDialer(options: TunnelDialerOptions): TunnelDialer {
   }
 }
 
-/** Not refused by its own word: that would only be said again. */
-const isUnreachable = (thrown: unknown): boolean =>
-  thrown instanceof PosternError && thrown.code === 'PSTN_PEER_UNREACHABLE'
+/**
+ * The peer restarted, drained, rotated, was full or lost meanwhile; no byte of the application was sent. What a peer has
+ * said on a connection made for this request it would only say again.
+ */
+function mayRepeat(thrown: unknown, connection: TunnelConnection, isNew: boolean): boolean {
+  if (thrown instanceof StreamRefused) return true
+  const unreachable = thrown instanceof PosternError && thrown.code === 'PSTN_PEER_UNREACHABLE'
+  return connection.peer !== undefined && connection.retired && (unreachable || !isNew)
+}
 
 function inForce(own: TunnelTls | undefined, now: number): TunnelTls {
   if (!own) throw new PosternError('PSTN_NOT_READY', 'no certificate has arrived yet')

@@ -1,7 +1,6 @@
 // The tunnel's listener: TLS 1.3 with a client certificate, HTTP/2, CONNECT only (HBONE). Nothing of a peer is seen by
 // the rest of the proxy before the peer is identified; who is not is told why in a GOAWAY.
 import { once } from 'node:events'
-import { performServerHandshake, type ServerHttp2Session } from 'node:http2'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
 import {
   createServer as createTlsServer,
@@ -12,13 +11,17 @@ import {
 import { asPosternError, PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
 import { createShares, limitCallers } from '../../shared/shares.ts'
+import { ErrorCode } from '../http2/errors.ts'
+import type { Limit } from './abuse.ts'
 import { retireAtExpiry } from './expiry.ts'
+import { Allowance } from './flow-control.ts'
 import type { IdentifyPeer, Peer, TunnelServer, TunnelTls } from './interface.ts'
 import { createKeeper } from './keeper.ts'
-import { dismiss, type SessionOptions, serve } from './session.ts'
-import { SERVER_LIMITS, SERVER_SESSION_OPTIONS } from './settings.ts'
+import { type ServeOptions, serve, serveNobody } from './serve.ts'
+import type { Session } from './session.ts'
+import { RECEIVE, SERVER_LIMITS } from './settings.ts'
 
-export type TunnelServerOptions = SessionOptions & {
+export type TunnelServerOptions = ServeOptions & {
   /** All addresses if absent. */
   readonly host?: string
   /** 0 takes a free one. */
@@ -34,10 +37,11 @@ const NOTHING_YET: SecureContextOptions = { ca: [], minVersion: 'TLSv1.3' }
 export async function listenTunnel(options: TunnelServerOptions): Promise<TunnelServer> {
   const { tls, clock, onRefused } = options
   const keeper = createKeeper(options.identify)
-  const sessions = new Map<ServerHttp2Session, { peer: Peer; socket: TLSSocket }>()
+  const growth = new Allowance(RECEIVE.growth)
+  const sessions = new Map<Session, { peer: Peer; socket: TLSSocket }>()
   let closed: Promise<unknown> | undefined
   const retireAll = () => {
-    for (const session of sessions.keys()) if (!session.closed) session.close()
+    for (const session of sessions.keys()) session.retire()
   }
 
   const secured = createTlsServer({
@@ -55,31 +59,31 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
     secured.setSecureContext(next?.context ?? NOTHING_YET)
     if (next?.generation === generation) return
     generation = next?.generation
-    // A GOAWAY: clients open their next streams elsewhere, and meet the present certificate there. Not the notice of
-    // RFC 9113, section 6.8: node:http2's client would lose what it has not sent yet without a word.
+    // Clients open their next streams elsewhere, and meet the present certificate there.
     retireAll()
   })
-  const sockets = admitPeers(server, secured, onRefused)
+  const sockets = admitPeers(server, secured, options)
   secured.on('tlsClientError', (error, socket) => {
     onRefused(new PosternError('PSTN_TLS_FAILED', error.message, { cause: error }), socket.remoteAddress)
     socket.destroy()
   })
   secured.on('secureConnection', socket => {
-    const session = performServerHandshake(socket, SERVER_SESSION_OPTIONS)
-    session.on('error', () => {})
     try {
       const peer = identified(socket, keeper.identify)
+      const over = new AbortController()
+      const onClose = () => {
+        over.abort()
+        sessions.delete(session)
+      }
+      const session = serve(socket, peer, options, { growth, onClose })
       sessions.set(session, { peer, socket })
-      session.once('close', () => sessions.delete(session))
-      serve(session, socket, peer, options)
-      const expiries = [ownExpiry(socket), peer.notAfter] as const
-      void retireAtExpiry(session, expiries, clock, () => session.close())
+      void retireAtExpiry([ownExpiry(socket), peer.notAfter], clock, over.signal, () => session.retire())
       // Its handshake was under way when the drain began.
-      if (closed) session.close()
+      if (closed) session.retire({ notice: false })
     } catch (thrown) {
       const refusal = asPosternError(thrown, 'PSTN_PEER_UNTRUSTED')
       onRefused(refusal, socket.remoteAddress)
-      dismiss(session, socket, refusal.code)
+      serveNobody(socket, growth).dismiss(ErrorCode.INADEQUATE_SECURITY, refusal.code)
     }
   })
 
@@ -96,7 +100,7 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
     closePeers: (keep, code) => {
       keeper.set(keep, code)
       for (const [session, { peer, socket }] of sessions) {
-        if (!keep(peer, socket)) dismiss(session, socket, code)
+        if (!keep(peer, socket)) session.dismiss(ErrorCode.INADEQUATE_SECURITY, code)
       }
     },
     [Symbol.asyncDispose]: async () => {
@@ -124,10 +128,12 @@ const ownExpiry = (socket: TLSSocket): Date => socket.getX509Certificate()?.vali
 function admitPeers(
   server: Server,
   secured: TlsServer,
-  onRefused: TunnelServerOptions['onRefused'],
+  { onRefused, onLimit = () => {} }: TunnelServerOptions,
 ): ReadonlySet<Socket> {
-  const refuse = (what: string, address: string | undefined) =>
+  const refuse = (limit: Limit, what: string, address: string | undefined) => {
+    onLimit(limit)
     onRefused(new PosternError('PSTN_LIMIT', `too many ${what}`), address)
+  }
   const sockets = new Set<Socket>()
   const handshakes = new Map<string, () => void>()
   const shares = createShares(SERVER_LIMITS.maxHandshakesPerAddress)
@@ -136,7 +142,7 @@ function admitPeers(
     handshakes.delete(key)
   }
   limitCallers(server, SERVER_LIMITS.maxConnectionsPerAddress, address =>
-    refuse('tunnel connections of this address', address),
+    refuse('tunnel_connections', 'tunnel connections of this address', address),
   )
   server.on('connection', (socket: Socket) => {
     if (socket.destroyed) return
@@ -144,7 +150,7 @@ function admitPeers(
     const share = handshakes.size < SERVER_LIMITS.maxHandshakes ? shares.take(remoteAddress) : undefined
     if (!share) {
       socket.destroy()
-      refuse('handshakes at once', remoteAddress)
+      refuse('tunnel_handshakes', 'handshakes at once', remoteAddress)
       return
     }
     const key = endpointKey(socket)
@@ -157,7 +163,7 @@ function admitPeers(
     secured.emit('connection', socket)
   })
   secured.on('secureConnection', socket => handshakeOver(endpointKey(socket)))
-  server.on('drop', data => refuse('tunnel connections', data?.remoteAddress))
+  server.on('drop', data => refuse('tunnel_connections', 'tunnel connections', data?.remoteAddress))
   return sockets
 }
 

@@ -1,101 +1,245 @@
-// One identified peer's HTTP/2 session, server side: each CONNECT becomes a TunnelRequest, everything else is refused.
+// One connection's HTTP/2, of the CONNECT subset and either role: its beginning, its SETTINGS and PINGs, its errors, and
+// how it ends. What frames of streams mean is in streams.ts.
+import type { Duplex } from 'node:stream'
+import { ErrorCode, Http2Error } from '../http2/errors.ts'
+import { FrameReader } from '../http2/frame-reader.ts'
 import {
-  constants,
-  type IncomingHttpHeaders,
-  type ServerHttp2Session,
-  type ServerHttp2Stream,
-} from 'node:http2'
-import type { TLSSocket } from 'node:tls'
-import type { Clock } from '../../shared/clock.ts'
-import { type Code, PosternError } from '../../shared/errors.ts'
-import type { Peer, TunnelRequest } from './interface.ts'
-import { GOAWAY_REFUSED, LIVENESS_INTERVAL_MS, watchLiveness, widen } from './settings.ts'
-import { asByteStream } from './stream.ts'
+  CONNECTION_PREFACE,
+  goawayFrame,
+  INITIAL,
+  MAX_STREAM_ID,
+  pingFrame,
+  Setting,
+  type SettingEntry,
+  settingsAckFrame,
+  settingsFrame,
+  windowUpdateFrame,
+} from '../http2/frames.ts'
+import { Allowed } from './abuse.ts'
+import { Output } from './output.ts'
+import { LINGER_MS, NOTICE_MS, RATES, RECEIVE, SEND, SETTINGS_TIMEOUT_MS } from './settings.ts'
+import { connectionWindow, Streams, type StreamsOptions } from './streams.ts'
 
-export type SessionOptions = {
-  readonly clock: Clock
-  /** A peer that is silent for two of these is dead. */
-  readonly livenessMs?: number
-  onRequest(request: TunnelRequest): void
-  onRefused(error: PosternError, peerAddress: string | undefined): void
+export type SessionOptions = Omit<StreamsOptions, 'onIdle' | 'onFault'> & {
+  /** Its handshake is done. */
+  readonly socket: Duplex
+  /** The last stream is gone. */
+  onIdle?(): void
+  /** The peer takes no new streams; `debug` is what it said with it. */
+  onGoaway?(debug: string): void
+  /** The connection is gone, and all its streams. */
+  onClose(): void
 }
 
-/** Headers of HBONE that travel with a connection. */
-const KEPT_HEADERS = ['traceparent', 'tracestate', 'baggage', 'forwarded'] as const
-/** How long a refused peer gets to read why. */
-const REFUSAL_LINGER_MS = 1_000
+const RETIRE = Buffer.from('retiring')
+const LIVENESS = Buffer.from('liveness')
 
-export function serve(
-  session: ServerHttp2Session,
-  socket: TLSSocket,
-  peer: Peer,
-  { clock, livenessMs = LIVENESS_INTERVAL_MS, onRequest, onRefused }: SessionOptions,
-): void {
-  widen(session)
-  watchLiveness(session, socket, livenessMs, () => session.destroy())
-  session.on('stream', (stream, headers) => {
-    stream.on('error', () => {})
-    const authority = headers[':authority']
-    if (headers[':method'] === 'CONNECT' && headers[':protocol'] === undefined && authority !== undefined) {
-      if (clock.now() < peer.notAfter.getTime()) {
-        return onRequest(tunnelRequest(stream, peer, authority, headers))
-      }
-      // Live streams go on; what was valid at the handshake may not open new ones for ever.
-      onRefused(
-        new PosternError('PSTN_PEER_EXPIRED', `${peer.identity}, serial ${peer.serial}`),
-        peer.address,
-      )
-      return refuse(stream, 403, 'PSTN_PEER_EXPIRED')
+export class Session {
+  readonly streams: Streams
+  /** Whether anything has come since it was last set to false. */
+  heard = true
+  readonly #options: SessionOptions
+  readonly #socket: Duplex
+  readonly #output: Output
+  readonly #reader: FrameReader
+  readonly #allowed: Record<keyof typeof RATES, Allowed>
+  /** `retiring`: no new streams, and it ends with the last; `ending`: what is queued is written, nothing is read. */
+  #state: 'open' | 'retiring' | 'ending' | 'closed' = 'open'
+  #startedAt = performance.now()
+  #acknowledged = false
+  /** A server’s last word was said: what comes is not looked at any more. A client needs none. */
+  #final: boolean
+  readonly #timers = new Set<NodeJS.Timeout>()
+
+  constructor(options: SessionOptions) {
+    const { role, socket, maxStreams } = options
+    this.#options = options
+    this.#socket = socket
+    this.#final = role === 'client'
+    this.#output = new Output(socket, {
+      fill: (block, at) => this.streams.fill(block, at),
+      onFilled: () => this.#filled(),
+    })
+    this.streams = new Streams(
+      { ...options, onIdle: () => this.#idle(), onFault: () => this.#charge('tunnel_resets') },
+      this.#output,
+    )
+    const from = role === 'client' ? 'server' : 'client'
+    this.#reader = new FrameReader(this.#handler(), { from, maxFrameSize: RECEIVE.maxFrameSize })
+    const now = this.#startedAt
+    this.#allowed = {
+      tunnel_resets: new Allowed(RATES.tunnel_resets, now),
+      tunnel_pings: new Allowed(RATES.tunnel_pings, now),
+      tunnel_settings: new Allowed(RATES.tunnel_settings, now),
+      tunnel_empty_frames: new Allowed(RATES.tunnel_empty_frames, now),
+      tunnel_useless_frames: new Allowed(RATES.tunnel_useless_frames, now),
     }
-    onRefused(new PosternError('PSTN_TUNNEL_MALFORMED', `${headers[':method']} is no CONNECT`), peer.address)
-    refuse(stream, 400, 'PSTN_TUNNEL_MALFORMED')
-  })
-}
+    if (role === 'client') this.#output.control(CONNECTION_PREFACE)
+    this.#output.control(settingsFrame(settingsOf(role, maxStreams)))
+    this.#output.control(windowUpdateFrame(0, connectionWindow(maxStreams) - INITIAL.window))
+    this.#after(SETTINGS_TIMEOUT_MS, () => {
+      if (!this.#acknowledged) this.#fail(new Http2Error(ErrorCode.SETTINGS_TIMEOUT, 'no SETTINGS ACK'))
+    })
+    socket.on('error', () => {})
+    socket.on('data', (chunk: Buffer) => this.#read(chunk))
+    socket.once('end', () => this.destroy())
+    socket.once('close', () => this.#close())
+  }
 
-/**
- * Ends every stream at once and says why: a GOAWAY with the code as its opaque data, since TLS alerts have no words
- * for our reasons. The socket is read on until the peer has read it: closed with unread bytes it would be a reset.
- */
-export function dismiss(session: ServerHttp2Session, socket: TLSSocket, code: Code): void {
-  if (session.destroyed) return
-  session.goaway(GOAWAY_REFUSED, 0, Buffer.from(code))
-  session.close()
-  session.destroy()
-  const timer = setTimeout(() => socket.destroy(), REFUSAL_LINGER_MS).unref()
-  socket.once('close', () => clearTimeout(timer))
-}
+  /** Whether a client may open one more stream. */
+  get hasRoom(): boolean {
+    return this.#state === 'open' && this.streams.size < this.streams.room
+  }
 
-function tunnelRequest(
-  stream: ServerHttp2Stream,
-  peer: Peer,
-  authority: string,
-  headers: IncomingHttpHeaders,
-): TunnelRequest {
-  return {
-    peer,
-    authority,
-    headers: kept(headers),
-    accept: () => {
-      if (!stream.closed && !stream.destroyed) stream.respond({ ':status': 200 })
-      return asByteStream(stream)
-    },
-    refuse: (status, code) => refuse(stream, status, code),
+  get isOpen(): boolean {
+    return this.#state === 'open'
+  }
+
+  /**
+   * Takes no new streams and ends with the last. A server gives notice first, and takes what was on its way meanwhile
+   * (RFC 9113, section 6.8): no request is lost. Without notice it takes none that it has not seen.
+   */
+  retire({ notice = true }: { notice?: boolean } = {}): void {
+    if (this.#state !== 'open') return
+    this.#state = 'retiring'
+    if (!notice) this.#lastWord()
+    else if (this.#options.role === 'server') {
+      this.#output.control(goawayFrame(MAX_STREAM_ID, ErrorCode.NO_ERROR))
+      this.#output.control(pingFrame(RETIRE, false))
+      this.#after(NOTICE_MS, () => this.#lastWord())
+    } else this.#finishIfIdle()
+  }
+
+  /** Ends every stream at once, and says why. The socket is read on until the peer has read it. */
+  dismiss(code: ErrorCode, debug: string): void {
+    if (this.#state === 'ending' || this.#state === 'closed') return
+    this.#output.control(goawayFrame(this.streams.stopAccepting(), code, Buffer.from(debug)))
+    this.#end()
+    this.#reader.stop()
+    this.streams.cutOff(0, code)
+    this.#after(LINGER_MS, () => this.destroy())
+  }
+
+  destroy(): void {
+    this.#socket.destroy()
+    this.#close()
+  }
+
+  ping(): void {
+    if (this.#state !== 'ending') this.#output.control(pingFrame(LIVENESS, false))
+  }
+
+  #handler(): ConstructorParameters<typeof FrameReader>[0] {
+    const { streams } = this
+    return {
+      data: (id, piece, flowControlled, endStream) => {
+        if (flowControlled === 0 && !endStream) this.#charge('tunnel_empty_frames')
+        streams.data(id, piece, flowControlled, endStream)
+      },
+      headers: (id, block, endStream) => streams.headers(id, block, endStream),
+      priority: () => this.#charge('tunnel_useless_frames'),
+      rstStream: (id, code) => {
+        if (this.#options.role === 'server') this.#charge('tunnel_resets')
+        streams.rstStream(id, code)
+      },
+      settings: entries => {
+        this.#charge('tunnel_settings')
+        streams.applySettings(entries)
+        this.#output.control(settingsAckFrame())
+      },
+      settingsAck: () => {
+        if (!this.#acknowledged) streams.roundTrip = Math.max(1, performance.now() - this.#startedAt)
+        this.#acknowledged = true
+      },
+      ping: (opaque, ack) => {
+        this.#charge('tunnel_pings')
+        if (!ack) this.#output.control(pingFrame(opaque, true))
+        else if (opaque.equals(RETIRE)) this.#lastWord()
+      },
+      goaway: (lastStreamId, _code, debug) => this.#goaway(lastStreamId, debug.toString('latin1')),
+      windowUpdate: (id, increment) => streams.windowUpdate(id, increment),
+      unknown: () => this.#charge('tunnel_useless_frames'),
+      streamError: ({ streamId = 0, code }) => streams.fail(streamId, code),
+    }
+  }
+
+  #read(chunk: Buffer): void {
+    this.heard = true
+    try {
+      this.#reader.push(chunk)
+    } catch (thrown) {
+      this.#fail(thrown)
+    }
+    // Who makes us answer and does not read the answers waits.
+    if (this.#output.controlBytes > SEND.answers) {
+      this.#options.onLimit('tunnel_answers')
+      this.#socket.pause()
+    }
+  }
+
+  #filled(): void {
+    if (this.#socket.isPaused() && this.#output.controlBytes <= SEND.answers) this.#socket.resume()
+    this.streams.onFilled()
+  }
+
+  #charge(limit: keyof typeof RATES): void {
+    if (this.#allowed[limit].take(performance.now())) return
+    this.#options.onLimit(limit)
+    throw new Http2Error(ErrorCode.ENHANCE_YOUR_CALM, limit)
+  }
+
+  #fail(thrown: unknown): void {
+    if (thrown instanceof Http2Error) this.dismiss(thrown.code, thrown.message)
+    else this.dismiss(ErrorCode.INTERNAL_ERROR, 'internal error')
+  }
+
+  #goaway(lastStreamId: number, debug: string): void {
+    this.#options.onGoaway?.(debug)
+    if (this.#options.role === 'server') return
+    if (this.#state === 'open') this.#state = 'retiring'
+    this.streams.cutOff(lastStreamId, ErrorCode.REFUSED_STREAM)
+    this.#finishIfIdle()
+  }
+
+  #lastWord(): void {
+    if (this.#state !== 'retiring' || this.#final) return
+    this.#final = true
+    this.#output.control(goawayFrame(this.streams.stopAccepting(), ErrorCode.NO_ERROR))
+    this.#finishIfIdle()
+  }
+
+  #idle(): void {
+    this.#options.onIdle?.()
+    this.#finishIfIdle()
+  }
+
+  #finishIfIdle(): void {
+    if (this.#state !== 'retiring' || !this.#final || this.streams.size > 0) return
+    if (this.#options.role === 'client') this.#output.control(goawayFrame(0, ErrorCode.NO_ERROR))
+    this.#end()
+  }
+
+  #end(): void {
+    this.#state = 'ending'
+    this.#output.end()
+  }
+
+  #close(): void {
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
+    for (const timer of this.#timers) clearTimeout(timer)
+    this.streams.cutOff(0, ErrorCode.CANCEL)
+    this.#options.onClose()
+  }
+
+  #after(ms: number, act: () => void): void {
+    this.#timers.add(setTimeout(act, ms).unref())
   }
 }
 
-/** NO_ERROR after the answer asks the client to stop sending (RFC 9113, section 8.1); at once it would overtake it. */
-function refuse(stream: ServerHttp2Stream, status: 400 | 403 | 503, code: Code): void {
-  if (stream.closed || stream.destroyed) return
-  stream.respond({ ':status': status, 'postern-code': code }, { endStream: true })
-  stream.resume()
-  setImmediate(() => stream.close(constants.NGHTTP2_NO_ERROR))
-}
-
-function kept(headers: IncomingHttpHeaders): Readonly<Record<string, string>> {
-  const found: Record<string, string> = {}
-  for (const name of KEPT_HEADERS) {
-    const value = headers[name]
-    if (typeof value === 'string') found[name] = value
-  }
-  return found
-}
+const settingsOf = (role: 'client' | 'server', maxStreams: number): SettingEntry[] => [
+  [Setting.initialWindowSize, RECEIVE.streamWindow],
+  [Setting.maxFrameSize, RECEIVE.maxFrameSize],
+  [Setting.maxHeaderListSize, RECEIVE.maxHeaderListSize],
+  role === 'client' ? [Setting.enablePush, 0] : [Setting.maxConcurrentStreams, maxStreams],
+]

@@ -1,19 +1,8 @@
-// The numbers of the tunnel's HTTP/2, both ends. node:http2's defaults are those of a web server: they kill healthy
-// tunnels under a burst of resets or stalled readers, and let a tunnel carry 64 KiB a round trip.
-import { constants, type Http2Session, type Settings } from 'node:http2'
-import type { Socket } from 'node:net'
+// The numbers of the tunnel, both ends.
+import type { Rate } from './abuse.ts'
 
-/** Bytes in flight of one stream; what a stalled application may make us hold. */
-const STREAM_WINDOW = 1024 * 1024
-/** Bytes in flight of one connection: many streams at their full rate, bounded in sum. */
-const CONNECTION_WINDOW = 16 * 1024 * 1024
-
-export const SESSION_SETTINGS: Settings = {
-  initialWindowSize: STREAM_WINDOW,
-  maxHeaderListSize: 16 * 1024,
-  headerTableSize: 4096,
-  enablePush: false,
-}
+const KIB = 1024
+const MIB = 1024 * KIB
 
 export const SERVER_LIMITS = {
   /** Connections of peers, and among them those whose handshake is not done; then one address's share of each. */
@@ -36,51 +25,44 @@ export const DIALER_LIMITS = {
   idleMs: 60_000,
 } as const
 
-export const SERVER_SESSION_OPTIONS = {
-  settings: { ...SESSION_SETTINGS, maxConcurrentStreams: SERVER_LIMITS.maxConcurrentStreams },
-  /** MiB; counts what is queued towards stalled readers, for which new streams would be refused. */
-  maxSessionMemory: 256,
-  /** Legacy applications reset connections as a matter of course: 10,000 at once, 1,000 a second. */
-  streamResetBurst: 10_000,
-  streamResetRate: 1_000,
-  maxHeaderListPairs: 64,
+/** Bytes that a peer may have in flight to us, and we hold for readers that stall. */
+export const RECEIVE = {
+  /** Of a stream from the beginning; 1,024 stalled ones hold 64 MiB. */
+  streamWindow: 64 * KIB,
+  /** Of one that uses its window up, by what is borrowed of the growth that all connections of a listener share. */
+  mostStreamWindow: 2 * MIB,
+  growth: 32 * MIB,
+  /** The connection's credit is returned by so much. */
+  connectionStep: MIB,
+  /** DATA is passed on in pieces as it comes; any other frame of this size is refused by its own limits. */
+  maxFrameSize: 256 * KIB,
+  maxHeaderListSize: 16 * KIB,
 } as const
 
-export const CLIENT_SESSION_OPTIONS = {
-  settings: SESSION_SETTINGS,
-  maxSessionMemory: 256,
-  maxHeaderListPairs: 64,
+/** Bytes that our applications have written and the peer does not take. */
+export const SEND = {
+  /** Of a stream: beyond it, its application is not read from. */
+  unsentPerStream: 128 * KIB,
+  /** Of a session: beyond it, a stream is not read from while it has any. */
+  unsent: 8 * MIB,
+  /** Of frames that answer the peer's own (PING, SETTINGS, RST_STREAM): beyond it, it does not read. */
+  answers: 256 * KIB,
 } as const
+
+/** Legacy applications reset connections as a matter of course: 10,000 at once, 1,000 a second. */
+export const RATES = {
+  tunnel_resets: { burst: 10_000, perSecond: 1_000 },
+  tunnel_pings: { burst: 100, perSecond: 10 },
+  tunnel_settings: { burst: 100, perSecond: 10 },
+  tunnel_empty_frames: { burst: 1_000, perSecond: 100 },
+  tunnel_useless_frames: { burst: 1_000, perSecond: 100 },
+} as const satisfies Record<string, Rate>
 
 /** A peer that is silent for two of these is dead: 14 s at most. */
 export const LIVENESS_INTERVAL_MS = 7_000
-
-export const widen = (session: Http2Session): void => session.setLocalWindowSize(CONNECTION_WINDOW)
-
-/**
- * Calls `onDead` once if neither a byte nor the answer to a PING arrives for an interval. A session that was ended in
- * order can ping no more, but its socket waits for the peer's end: that, too, only for as long.
- */
-export function watchLiveness(
-  session: Http2Session,
-  socket: Socket,
-  intervalMs: number,
-  onDead: () => void,
-): void {
-  let received = socket.bytesRead
-  let waiting = false
-  const timer = setInterval(() => {
-    const silent = socket.bytesRead === received
-    received = socket.bytesRead
-    if (!silent) waiting = false
-    else if (waiting) {
-      clearInterval(timer)
-      onDead()
-      socket.destroy()
-    } else waiting = session.destroyed || session.ping(() => {})
-  }, intervalMs).unref()
-  session.once('close', () => clearInterval(timer))
-}
-
-/** The code of a GOAWAY whose opaque data say why (see docs/errors.md). */
-export const GOAWAY_REFUSED = constants.NGHTTP2_INADEQUATE_SECURITY
+/** For the peer to acknowledge our SETTINGS. */
+export const SETTINGS_TIMEOUT_MS = 10_000
+/** Between the notice of a graceful end and its last word, if the peer does not answer a PING (RFC 9113, section 6.8). */
+export const NOTICE_MS = 1_000
+/** How long a peer whose connection was ended with a reason gets to read it. */
+export const LINGER_MS = 1_000

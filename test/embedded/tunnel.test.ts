@@ -400,6 +400,9 @@ t.test('a server that drains finishes its streams and takes no new ones', async 
   const drain = pair.server.drain().then(() => {
     drained = true
   })
+  const { stream: onItsWay } = await pair.open()
+  onItsWay.end('so is what was on its way')
+  t.equal(String(await readAll(onItsWay)), 'so is what was on its way')
   await t.rejects(pair.open(), { code: 'PSTN_PEER_UNREACHABLE' })
   t.equal(drained, false)
   stream.end('last words')

@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import t from 'tap'
 import { STREAM_LIMITS } from '../../../injector/control/stream.ts'
 import { WEBHOOK_LIMITS } from '../../../injector/webhook/server.ts'
-import { SERVER_LIMITS, SERVER_SESSION_OPTIONS } from '../../../proxy/tunnel/settings.ts'
+import { RATES, SERVER_LIMITS } from '../../../proxy/tunnel/settings.ts'
 import { CODES } from '../../../shared/errors.ts'
 import { projectRoot, sourceFiles } from '../../support/source-files.ts'
 
@@ -79,7 +79,7 @@ t.test('the limits are those of the code', async t => {
     both(WEBHOOK_LIMITS.connections, WEBHOOK_LIMITS.connectionsPerAddress),
   )
   t.match(page, `${shown(SERVER_LIMITS.maxConcurrentStreams)} streams of one tunnel`)
-  t.match(page, `${shown(SERVER_SESSION_OPTIONS.streamResetBurst)} resets at once`)
+  t.match(page, `${shown(RATES.tunnel_resets.burst)} resets at once`)
   const [, captured] = /MAX_CONNECTIONS = ([\d_]+)/.exec(read('proxy/accept/pod-listeners.ts')) ?? []
   t.match(row('| connections captured'), shown(Number(captured?.replaceAll('_', ''))))
 })

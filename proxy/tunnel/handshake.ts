@@ -1,12 +1,8 @@
-// What the opening of a stream waits for, each with its timeout and its own code: a handshake, an answer.
-import type { ClientHttp2Stream, IncomingHttpHeaders, IncomingHttpStatusHeader } from 'node:http2'
+// A TLS connection to a peer's tunnel, not identified yet.
 import { connect, type TLSSocket } from 'node:tls'
 import { authorityOf } from '../../shared/addresses.ts'
-import { unless } from '../../shared/deadline.ts'
 import { PosternError } from '../../shared/errors.ts'
 import type { TunnelTls } from './interface.ts'
-
-export type AnswerHeaders = IncomingHttpHeaders & IncomingHttpStatusHeader
 
 /** @throws PosternError PSTN_PEER_UNREACHABLE before there is a TCP connection, then PSTN_TLS_FAILED. */
 export function handshake(
@@ -46,21 +42,4 @@ export function handshake(
     else fail('the peer does not speak h2')
   })
   return promise
-}
-
-/** The headers of the answer, or undefined if the stream ended without one. Rejects when aborted. */
-export function response(
-  stream: ClientHttp2Stream,
-  timeoutMs: number,
-  signal: AbortSignal,
-): Promise<AnswerHeaders | undefined> {
-  const { promise, resolve } = Promise.withResolvers<AnswerHeaders | undefined>()
-  const ended = () => resolve(undefined)
-  const timer = setTimeout(ended, timeoutMs)
-  stream.once('response', resolve)
-  stream.once('close', ended)
-  return unless(signal, promise).finally(() => {
-    clearTimeout(timer)
-    stream.off('close', ended)
-  })
 }

@@ -1,0 +1,111 @@
+// One identified peer's connection, server side: each CONNECT becomes a TunnelRequest, everything else is refused.
+import type { Duplex } from 'node:stream'
+import type { Clock } from '../../shared/clock.ts'
+import { type Code, PosternError } from '../../shared/errors.ts'
+import { ErrorCode } from '../http2/errors.ts'
+import type { Limit } from './abuse.ts'
+import { type ConnectRequest, type TunnelHead, writeAnswer } from './connect-headers.ts'
+import type { Allowance } from './flow-control.ts'
+import type { Peer, TunnelRequest } from './interface.ts'
+import { watchLiveness } from './liveness.ts'
+import { Session } from './session.ts'
+import { LIVENESS_INTERVAL_MS, SERVER_LIMITS } from './settings.ts'
+import type { TunnelStream } from './stream.ts'
+
+export type ServeOptions = {
+  readonly clock: Clock
+  /** A peer that is silent for two of these is dead. */
+  readonly livenessMs?: number
+  onRequest(request: TunnelRequest): void
+  onRefused(error: PosternError, peerAddress: string | undefined): void
+  onLimit?(limit: Limit): void
+}
+
+/** What a connection needs beyond what all have in common. */
+export type Served = { readonly growth: Allowance; onClose(): void }
+
+/** For a peer that is not identified: only to say why, with `dismiss`. */
+export const serveNobody = (socket: Duplex, growth: Allowance): Session =>
+  new Session({
+    role: 'server',
+    socket,
+    growth,
+    maxStreams: 0,
+    onRequest: () => {},
+    onLimit: () => {},
+    onClose: () => {},
+  })
+
+export function serve(
+  socket: Duplex,
+  peer: Peer,
+  options: ServeOptions,
+  { growth, onClose }: Served,
+): Session {
+  const { livenessMs = LIVENESS_INTERVAL_MS, onLimit = () => {} } = options
+  const session: Session = new Session({
+    role: 'server',
+    socket,
+    growth,
+    maxStreams: SERVER_LIMITS.maxConcurrentStreams,
+    onRequest: (stream, request) => admit(session, stream, request, peer, options),
+    onLimit,
+    onClose: () => {
+      liveness[Symbol.dispose]()
+      onClose()
+    },
+  })
+  const liveness = watchLiveness(session, livenessMs, () => session.destroy())
+  return session
+}
+
+function admit(
+  session: Session,
+  stream: TunnelStream,
+  request: TunnelHead,
+  peer: Peer,
+  { clock, onRequest, onRefused }: ServeOptions,
+): void {
+  if (request.kind === 'connect' && clock.now() < peer.notAfter.getTime()) {
+    onRequest(tunnelRequest(session, stream, request, peer))
+    return
+  }
+  const error = refusal(request, peer)
+  onRefused(error, peer.address)
+  if (request.kind === 'malformed') session.streams.fail(stream.id, ErrorCode.PROTOCOL_ERROR)
+  else refuse(session, stream, request.kind === 'connect' ? 403 : 400, error.code)
+}
+
+function refusal(request: TunnelHead, { identity, serial }: Peer): PosternError {
+  switch (request.kind) {
+    case 'connect':
+      // Live streams go on; what was valid at the handshake may not open new ones for ever.
+      return new PosternError('PSTN_PEER_EXPIRED', `${identity}, serial ${serial}`)
+    case 'other':
+      return new PosternError('PSTN_TUNNEL_MALFORMED', `${request.method} is no CONNECT`)
+    case 'malformed':
+      return new PosternError('PSTN_TUNNEL_MALFORMED', request.why)
+  }
+}
+
+const tunnelRequest = (
+  session: Session,
+  stream: TunnelStream,
+  { authority, headers }: ConnectRequest,
+  peer: Peer,
+): TunnelRequest => ({
+  peer,
+  authority,
+  headers,
+  accept: () => {
+    session.streams.answer(stream, writeAnswer(200), false)
+    return stream
+  },
+  refuse: (status, code) => refuse(session, stream, status, code),
+})
+
+/** NO_ERROR after the answer asks the client to stop sending (RFC 9113, section 8.1). */
+function refuse(session: Session, stream: TunnelStream, status: 400 | 403 | 503, code: Code): void {
+  session.streams.answer(stream, writeAnswer(status, code), true)
+  stream.reset(ErrorCode.NO_ERROR)
+}
