@@ -15,6 +15,8 @@ export type Peer = {
   /** Certificate serial, lower-case hex: rotation is visible in the access log. */
   readonly serial: string
   readonly notAfter: Date
+  /** SHA-256 of the certificate’s DER, lower-case hex. */
+  readonly certificateHash: string
 }
 
 /** One CONNECT stream that a peer opened, not answered yet. Exactly one of accept and refuse is called. */
