@@ -155,9 +155,11 @@ t.test('a caller that expects 100 is told by the application', async t => {
   let asked = 0
   server.on('checkContinue', (request, response) => {
     asked += 1
-    if (request.url === '/no') return response.writeHead(413, { connection: 'close' }).end()
-    response.writeContinue()
-    mirror(request, response)
+    if (request.url === '/no') response.writeHead(413, { connection: 'close' }).end()
+    else {
+      response.writeContinue()
+      mirror(request, response)
+    }
   })
   await using path = await gatedPath(server)
   const expecting = (target: string) =>
