@@ -1,12 +1,13 @@
 // Everything that is measured.
 import type { Experiment, Figure, Unit } from './experiment.ts'
 import { UNITS } from './experiment.ts'
+import { requireFiles } from './file-limit.ts'
 import { type Direction, transfer } from './load/bulk.ts'
 import { h2load } from './load/h2load.ts'
 import { holdStreams, paced, probeWhileBusy } from './load/processes.ts'
 import { wrk } from './load/wrk.ts'
 import { cpuSeconds, type Memory, memory } from './process-usage.ts'
-import { BULK_BYTES } from './stage.ts'
+import { BULK_BYTES, MAX_STREAMS } from './stage.ts'
 import { percentile } from './statistics.ts'
 import type { Running, SubjectName } from './subject.ts'
 
@@ -109,21 +110,28 @@ const memoryFigures = (load: string, proxies: readonly number[]): Figure[] => {
   })
 }
 
-const openStreams: Experiment = {
-  name: 'memory',
+const idle: Experiment = {
+  name: 'idle',
   quick: ['postern-l4', 'envoy-l4'],
   not: ['direct'],
   fresh: true,
-  run: async (running, { streams }) => {
-    const measured = [...memoryFigures('idle', running.proxies)]
-    measured.push({ measure: 'start to ready', value: running.readyMs, unit: UNITS.start })
-    for (const count of streams) {
-      await using _ = await holdStreams(running, count)
-      measured.push(...memoryFigures(`${count} streams`, running.proxies))
-    }
-    return measured
-  },
+  run: async ({ proxies, readyMs }) => [
+    ...memoryFigures('idle', proxies),
+    { measure: 'start to ready', value: readyMs, unit: UNITS.start },
+  ],
 }
+
+const openStreams = (count: number, quick: readonly SubjectName[]): Experiment => ({
+  name: `streams-${count}`,
+  quick,
+  not: ['direct'],
+  fresh: true,
+  run: async running => {
+    requireFiles(count * running.filesPerStream)
+    await using _ = await holdStreams(running, count)
+    return memoryFigures(`${count} streams`, running.proxies)
+  },
+})
 
 const http2 = (name: string, clients: number, streams: number): Experiment => ({
   name,
@@ -140,7 +148,9 @@ const http2 = (name: string, clients: number, streams: number): Experiment => ({
 })
 
 export const EXPERIMENTS: readonly Experiment[] = [
-  openStreams,
+  idle,
+  openStreams(1_000, ['postern-l4', 'envoy-l4']),
+  openStreams(MAX_STREAMS, []),
   keepAlive(1, ['direct', 'postern-l4', 'envoy-l4']),
   keepAlive(32, ['direct', 'postern-l4', 'postern-http', 'envoy-l4', 'envoy-l7']),
   keepAlive(256, []),

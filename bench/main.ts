@@ -3,20 +3,24 @@ import { existsSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { buildBundles } from '../deploy/build.ts'
 import { createNetwork } from '../test/support/netns.ts'
 import { requireCommands, requireNetns } from '../test/support/requirements.ts'
 import { EXPERIMENTS } from './experiments.ts'
+import { raiseFileLimit } from './file-limit.ts'
 import { describeMachine } from './machine.ts'
 import { type Mesh, startMesh } from './mesh.ts'
 import { type Options, parseOptions, USAGE } from './options.ts'
+import { report } from './report.ts'
 import { type Outcome, runAll } from './run.ts'
 import { createPlace } from './stage.ts'
-import { resultsTable, targetsTable } from './table.ts'
 import { isBroken, judge } from './targets.ts'
 
 /** Memory, where the machine has it: the logs and files of a run are to cost no disk's time. */
 const SCRATCH = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()
+
+const RESULTS = fileURLToPath(new URL('results/', import.meta.url))
 
 async function measureAll(options: Options): Promise<Outcome> {
   await using stack = new AsyncDisposableStack()
@@ -50,20 +54,19 @@ async function main(argv: readonly string[]): Promise<number> {
   )
   const lacking = requireNetns() || requireCommands('nginx', 'wrk', 'h2load', 'curl', 'ss')
   if (lacking) throw new Error(`${lacking} (Debian: nginx-light wrk nghttp2-client curl iproute2 nftables)`)
+  raiseFileLimit()
   const machine = describeMachine()
-  const { results, missing, failures } = await measureAll(options)
-  const verdicts = judge(results)
-  const report = [
-    machine,
-    targetsTable(verdicts),
-    resultsTable(results),
-    ...missing.map(line => `NOT MEASURED ${line}`),
-    ...failures.map(line => `FAILED ${line}`),
-  ].join('\n\n')
-  console.log(report)
-  if (options.json) await writeFile(options.json, `${JSON.stringify(results, null, 1)}\n`)
-  if (options.markdown) await writeFile(options.markdown, `${report}\n`)
-  const broken = options.check ? verdicts.filter(isBroken) : []
+  const outcome = await measureAll(options)
+  const { results, failures } = outcome
+  const text = `${report(machine, outcome)}\n`
+  const json = `${JSON.stringify(results, null, 1)}\n`
+  console.log(text)
+  if (options.json) await writeFile(options.json, json)
+  if (options.keep) {
+    await writeFile(`${RESULTS}${options.keep}.json`, json)
+    await writeFile(`${RESULTS}${options.keep}.md`, text)
+  }
+  const broken = options.check ? judge(results).filter(isBroken) : []
   for (const { target } of broken)
     console.error(`BELOW 0.8 OF THE FLOOR: ${target.title}, against ${target.against ?? 'itself'}`)
   return failures.length + broken.length > 0 ? 1 : 0

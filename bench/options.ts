@@ -12,7 +12,8 @@ export type Options = {
   /** Exit 1 when a floor is missed by more than a fifth. */
   readonly check: boolean
   readonly json?: string
-  readonly markdown?: string
+  /** Names files in bench/results: the JSON, and the report with the machine described. */
+  readonly keep?: string
   /** A sidecar's bundle to measure instead of this tree's. */
   readonly proxy?: string
 }
@@ -25,7 +26,7 @@ export const USAGE = `usage: npm run bench -- [options]
   --measure NAME,…     experiments, such as keep-alive-32 (an unknown one names them all)
   --check              exit 1 when a floor is missed by more than a fifth
   --json FILE          [{subject, measure, value, unit, spread}]
-  --markdown FILE      the tables, with the machine described
+  --keep NAME          bench/results/NAME.json and NAME.md, the report with the machine described
   --proxy FILE         measure this bundle of the sidecar`
 
 const REPEATS = { full: 5, quick: 3, ci: 2 } as const
@@ -42,11 +43,11 @@ export function parseOptions(argv: readonly string[], experiments: readonly stri
       only: { type: 'string' },
       measure: { type: 'string' },
       json: { type: 'string' },
-      markdown: { type: 'string' },
+      keep: { type: 'string' },
       proxy: { type: 'string' },
     },
   })
-  const { json, markdown, proxy, ci = false, quick = false, check = ci } = values
+  const { json, keep, proxy, ci = false, quick = false, check = ci } = values
   const effort = ci ? 'ci' : quick ? 'quick' : 'full'
   const repeats = Number(values.repeats ?? REPEATS[effort])
   if (!Number.isInteger(repeats) || repeats < 1) throw new Error('--repeats must be a number of at least 1')
@@ -58,7 +59,7 @@ export function parseOptions(argv: readonly string[], experiments: readonly stri
     check,
     ...(values.measure !== undefined && { experiments: known(values.measure, experiments, '--measure') }),
     ...(json !== undefined && { json }),
-    ...(markdown !== undefined && { markdown }),
+    ...(keep !== undefined && { keep }),
     ...(proxy !== undefined && { proxy }),
   }
 }

@@ -14,8 +14,10 @@ import { Missing, type Running, type Subject, type SubjectName } from './subject
 import { ALL } from './subjects/all.ts'
 
 export type Outcome = {
+  /** Each subject that was measured, and its set-up. */
+  readonly subjects: readonly string[]
   readonly results: readonly Result[]
-  /** Subjects that this machine does not have, with the reason. */
+  /** What this machine does not have or allow, with the reason. */
   readonly missing: readonly string[]
   /** Experiments that did not come to an end. */
   readonly failures: readonly string[]
@@ -30,9 +32,9 @@ export type Surroundings = {
 }
 
 const EFFORTS: Readonly<Record<Options['effort'], Effort>> = {
-  full: { seconds: 8, streams: [1_000, 10_000] },
-  quick: { seconds: 3, streams: [1_000] },
-  ci: { seconds: 2, streams: [1_000] },
+  full: { seconds: 8 },
+  quick: { seconds: 3 },
+  ci: { seconds: 2 },
 }
 const WARM_UP = { connections: 32, seconds: 1 }
 
@@ -40,16 +42,17 @@ export async function runAll(options: Options, surroundings: Surroundings): Prom
   const { say } = surroundings
   const effort = EFFORTS[options.effort]
   const recorder = createRecorder()
-  const failures: string[] = []
+  const [missing, failures]: [string[], string[]] = [[], []]
   const start = createStarter(surroundings)
 
   const attempt = async (what: string, work: () => Promise<void>): Promise<void> => {
     try {
       await work()
     } catch (thrown) {
-      const failure = `${what}: ${thrown instanceof Error ? thrown.message : thrown}`
-      failures.push(failure)
-      say(`FAILED ${failure}`)
+      const reason = `${what}: ${thrown instanceof Error ? thrown.message : thrown}`
+      const isMissing = thrown instanceof Missing
+      ;(isMissing ? missing : failures).push(reason)
+      say(`${isMissing ? 'MISSING' : 'FAILED'} ${reason}`)
     }
   }
   const measure = (experiment: Experiment, { name }: Subject, running: Running) =>
@@ -59,7 +62,13 @@ export async function runAll(options: Options, surroundings: Surroundings): Prom
       say(`  ${name}: ${figures.map(shown).join(', ')}`)
     })
 
-  const { present, missing } = await findPresent(options, start, say)
+  const present: Subject[] = []
+  // Only a start tells whether the machine has it.
+  for (const subject of options.subjects.map(name => ALL[name]))
+    await attempt(subject.name, async () => {
+      await (await start(subject))[Symbol.asyncDispose]()
+      present.push(subject)
+    })
   const plan = planOf(options, present)
   for (const { experiment, subjects, title } of plan.filter(({ experiment }) => experiment.fresh)) {
     say(title)
@@ -86,7 +95,8 @@ export async function runAll(options: Options, surroundings: Surroundings): Prom
       if (started) await measure(experiment, subject, started)
     }
   }
-  return { results: recorder.results(), missing, failures }
+  const subjects = present.map(({ name, describe }) => `${name}: ${describe()}`)
+  return { subjects, results: recorder.results(), missing, failures }
 }
 
 type Step = { readonly title: string; readonly experiment: Experiment; readonly subjects: readonly Subject[] }
@@ -106,21 +116,6 @@ function planOf({ effort, experiments, repeats }: Options, present: readonly Sub
   )
     .flat()
     .filter(({ subjects }) => subjects.length > 0)
-}
-
-/** Starts each subject once, since only that tells whether the machine has it. */
-async function findPresent({ subjects }: Options, start: Starter, say: Surroundings['say']) {
-  const [present, missing]: [Subject[], string[]] = [[], []]
-  for (const subject of subjects.map(name => ALL[name]))
-    try {
-      await (await start(subject))[Symbol.asyncDispose]()
-      present.push(subject)
-    } catch (thrown) {
-      if (!(thrown instanceof Missing)) throw thrown
-      missing.push(`${subject.name}: ${thrown.message}`)
-      say(`MISSING ${subject.name}: ${thrown.message}`)
-    }
-  return { present, missing }
 }
 
 type Starter = (subject: Subject) => Promise<Running>

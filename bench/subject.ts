@@ -3,13 +3,21 @@ import type { Network } from '../test/support/netns.ts'
 import type { Mesh } from './mesh.ts'
 import type { Backend, Place } from './stage.ts'
 
-export const SUBJECTS = ['direct', 'postern-l4', 'postern-http', 'envoy-l4', 'envoy-l7'] as const
+export const SUBJECTS = [
+  'direct',
+  'postern-l4',
+  'postern-http',
+  'envoy-l4',
+  'envoy-l7',
+  'haproxy',
+  'nginx',
+] as const
 export type SubjectName = (typeof SUBJECTS)[number]
 
 export type Subject = {
   readonly name: SubjectName
-  /** Its set-up in a line, for the report. */
-  readonly describe: string
+  /** Its set-up in a line, for the report; asked only once it has run. */
+  describe(): string
   /** @throws Missing when this machine does not have it. */
   start(context: Context): Promise<Running>
 }
@@ -29,6 +37,8 @@ export type Running = AsyncDisposable & {
   address(backend: Backend): { readonly host: string; readonly port: number }
   /** The client's and the server's proxy; none where nothing is between. */
   readonly proxies: readonly number[]
+  /** What an open stream costs the busier of them. */
+  readonly filesPerStream: 1 | 2
   /** How long the slower of them took from its start until it was ready. */
   readonly readyMs: number
 }

@@ -2,6 +2,8 @@
 import type { Subject, SubjectName } from '../subject.ts'
 import { direct } from './direct.ts'
 import { envoyL4, envoyL7 } from './envoy.ts'
+import { haproxy } from './haproxy.ts'
+import { nginx } from './nginx.ts'
 import { posternHttp, posternL4 } from './postern.ts'
 
 export const ALL: Readonly<Record<SubjectName, Subject>> = {
@@ -10,4 +12,6 @@ export const ALL: Readonly<Record<SubjectName, Subject>> = {
   'postern-http': posternHttp,
   'envoy-l4': envoyL4,
   'envoy-l7': envoyL7,
+  haproxy,
+  nginx,
 }

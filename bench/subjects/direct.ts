@@ -4,11 +4,12 @@ import type { Subject } from '../subject.ts'
 
 export const direct: Subject = {
   name: 'direct',
-  describe: 'the client dials the backend',
+  describe: () => 'the client dials the backend',
   start: async ({ place }) => ({
     place,
     address: backend => ({ host: place.server.ipv4 ?? '', port: BACKENDS[backend] }),
     proxies: [],
+    filesPerStream: 1,
     readyMs: 0,
     [Symbol.asyncDispose]: async () => {},
   }),

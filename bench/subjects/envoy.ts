@@ -19,13 +19,19 @@ const cache = join(
   `envoy-${VERSION}`,
 )
 
-const subject = (name: Subject['name'], layer: EnvoyLayer, describe: string): Subject => ({
+const PAIR = {
+  l4: { index: 0, filesPerStream: 2 },
+  // Its client's streams share a connection, as Postern's do.
+  l7: { index: 1, filesPerStream: 1 },
+} as const
+
+const subject = (name: Subject['name'], layer: EnvoyLayer, description: string): Subject => ({
   name,
-  describe,
+  describe: () => description,
   start: async context => {
     const binary = await envoyBinary()
     const certificates = await issueCertificates(context.directory)
-    return await startPair(context, layer === 'l4' ? 0 : 1, async (side, ports) => {
+    return await startPair(context, PAIR[layer], async (side, ports) => {
       const file = join(context.directory, `${side}.json`)
       const server = context.place.server.ipv4 ?? ''
       await writeFile(file, JSON.stringify(envoyConfig({ side, layer, ports, server, certificates })))

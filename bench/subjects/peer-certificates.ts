@@ -16,6 +16,9 @@ export type Certificates = {
   readonly both: Readonly<Record<Side, string>>
 }
 
+/** The DNS name beside the identity, for peers that check nothing else. */
+export const serverName = (side: Side): string => `${side}.${KUBE_NAMESPACE}.svc`
+
 const perSide = (path: (side: Side) => string) => ({ client: path('client'), server: path('server') })
 
 export async function issueCertificates(directory: string): Promise<Certificates> {
@@ -35,7 +38,7 @@ export async function issueCertificates(directory: string): Promise<Certificates
     const { chain, key } = await authority.issue({
       identity,
       notAfter,
-      dns: [`${side}.${KUBE_NAMESPACE}.svc`],
+      dns: [serverName(side)],
     })
     await writeFile(certificates.chain[side], chain)
     await writeFile(certificates.key[side], key)

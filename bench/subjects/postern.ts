@@ -9,13 +9,15 @@ let started = 0
 
 export const posternL4: Subject = {
   name: 'postern-l4',
-  describe: 'nft interception, tunnel, directory, an ALLOW policy on identity and port, metrics, access log',
+  describe: () =>
+    'nft interception, tunnel, directory, an ALLOW policy on identity and port, metrics, access log',
   start: context => startPair(context, 'l4', { ports: '["8080", "8081", "8082"]' }),
 }
 
 export const posternHttp: Subject = {
   name: 'postern-http',
-  describe: 'as postern-l4, and the ports are declared HTTP: each request is authorized by method and path',
+  describe: () =>
+    'as postern-l4, and the ports are declared HTTP: each request is authorized by method and path',
   start: async context => {
     const keys: readonly string[] = Object.values(POD_ANNOTATIONS).map(({ key }) => key)
     const declared = {
@@ -48,6 +50,8 @@ async function startPair(
     place,
     address: backend => ({ host: place.server.ipv4 ?? '', port: BACKENDS[backend] }),
     proxies: [clientPod.pid, serverPod.pid],
+    // Streams of one tunnel share its socket.
+    filesPerStream: 1,
     readyMs: Math.max(clientPod.readyMs, serverPod.readyMs),
     [Symbol.asyncDispose]: () => lifetime.disposeAsync(),
   }

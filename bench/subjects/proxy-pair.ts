@@ -20,10 +20,15 @@ const CLIENT_BASE = 11_000
 const SERVER_BASE = 12_000
 const PORTS_EACH = 10
 
-/** `index` keeps the ports of peers that run at once apart. */
+export type Pair = {
+  /** Keeps the ports of peers that run at once apart. */
+  readonly index: number
+  readonly filesPerStream: Running['filesPerStream']
+}
+
 export async function startPair(
   { place, directory }: Context,
-  index: number,
+  { index, filesPerStream }: Pair,
   commandOf: (side: Side, ports: Ports) => Promise<Command>,
 ): Promise<Running> {
   const ports = { client: portsFrom(CLIENT_BASE, index), server: portsFrom(SERVER_BASE, index) }
@@ -56,6 +61,7 @@ export async function startPair(
     place,
     address: backend => ({ host: '127.0.0.1', port: ports.client[backend] }),
     proxies: [client.pid, server.pid],
+    filesPerStream,
     readyMs: Math.max(client.readyMs, server.readyMs),
     [Symbol.asyncDispose]: () => lifetime.disposeAsync(),
   }
