@@ -50,9 +50,12 @@ export function decide(
   return { kind: 'approve', identity, publicKey: csr.spki }
 }
 
+/** As Kubernetes names pods. `..` would be another path than a pod's. */
+const POD_NAME = /^[a-z0-9][a-z0-9.-]*$/
+
 /** The pod to fetch before deciding; undefined if the decision needs none. */
 export function podOf(object: V1CertificateSigningRequest): { namespace: string; name: string } | undefined {
   const requester = requesterOf(object)
   const { name } = boundPodOf(object)
-  return requester && name ? { namespace: requester.namespace, name } : undefined
+  return requester && name && POD_NAME.test(name) ? { namespace: requester.namespace, name } : undefined
 }

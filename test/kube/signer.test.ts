@@ -9,7 +9,16 @@ import { workloadSpiffeId } from '../../shared/spiffe-id.ts'
 import { checkIssuedChain } from '../../shared/x509/answer.ts'
 import { parseCertificate } from '../../shared/x509/certificate.ts'
 import { createCsr } from '../../shared/x509/csr.ts'
-import { caTrue, dns, forgeRequest, ip, type RequestParts, uri } from '../support/forged-requests.ts'
+import {
+  COMMON_NAME,
+  caTrue,
+  dns,
+  forgeRequest,
+  ip,
+  nameOf,
+  type RequestParts,
+  uri,
+} from '../support/forged-requests.ts'
 import { requireApiServer } from '../support/requirements.ts'
 import { until } from './support/installation.ts'
 import {
@@ -113,7 +122,11 @@ const forgeries: Record<string, Forgery> = {
     because: /SAN url:.*admin/,
   },
   'the CA bit': { csr: { extensions: [caTrue()] }, rule: 'canonical', because: /basicConstraints/ },
-  'a subject': { csr: { commonName: 'admin' }, rule: 'canonical', because: /subject CN=admin/ },
+  'a subject': {
+    csr: { subject: nameOf([COMMON_NAME, 'admin']) },
+    rule: 'canonical',
+    because: /subject CN=admin/,
+  },
   'a weak key': { csr: { key: 'rsa1024' }, rule: 'key', because: /P-256/ },
   'another curve': { csr: { key: 'p384' }, rule: 'key', because: /P-256/ },
   'cert-manager’s annotation that asks for a CA': {

@@ -5,7 +5,7 @@ import { leafFor, lifetime, signable } from '../../../../injector/signer/sign.ts
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { caTrue, forgeRequest, type RequestParts, uri } from '../../../support/forged-requests.ts'
 import { mergePatch } from '../../../support/merge-patch.ts'
-import { honestObject, IDENTITY, NOW, type Patch, TRUST_DOMAIN } from '../../../vectors/csr/corpus.ts'
+import { honestObject, IDENTITY, NOW, type Patch, TRUST_DOMAIN } from '../../../vectors/csr/cases.ts'
 
 const conditions = (...types: string[]): Patch => ({
   status: { conditions: types.map(type => ({ type, status: 'True' })) },
