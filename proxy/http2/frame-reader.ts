@@ -52,6 +52,7 @@ export class FrameReader {
 
   #prefaceLeft: number
   #first = true
+  #frames = 0
   #stopped = false
 
   /** A frame header that is split over chunks. */
@@ -87,6 +88,11 @@ export class FrameReader {
     this.#maxBlockSize = options.maxBlockSize ?? 64 * 1024
     this.#maxContinuations = options.maxContinuations ?? 8
     this.#prefaceLeft = options.from === 'client' ? CONNECTION_PREFACE.length : 0
+  }
+
+  /** Frames that have begun; a header block is one. */
+  get frames(): number {
+    return this.#frames
   }
 
   /** Something has begun, or must come first, that is acted on only when it is whole. DATA is not waited for. */
@@ -142,6 +148,7 @@ export class FrameReader {
     this.#streamId = readUint31(header, at + 5)
     this.#left = length
     this.#check(length)
+    if (this.#type !== FrameType.continuation) this.#frames += 1
     if (this.#type === FrameType.data) this.#beginData(length)
     else if (length > 0) this.#inFrame = true
     else if (this.#type > FrameType.continuation) this.#handler.unknown(this.#type)

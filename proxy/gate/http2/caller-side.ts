@@ -1,0 +1,261 @@
+// What the caller sends: requests are read, authorized and forwarded in our own words; DATA and windows pass. What the
+// application never gets of a stream is paid back to the caller's window here, since nobody else will.
+import type { PosternError } from '../../../shared/errors.ts'
+import { ErrorCode, Http2Error } from '../../http2/errors.ts'
+import { type FrameHandler, FrameReader } from '../../http2/frame-reader.ts'
+import {
+  CONNECTION_PREFACE,
+  goawayFrame,
+  INITIAL,
+  pingFrame,
+  rstStreamFrame,
+  type SettingEntry,
+  settingsAckFrame,
+  settingsFrame,
+  windowUpdateFrame,
+} from '../../http2/frames.ts'
+import type { Header } from '../../http2/header.ts'
+import { HpackDecoder } from '../../http2/hpack-decoder.ts'
+import { authorizeReadings } from '../authorize.ts'
+import type { RequestRefusal } from '../interface.ts'
+import { HttpRefusal, malformed, overLimit } from '../refusal.ts'
+import { LIMITS } from './limits.ts'
+import type { Link } from './link.ts'
+import { refusalOf, streamErrorOf, toldOf } from './refusals.ts'
+import { readGatedRequest, readGatedTrailers } from './request-head.ts'
+import { settingsForApplication } from './settings.ts'
+import type { GatedStream } from './streams.ts'
+
+export class CallerSide implements FrameHandler {
+  readonly #link: Link
+  readonly #reader = new FrameReader(this, { from: 'client', maxFrameSize: LIMITS.frameBytes })
+  readonly #hpack = new HpackDecoder({
+    maxTableSize: INITIAL.headerTableSize,
+    maxListSize: LIMITS.requestListBytes,
+  })
+  #first = true
+  /** Flow-controlled bytes that went nowhere. */
+  #swallowed = 0
+  #wrote = false
+
+  constructor(link: Link) {
+    this.#link = link
+  }
+
+  /** @throws Http2Error of the connection. */
+  read(chunk: Buffer): void {
+    this.#wrote = false
+    this.#reader.push(chunk)
+    if (this.#swallowed === 0) return
+    this.#link.toCaller.add(windowUpdateFrame(0, this.#swallowed))
+    this.#swallowed = 0
+    this.#wrote = true
+  }
+
+  /** The last chunk made us write to the caller itself: if it does not read that, it should not be read from. */
+  get wroteBack(): boolean {
+    return this.#wrote
+  }
+
+  get isWaiting(): boolean {
+    return this.#reader.isWaiting
+  }
+
+  get frames(): number {
+    return this.#reader.frames
+  }
+
+  stop(): void {
+    this.#reader.stop()
+  }
+
+  headers(streamId: number, block: Buffer, endStream: boolean): void {
+    const list = this.#decode(block, streamId)
+    const { streams } = this.#link
+    if (streams.isIdle(streamId)) {
+      streams.seen(streamId)
+      this.#request(streamId, list, endStream)
+      return
+    }
+    const stream = streams.get(streamId)
+    if (stream) this.#trailers(stream, list, endStream)
+  }
+
+  data(streamId: number, piece: Buffer, flowControlled: number, endStream: boolean): void {
+    if (flowControlled === 0 && !endStream) this.#countControl()
+    const stream = this.#forwarded(streamId, 'DATA')
+    const wrong = stream && wrongContent(stream, piece.length, endStream)
+    if (stream && wrong === undefined) {
+      this.#link.toApplication.data(streamId, piece, flowControlled, endStream)
+      if (endStream) this.#link.streams.callerEnded(stream)
+      return
+    }
+    this.#swallowed += flowControlled
+    if (stream && wrong !== undefined) this.#cut(stream, malformed(wrong))
+  }
+
+  rstStream(streamId: number, code: number): void {
+    const stream = this.#forwarded(streamId, 'RST_STREAM')
+    if (!stream) {
+      this.#countControl()
+      return
+    }
+    this.#link.countReset()
+    this.#link.toApplication.add(rstStreamFrame(streamId, code))
+    this.#link.streams.close(stream)
+  }
+
+  windowUpdate(streamId: number, increment: number): void {
+    this.#countControl()
+    if (streamId === 0 || this.#forwarded(streamId, 'WINDOW_UPDATE'))
+      this.#link.toApplication.add(windowUpdateFrame(streamId, increment))
+  }
+
+  settings(entries: readonly SettingEntry[]): void {
+    this.#countControl()
+    this.#link.callerSettings.sent(entries)
+    if (this.#first) this.#link.toApplication.add(CONNECTION_PREFACE)
+    this.#link.toApplication.add(settingsFrame(settingsForApplication(entries, this.#first)))
+    this.#first = false
+  }
+
+  settingsAck(): void {
+    this.#link.applicationSettings.acknowledged()
+    this.#link.toApplication.add(settingsAckFrame())
+  }
+
+  ping(opaque: Buffer, ack: boolean): void {
+    this.#countControl()
+    this.#link.toApplication.add(pingFrame(opaque, ack))
+  }
+
+  goaway(lastStreamId: number, code: number, debug: Buffer): void {
+    this.#countControl()
+    this.#link.toApplication.add(goawayFrame(lastStreamId, code, debug))
+  }
+
+  /** Deprecated (RFC 9113, section 5.3.2), and a load for those that still heed it. */
+  priority(): void {
+    this.#countControl()
+  }
+
+  /** Extensions are of one connection (RFC 9113, section 5.5). */
+  unknown(): void {
+    this.#countControl()
+  }
+
+  streamError(error: Http2Error): void {
+    this.#countControl()
+    const stream = this.#link.streams.get(error.streamId ?? 0)
+    if (stream) this.#cut(stream, refusalOf(error))
+  }
+
+  #decode(block: Buffer, streamId: number): readonly Header[] | HttpRefusal {
+    try {
+      return this.#hpack.decode(block, streamId)
+    } catch (thrown) {
+      return refusalOf(streamErrorOf(thrown))
+    }
+  }
+
+  #request(id: number, headers: readonly Header[] | HttpRefusal, ended: boolean): void {
+    const { streams, lastServed } = this.#link
+    if (id > lastServed) this.#turnAway(id)
+    else if (streams.size >= LIMITS.concurrentStreams) {
+      this.#turnAway(id)
+      const why = overLimit(`more than ${LIMITS.concurrentStreams} requests at once`)
+      streams.refused(undefined, 0, toldOf(why))
+    } else if (headers instanceof HttpRefusal) this.#refuse(id, headers, [], ended)
+    else
+      try {
+        this.#authorize(id, headers, ended)
+      } catch (thrown) {
+        this.#refuse(id, refusalOf(thrown), headers, ended)
+      }
+  }
+
+  /** @throws Http2Error of the stream, PosternError */
+  #authorize(id: number, headers: readonly Header[], ended: boolean): void {
+    const { options, streams, connectProtocol } = this.#link
+    const clientCert = options.forwardedClientCert
+    const read = readGatedRequest(headers, id, { clientCert, connectProtocol })
+    const { request, forwarded, contentLength } = read
+    if (ended && contentLength) throw malformed('a content-length without content')
+    const grant = authorizeReadings(options.authorize, request, why => this.#revoke(id, why))
+    const { decision } = grant
+    if (!decision.allow) {
+      grant[Symbol.dispose]()
+      const refusal = new HttpRefusal(403, decision.code, decision.reason)
+      this.#answer(id, refusal, headers, ended)
+      streams.refused(request, refusal.status, decision)
+      return
+    }
+    const stream = streams.add({ id, request, headers, grant, contentLeft: contentLength })
+    this.#link.headersToApplication(id, forwarded, ended)
+    if (ended) streams.callerEnded(stream)
+  }
+
+  #trailers(stream: GatedStream, list: readonly Header[] | HttpRefusal, ended: boolean): void {
+    try {
+      if (list instanceof HttpRefusal) throw list
+      if (!ended) throw malformed('trailers that do not end the stream')
+      const wrong = wrongContent(stream, 0, true)
+      if (wrong !== undefined) throw malformed(wrong)
+      this.#link.headersToApplication(stream.id, readGatedTrailers(list, stream.id), true)
+      this.#link.streams.callerEnded(stream)
+    } catch (thrown) {
+      this.#cut(stream, refusalOf(thrown))
+    }
+  }
+
+  #refuse(id: number, refusal: HttpRefusal, headers: readonly Header[], ended: boolean): void {
+    this.#answer(id, refusal, headers, ended)
+    this.#link.streams.refused(undefined, refusal.status, toldOf(refusal))
+  }
+
+  #answer(id: number, refusal: HttpRefusal, headers: readonly Header[], ended: boolean): void {
+    this.#wrote = true
+    this.#link.answer(id, refusal, headers, ended)
+  }
+
+  /** Not processed: it may be sent again (RFC 9113, section 8.7). */
+  #turnAway(id: number): void {
+    this.#wrote = true
+    this.#link.toCaller.add(rstStreamFrame(id, ErrorCode.REFUSED_STREAM))
+  }
+
+  #cut(stream: GatedStream, refusal: HttpRefusal): void {
+    this.#link.countReset()
+    this.#wrote = true
+    this.#link.cut(stream, ErrorCode.PROTOCOL_ERROR, toldOf(refusal))
+  }
+
+  #revoke(id: number, why: PosternError & Pick<RequestRefusal, 'policy' | 'rule'>): void {
+    const stream = this.#link.streams.get(id)
+    if (!stream) return
+    const { code, message, policy, rule } = why
+    this.#link.cut(stream, ErrorCode.CANCEL, { code, reason: message, policy, rule })
+    this.#link.flush()
+  }
+
+  /** Undefined: the stream is over, or was never forwarded. */
+  #forwarded(streamId: number, what: string): GatedStream | undefined {
+    if (this.#link.streams.isIdle(streamId))
+      throw new Http2Error(ErrorCode.PROTOCOL_ERROR, `${what} on a stream that was not opened`)
+    return this.#link.streams.get(streamId)
+  }
+
+  #countControl(): void {
+    if (!this.#link.control.take())
+      throw new Http2Error(ErrorCode.ENHANCE_YOUR_CALM, 'too many frames that carry nothing')
+  }
+}
+
+/** RFC 9113, sections 5.1 and 8.1.1. Counts what came. */
+function wrongContent(stream: GatedStream, bytes: number, ended: boolean): string | undefined {
+  if (stream.callerEnded) return 'content behind the end of the stream'
+  if (stream.contentLeft === undefined) return undefined
+  stream.contentLeft -= bytes
+  if (stream.contentLeft < 0) return 'more content than content-length'
+  return ended && stream.contentLeft > 0 ? 'less content than content-length' : undefined
+}

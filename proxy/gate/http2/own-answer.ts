@@ -1,0 +1,28 @@
+// What the gate answers by itself: the code in a header, and nothing about the policy or the pod. There is no body, which
+// would take from windows that the application keeps count of.
+import type { Header } from '../../http2/header.ts'
+import type { HttpRefusal } from '../refusal.ts'
+
+/** As gRPC's "HTTP to gRPC status code mapping" has them. */
+const GRPC_STATUS: { readonly [S in HttpRefusal['status']]?: number } = { 400: 13, 403: 7 }
+const GRPC_UNAVAILABLE = 14
+
+/** Ends the stream. A client of gRPC looks for the reason in trailers. */
+export function ownAnswer({ status, code }: HttpRefusal, request: readonly Header[]): readonly Header[] {
+  if (!isGrpc(request))
+    return [
+      [':status', `${status}`],
+      ['postern-code', code],
+      ['content-length', '0'],
+    ]
+  return [
+    [':status', '200'],
+    ['content-type', 'application/grpc'],
+    ['grpc-status', `${GRPC_STATUS[status] ?? GRPC_UNAVAILABLE}`],
+    ['grpc-message', code],
+    ['postern-code', code],
+  ]
+}
+
+const isGrpc = (request: readonly Header[]): boolean =>
+  request.some(([name, value]) => name === 'content-type' && /^application\/grpc(?:$|[+;-])/.test(value))

@@ -1,0 +1,86 @@
+// The requests that were forwarded and are not over. A stream that is not here any more may still have frames on their way
+// from either side: they end at the gate.
+import type { HttpRequest } from '../../../shared/policy/model.ts'
+import type { Header } from '../../http2/header.ts'
+import type { GateOptions, RequestRefusal } from '../interface.ts'
+
+export type GatedStream = {
+  readonly id: number
+  readonly request: HttpRequest
+  readonly headers: readonly Header[]
+  readonly grant: Disposable
+  readonly startedAt: number
+  /** Bytes of content that must still come; undefined where no length was told. */
+  contentLeft: number | undefined
+  callerEnded: boolean
+  applicationEnded: boolean
+  /** The final one; 0 until it has come. */
+  status: number
+}
+
+export class Streams {
+  readonly #live = new Map<number, GatedStream>()
+  readonly #options: Pick<GateOptions, 'onRequest' | 'now'>
+  #highest = 0
+
+  constructor(options: Pick<GateOptions, 'onRequest' | 'now'>) {
+    this.#options = options
+  }
+
+  get size(): number {
+    return this.#live.size
+  }
+
+  /** The last that the caller has opened. */
+  get highest(): number {
+    return this.#highest
+  }
+
+  get(id: number): GatedStream | undefined {
+    return this.#live.get(id)
+  }
+
+  /** The caller has never opened it. */
+  isIdle(id: number): boolean {
+    return id > this.#highest
+  }
+
+  /** The caller has opened it, whatever becomes of it. */
+  seen(id: number): void {
+    this.#highest = id
+  }
+
+  add(stream: Pick<GatedStream, 'id' | 'request' | 'headers' | 'grant' | 'contentLeft'>): GatedStream {
+    const startedAt = this.#options.now()
+    const live = { ...stream, startedAt, callerEnded: false, applicationEnded: false, status: 0 }
+    this.#live.set(stream.id, live)
+    return live
+  }
+
+  callerEnded(stream: GatedStream): void {
+    stream.callerEnded = true
+    if (stream.applicationEnded) this.close(stream)
+  }
+
+  applicationEnded(stream: GatedStream): void {
+    stream.applicationEnded = true
+    if (stream.callerEnded) this.close(stream)
+  }
+
+  close(stream: GatedStream, refusal?: RequestRefusal): void {
+    if (!this.#live.delete(stream.id)) return
+    stream.grant[Symbol.dispose]()
+    const { request, status, startedAt } = stream
+    this.#options.onRequest({ request, status, refusal, durationMs: this.#options.now() - startedAt })
+  }
+
+  /** None above `lastId` gets further: the application has said so, or the connection is over. */
+  abandon(lastId: number, refusal?: RequestRefusal): void {
+    for (const stream of this.#live.values()) if (stream.id > lastId) this.close(stream, refusal)
+  }
+
+  /** A request that was never forwarded. */
+  refused(request: HttpRequest | undefined, status: number, refusal: RequestRefusal): void {
+    this.#options.onRequest({ request, status, refusal, durationMs: 0 })
+  }
+}
