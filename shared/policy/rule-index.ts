@@ -31,7 +31,7 @@ export function indexRules(rules: readonly CompiledRule[], whom: 'callers' | 'an
   return { byCaller, byPort, others }
 }
 
-/** What is asked: one object for the whole decision, and no closures, since it is asked for each request. */
+/** What is asked of each rule. Handed on instead of a closure, since it is asked for each request. */
 export type Question = {
   readonly action: AuthorizationPolicy['action']
   readonly caller: KnownCaller | undefined
