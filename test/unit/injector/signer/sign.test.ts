@@ -3,9 +3,10 @@ import t from 'tap'
 import { boundPodOf, ifBound } from '../../../../injector/signer/request.ts'
 import { leafFor, lifetime, signable } from '../../../../injector/signer/sign.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
-import { caTrue, forgeRequest, type RequestParts, uri } from '../../../support/forged-requests.ts'
+import { inputOf } from '../../../support/forged-case.ts'
 import { mergePatch } from '../../../support/merge-patch.ts'
-import { honestObject, IDENTITY, NOW, type Patch, TRUST_DOMAIN } from '../../../vectors/csr/cases.ts'
+import { approvedByHand } from '../../../vectors/csr/approved-by-hand.ts'
+import { IDENTITY, NOW, type Patch, TRUST_DOMAIN } from '../../../vectors/csr/cases.ts'
 
 const conditions = (...types: string[]): Patch => ({
   status: { conditions: types.map(type => ({ type, status: 'True' })) },
@@ -13,10 +14,7 @@ const conditions = (...types: string[]): Patch => ({
 const APPROVED = conditions('Approved')
 const byPerson: Patch = { ...APPROVED, spec: { username: 'alice', extra: null } }
 
-function object(patch: Patch, csr: RequestParts = {}): V1CertificateSigningRequest {
-  const request = Buffer.from(forgeRequest(IDENTITY, csr)).toString('base64')
-  return mergePatch(mergePatch<Patch>(honestObject, { spec: { request } }), patch)
-}
+const object = (patch: Patch): V1CertificateSigningRequest => inputOf({ name: '', object: patch }).object
 
 t.test('signs an approved request of a pod with the identity of its token', async t => {
   t.match(signable(object(APPROVED), TRUST_DOMAIN), { kind: 'sign', identity: IDENTITY })
@@ -38,29 +36,10 @@ for (const [name, patch] of Object.entries(waits)) {
   })
 }
 
-const admin = 'spiffe://cluster.local/ns/shop/sa/admin'
-const fails: Record<string, { patch: Patch; csr: RequestParts }> = {
-  'another identity than the service account’s, whoever approved it': {
-    patch: APPROVED,
-    csr: { names: [uri(admin)] },
-  },
-  'a CA, whoever approved it': { patch: byPerson, csr: { extensions: [caTrue()] } },
-  'a foreign trust domain, whoever approved it': {
-    patch: byPerson,
-    csr: { names: [uri('spiffe://elsewhere/ns/a/sa/b')] },
-  },
-  'what is no workload, whoever approved it': {
-    patch: byPerson,
-    csr: { names: [uri('spiffe://cluster.local/root')] },
-  },
-  'two identities': { patch: byPerson, csr: { names: [uri(IDENTITY), uri(admin)] } },
-  'no identity': { patch: byPerson, csr: { withoutExtensions: true } },
-  'a weak key': { patch: APPROVED, csr: { key: 'rsa1024' } },
-  'a key that the requester does not hold': { patch: APPROVED, csr: { foreignSignature: true } },
-}
-for (const [name, { patch, csr }] of Object.entries(fails)) {
+for (const { name, because, ...one } of approvedByHand) {
   t.test(`never signs ${name}`, async t => {
-    t.match(signable(object(patch, csr), TRUST_DOMAIN), { kind: 'fail', reason: /./ })
+    const approved = mergePatch<V1CertificateSigningRequest>(inputOf({ name, ...one }).object, APPROVED)
+    t.match(signable(approved, TRUST_DOMAIN), { kind: 'fail', reason: because })
   })
 }
 
