@@ -178,7 +178,7 @@ class Http2Connection {
     this.#requests.stop()
     this.#answers.stop()
     clearTimeout(this.#headTimer)
-    this.#application.reset()
+    this.#link.toApplication.reset()
     this.#link.toCaller.end()
     this.#caller.resume()
     this.#linger = setTimeout(() => this.#end(this.#outcome()), LINGER_MS)
@@ -203,8 +203,8 @@ class Http2Connection {
     this.#requests.stop()
     this.#answers.stop()
     this.#link.streams.abandon(0, outcome === 'aborted' ? refusalFrom(reason) : undefined)
-    this.#caller.reset()
-    this.#application.reset()
+    this.#link.toCaller.reset()
+    this.#link.toApplication.reset()
     this.#result.resolve(outcome === 'aborted' ? { outcome, reason } : { outcome })
   }
 }

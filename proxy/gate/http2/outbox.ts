@@ -76,6 +76,14 @@ export class Outbox {
     this.#closed = true
     this.#stream.end()
   }
+
+  /** The end that is none: what was added goes nowhere. */
+  reset(): void {
+    this.#closed = true
+    this.#frames = []
+    this.#bytes = 0
+    this.#stream.reset()
+  }
 }
 
 /** `added` is the byte of the pad length and the padding. */
