@@ -23,6 +23,17 @@ export type Dial = {
   /** The id that the client introduces itself by. */
   readonly introduce?: number
   readonly localPort?: number
+  readonly localAddress?: string
+  readonly timeoutMs?: number
+}
+
+export type DialMany = Omit<Dial, 'introduce'> & {
+  readonly count: number
+  /** They introduce themselves by this id, the next … */
+  readonly from?: number
+  /** … or not at all. */
+  readonly anonymous?: boolean
+  readonly atOnce?: number
 }
 
 export type Serve = {
@@ -32,6 +43,7 @@ export type Serve = {
   /** Clients introduce themselves. */
   readonly meet?: boolean
   readonly backlog?: number
+  readonly timeoutMs?: number
 }
 
 export type Outcomes = {
@@ -51,11 +63,16 @@ const listeners = new Map<number, Listener>()
 const dialled = new Map<number, Conversation>()
 
 export const operations = {
-  async serve({ port, host = '::', script, meet = false, backlog = 511 }: Serve): Promise<void> {
+  async serve({ port, host = '::', script, meet = false, backlog = 511, timeoutMs }: Serve): Promise<void> {
     const listener: Listener = { live: new Set(), ended: [], wake: () => {} }
     listeners.set(port, listener)
     const server = createServer({ allowHalfOpen: true, noDelay: true }, socket => {
-      const conversation = begin(socket, { end: 'server', script: scriptOf(script, 'server'), meet })
+      const conversation = begin(socket, {
+        end: 'server',
+        script: scriptOf(script, 'server'),
+        meet,
+        ...(timeoutMs !== undefined && { timeoutMs }),
+      })
       listener.live.add(conversation)
       void conversation.transcript.then(transcript => {
         listener.live.delete(conversation)
@@ -100,20 +117,22 @@ export const operations = {
     return dialled.get(id)?.progress()
   },
 
-  /** Dials connections with the ids `from`, `from + 1` …, so many at a time, and counts how they ended. */
+  /** Dials connections, so many at a time, and counts how they ended. */
   async dialMany({
     count,
     from = 1,
+    anonymous = false,
     atOnce = count,
     ...options
-  }: Omit<Dial, 'introduce'> & { count: number; from?: number; atOnce?: number }): Promise<Outcomes> {
+  }: DialMany): Promise<Outcomes> {
     const started = performance.now()
     const counts: Record<string, number> = {}
     const others: Transcript[] = []
     let next = from
     const worker = async () => {
       while (next < from + count) {
-        const transcript = await dial({ ...options, introduce: next++ }).transcript
+        const introduce = next++
+        const transcript = await dial({ ...options, ...(!anonymous && { introduce }) }).transcript
         const outcome = outcomeOf(transcript)
         counts[outcome] = (counts[outcome] ?? 0) + 1
         if (outcome !== 'done' && others.length < 5) others.push(transcript)
@@ -131,18 +150,13 @@ export const operations = {
 
 export type Operations = typeof operations
 
-function dial({ host, port, script, introduce, localPort }: Dial): Conversation {
-  const socket = connect({
-    host,
-    port,
-    allowHalfOpen: true,
-    noDelay: true,
-    ...(localPort !== undefined && { localPort }),
-  })
+function dial({ script, introduce, timeoutMs, ...target }: Dial): Conversation {
+  const socket = connect({ ...target, allowHalfOpen: true, noDelay: true })
   const conversation = begin(socket, {
     end: 'client',
     script: scriptOf(script, 'client'),
     ...(introduce !== undefined && { introduce }),
+    ...(timeoutMs !== undefined && { timeoutMs }),
   })
   if (introduce !== undefined) {
     dialled.set(introduce, conversation)

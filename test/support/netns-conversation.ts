@@ -65,11 +65,14 @@ export type ConversationOptions = {
   /** The server reads those. */
   readonly meet?: boolean
   readonly gate: (name: string) => Promise<void>
+  /** When a script that is not done is given up. */
+  readonly timeoutMs?: number
 }
 
 const CHUNK_BYTES = 64 * 1024
 const ID_BYTES = 4
 const POKE_MS = 5
+const TIMEOUT_MS = 60_000
 const CUT_OFF = ['ECONNRESET', 'EPIPE']
 
 /** `socket` is half-open, and connecting or connected. */
@@ -125,6 +128,8 @@ class ConversationEnd {
   }
 
   async run(): Promise<Transcript> {
+    const late = () => this.#socket.destroy(new Error('timeout'))
+    const timer = setTimeout(late, this.#options.timeoutMs ?? TIMEOUT_MS)
     try {
       const script = await this.#begin()
       this.#steps = script.length
@@ -137,6 +142,7 @@ class ConversationEnd {
       this.#socket.destroy()
     }
     await this.#closed.promise
+    clearTimeout(timer)
     return {
       id: this.#id,
       steps: this.#steps,
@@ -216,13 +222,13 @@ class ConversationEnd {
 
   async #send(bytes: number, chunkBytes: number): Promise<void> {
     for (let left = bytes; left > 0; left -= chunkBytes) {
+      if (this.#socket.destroyed) throw new Error('closed')
       const chunk = this.#ours.take(Math.min(left, chunkBytes))
       const flushed = this.#socket.write(chunk, error => {
         if (!error) this.#sent += chunk.length
         this.#wake()
       })
       if (!flushed) await this.#until(() => !this.#socket.writableNeedDrain)
-      else if (this.#socket.destroyed) throw new Error('closed while sending')
     }
     await this.#until(() => this.#socket.writableLength === 0)
   }

@@ -16,7 +16,7 @@ export function randomConversation(seed: number, id: number): Record<End, Script
 
   const message = (): Step & { do: 'send' } => {
     const chunk = size(128 * 1024)
-    return { do: 'send', bytes: Math.min(size(200_000), chunk * 200), chunk }
+    return { do: 'send', bytes: Math.min(size(1_000_000), chunk * 200), chunk }
   }
   const pause = (end: End) => {
     if (below(4) === 0) parts[end].push({ do: 'wait', ms: below(20) })

@@ -1,0 +1,123 @@
+// Many connections between one pair of sidecars: opened at once, idle, reset in a storm, each with a life of its own.
+import { setTimeout as delay } from 'node:timers/promises'
+import t from 'tap'
+import { PORTS } from '../../shared/ports.ts'
+import { until } from '../kube/support/installation.ts'
+import type { RunningPod } from '../support/namespace-kubelet.ts'
+import type { Script } from '../support/netns-conversation.ts'
+import { openIn } from '../support/netns-mesh.ts'
+import {
+  CLOSE,
+  isWhole,
+  memoryOfBoth,
+  PING,
+  PONG,
+  SIDECARS,
+  startPair,
+  untilNothingIsOpen,
+} from '../support/netns-pair.ts'
+import { inMiB } from '../support/process-memory.ts'
+import { requireApiServer, requireNetns } from '../support/requirements.ts'
+
+const CONVERSATIONS = 200
+const IDLE = 2_000
+const IDLE_MEMORY_KIB = 64
+const RESETS = 10_000
+
+/** A byte each way, then nothing until the gate opens, then another byte each way. */
+const heldAt = (gate: string): Script => [...PING, { do: 'gate', name: gate }, ...PING, ...CLOSE]
+const ANSWER_TWICE: Script = [...PONG, ...PONG, { do: 'receiveEnd' }, { do: 'end' }]
+
+t.test('many connections', { skip: requireNetns() || requireApiServer() }, async t => {
+  await using stack = new AsyncDisposableStack()
+  const pair = await startPair(t, stack)
+  const { server, serverApp, clientApp } = pair
+  const host = server.ipv4
+  await serverApp.serve({ port: 7000, meet: true, script: ANSWER_TWICE })
+
+  for (const address of [server.ipv4, server.ipv6]) {
+    await t.test(`500 connections are opened at once before there is a tunnel to ${address}`, async t => {
+      const script: Script = [...PING, ...PING, ...CLOSE]
+      const { counts, others, ms } = await clientApp.dialMany({
+        host: address,
+        port: 7000,
+        script,
+        count: 500,
+      })
+      t.same(counts, { done: 500 }, JSON.stringify(others))
+      t.equal((await serverApp.served({ port: 7000, count: 500 })).filter(isWhole).length, 500)
+      t.comment(`${Math.round(ms)} ms`)
+    })
+  }
+
+  await t.test(`${CONVERSATIONS} random conversations agree byte by byte, and in how they end`, async t => {
+    const [port, count] = [7001, CONVERSATIONS]
+    const random = Number(process.env.POSTERN_SEED ?? Math.floor(Math.random() * 2 ** 31))
+    t.comment(`POSTERN_SEED=${random}`)
+    await serverApp.serve({ port, meet: true, script: { random } })
+    const { counts, others, ms } = await clientApp.dialMany({ host, port, script: { random }, count })
+    t.same(counts, { done: count }, JSON.stringify(others))
+    const served = await serverApp.served({ port, count })
+    const broken = served.filter(transcript => !isWhole(transcript))
+    t.equal(broken.length, 0, JSON.stringify(broken.slice(0, 5)))
+    t.equal(new Set(served.map(({ id }) => id)).size, count)
+    const bytes = served.reduce((sum, { sent, received }) => sum + sent + received, 0)
+    t.comment(`${inMiB(bytes)} in ${Math.round(ms)} ms`)
+    await untilNothingIsOpen(pair)
+  })
+
+  await t.test(`${IDLE} idle connections cost little, and each still works`, async t => {
+    const before = await memoryOfBoth(pair)
+    const idle = clientApp.dialMany({ host, port: 7000, count: IDLE, script: heldAt('idle') })
+    await until(async () => {
+      const live = await serverApp.live({ port: 7000 })
+      return live.length === IDLE && live.every(({ sent }) => sent === 1)
+    })
+    await delay(500)
+    const held = await memoryOfBoth(pair)
+    for (const end of SIDECARS) {
+      const each = (held[end] - before[end]) / IDLE / 1024
+      t.ok(
+        each < IDLE_MEMORY_KIB,
+        `${each.toFixed(1)} KiB each in the ${end}’s sidecar of ${inMiB(held[end])}`,
+      )
+    }
+    const tunnels = await connectionsTo(server, PORTS.tunnel)
+    t.ok(tunnels >= IDLE / 1024 && tunnels <= 32, `${tunnels} tunnels carry them`)
+    await clientApp.open({ gate: 'idle' })
+    t.same((await idle).counts, { done: IDLE })
+    t.equal((await serverApp.served({ port: 7000, count: IDLE })).filter(isWhole).length, IDLE)
+    await untilNothingIsOpen(pair)
+  })
+
+  await t.test(`a tunnel survives ${RESETS} connections that their clients reset`, async t => {
+    const port = 7002
+    await serverApp.serve({ port, meet: true, script: [{ do: 'receiveReset' }] })
+    const witness = clientApp.dial({ host, port: 7000, introduce: 1, script: heldAt('storm') })
+    await until(async () => (await serverApp.live({ port: 7000 })).some(({ sent }) => sent === 1))
+    const script: Script = [{ do: 'send', bytes: 1 }, { do: 'reset' }]
+    const storm = await clientApp.dialMany({ host, port, script, count: RESETS, atOnce: 100 })
+    t.same(storm.counts, { done: RESETS }, JSON.stringify(storm.others))
+    t.comment(`${Math.round(RESETS / (storm.ms / 1000))} a second`)
+    await until(async () => (await openIn(server)) === 1)
+    const saw = await serverApp.settled({ port })
+    const ended = saw.filter(({ reset, steps }) => steps > 0 && !reset)
+    t.equal(ended.length, 0, JSON.stringify(ended.slice(0, 5)))
+    t.comment(`${saw.length} of them reached the server’s application`)
+    await clientApp.open({ gate: 'storm' })
+    t.ok(isWhole(await witness), 'a connection that was open before has lived through it')
+    const next = await clientApp.dialMany({
+      host,
+      port: 7000,
+      script: [...PING, ...PING, ...CLOSE],
+      count: 100,
+    })
+    t.same(next.counts, { done: 100 }, 'and new ones are opened')
+    await untilNothingIsOpen(pair)
+  })
+})
+
+async function connectionsTo({ namespace }: RunningPod, port: number): Promise<number> {
+  const listed = await namespace.check('ss', ['-Htn', 'state', 'established', `sport = :${port}`])
+  return listed.split('\n').filter(Boolean).length
+}
