@@ -16,9 +16,10 @@ import {
   windowUpdateFrame,
 } from '../http2/frames.ts'
 import { Allowed } from './abuse.ts'
+import { connectionWindow } from './incoming.ts'
 import { Output } from './output.ts'
 import { LINGER_MS, NOTICE_MS, RATES, RECEIVE, SEND, SETTINGS_TIMEOUT_MS } from './settings.ts'
-import { connectionWindow, Streams, type StreamsOptions } from './streams.ts'
+import { Streams, type StreamsOptions } from './streams.ts'
 
 export type SessionOptions = Omit<StreamsOptions, 'onIdle' | 'onFault'> & {
   /** Its handshake is done. */
@@ -57,7 +58,7 @@ export class Session {
     this.#socket = socket
     this.#final = role === 'client'
     this.#output = new Output(socket, {
-      fill: (block, at) => this.streams.fill(block, at),
+      fill: (block, at) => this.streams.outgoing.fill(block, at),
       onFilled: () => this.#filled(),
     })
     this.streams = new Streams(
@@ -148,7 +149,7 @@ export class Session {
         this.#output.control(settingsAckFrame())
       },
       settingsAck: () => {
-        if (!this.#acknowledged) streams.roundTrip = Math.max(1, performance.now() - this.#startedAt)
+        if (!this.#acknowledged) streams.incoming.roundTrip = Math.max(1, performance.now() - this.#startedAt)
         this.#acknowledged = true
       },
       ping: (opaque, ack) => {
@@ -179,7 +180,7 @@ export class Session {
 
   #filled(): void {
     if (this.#socket.isPaused() && this.#output.controlBytes <= SEND.answers) this.#socket.resume()
-    this.streams.onFilled()
+    this.streams.outgoing.onFilled()
   }
 
   #charge(limit: keyof typeof RATES): void {

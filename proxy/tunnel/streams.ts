@@ -1,25 +1,23 @@
-// The streams of one session: what frames of streams mean in each state (RFC 9113, section 5.1), both windows of the
-// connection, and whose DATA is written next.
+// The streams of one session: which there are, and what frames of streams mean in each state (RFC 9113, section 5.1).
 import { ErrorCode, Http2Error } from '../http2/errors.ts'
 import {
-  FRAME_HEADER_BYTES,
   headersFrames,
   INITIAL,
   MAX_STREAM_ID,
   rstStreamFrame,
   Setting,
   type SettingEntry,
-  windowUpdateFrame,
 } from '../http2/frames.ts'
 import type { Header } from '../http2/header.ts'
 import { HpackDecoder } from '../http2/hpack-decoder.ts'
 import { HpackEncoder } from '../http2/hpack-encoder.ts'
 import type { Limit } from './abuse.ts'
 import { type Answer, readAnswer, readConnect, type TunnelHead } from './connect-headers.ts'
-import { type Allowance, ReceiveWindow, SendWindow } from './flow-control.ts'
+import type { Allowance } from './flow-control.ts'
+import { Incoming } from './incoming.ts'
+import { Outgoing } from './outgoing.ts'
 import type { Output } from './output.ts'
-import { Scheduler } from './scheduler.ts'
-import { RECEIVE, SEND } from './settings.ts'
+import { RECEIVE } from './settings.ts'
 import { type StreamOwner, TunnelStream } from './stream.ts'
 
 export type StreamsOptions = {
@@ -41,42 +39,35 @@ export type OnAnswer = (answer: Answer | undefined, code: ErrorCode) => void
 
 /** Streams that have just ended, to tell a late frame from a wrong one. */
 const REMEMBERED = 1024
-/** A DATA frame begins only where so much fits. */
-const LEAST_ROOM = 1024
-
-export const connectionWindow = (maxStreams: number): number =>
-  maxStreams * RECEIVE.streamWindow + RECEIVE.growth + RECEIVE.connectionStep
-
 export class Streams implements StreamOwner {
-  /** An estimate, milliseconds. */
-  roundTrip = 1
+  readonly incoming: Incoming
+  readonly outgoing: Outgoing
   readonly #options: StreamsOptions
   readonly #output: Output
   readonly #live = new Map<number, TunnelStream>()
   readonly #asked = new Map<number, OnAnswer>()
   readonly #ended = new Map<number, 'ended' | 'reset'>()
-  readonly #scheduler = new Scheduler<TunnelStream>()
-  readonly #sendWindow = new SendWindow(INITIAL.window)
-  readonly #receiveWindow: ReceiveWindow
   readonly #encoder = new HpackEncoder()
   readonly #decoder = new HpackDecoder({
     maxTableSize: INITIAL.headerTableSize,
     maxListSize: RECEIVE.maxHeaderListSize,
   })
-  #written: TunnelStream[] = []
-  #unsent = 0
   #lastId: number
   #lastAccepted = MAX_STREAM_ID
-  #peer = {
-    window: INITIAL.window as number,
-    maxFrameSize: INITIAL.maxFrameSize as number,
-    maxConcurrentStreams: Number.POSITIVE_INFINITY,
-  }
+  #peerWindow: number = INITIAL.window
+  #peerMaxStreams = Number.POSITIVE_INFINITY
 
   constructor(options: StreamsOptions, output: Output) {
     this.#options = options
     this.#output = output
-    this.#receiveWindow = new ReceiveWindow(connectionWindow(options.maxStreams), RECEIVE.connectionStep)
+    this.incoming = new Incoming(output, options.maxStreams, options.growth)
+    this.outgoing = new Outgoing(output, {
+      onLimit: options.onLimit,
+      onWritten: stream => {
+        stream.onWritten()
+        if (stream.isEnded) this.#end(stream, 'ended')
+      },
+    })
     this.#lastId = options.role === 'client' ? -1 : 0
   }
 
@@ -86,8 +77,7 @@ export class Streams implements StreamOwner {
 
   /** Of a client: how many streams it may have at a time. */
   get room(): number {
-    const { maxConcurrentStreams } = this.#peer
-    return this.#lastId + 2 > MAX_STREAM_ID ? 0 : Math.min(this.#options.maxStreams, maxConcurrentStreams)
+    return this.#lastId + 2 > MAX_STREAM_ID ? 0 : Math.min(this.#options.maxStreams, this.#peerMaxStreams)
   }
 
   open(headers: readonly Header[], onAnswer: OnAnswer): TunnelStream {
@@ -117,8 +107,8 @@ export class Streams implements StreamOwner {
   applySettings(entries: readonly SettingEntry[]): void {
     for (const [id, value] of entries) {
       if (id === Setting.headerTableSize) this.#encoder.setMaxTableSize(value)
-      else if (id === Setting.maxFrameSize) this.#peer.maxFrameSize = value
-      else if (id === Setting.maxConcurrentStreams) this.#peer.maxConcurrentStreams = value
+      else if (id === Setting.maxFrameSize) this.outgoing.maxFrameSize = value
+      else if (id === Setting.maxConcurrentStreams) this.#peerMaxStreams = value
       else if (id === Setting.initialWindowSize) this.#resizeWindows(value)
     }
   }
@@ -134,15 +124,14 @@ export class Streams implements StreamOwner {
   }
 
   data(id: number, piece: Buffer, flowControlled: number, endStream: boolean): void {
-    if (!this.#receiveWindow.receive(flowControlled))
-      throw new Http2Error(ErrorCode.FLOW_CONTROL_ERROR, 'more than the connection’s window')
+    this.incoming.receive(flowControlled)
     const stream = this.#live.get(id)
     if (stream && !stream.remoteEnded && !this.#asked.has(id)) {
       if (!stream.receive(piece, flowControlled, endStream)) this.fail(id, ErrorCode.FLOW_CONTROL_ERROR)
       else if (stream.isEnded) this.#end(stream, 'ended')
       return
     }
-    this.#creditConnection(flowControlled)
+    this.incoming.consume(flowControlled)
     if (id > this.#lastId) throw idle('DATA', id)
     if (stream) this.fail(id, stream.remoteEnded ? ErrorCode.STREAM_CLOSED : ErrorCode.PROTOCOL_ERROR)
     else if (this.#ended.get(id) !== 'reset' && id <= this.#lastAccepted)
@@ -157,15 +146,13 @@ export class Streams implements StreamOwner {
 
   windowUpdate(id: number, increment: number): void {
     if (id === 0) {
-      if (!this.#sendWindow.add(increment))
-        throw new Http2Error(ErrorCode.FLOW_CONTROL_ERROR, 'the connection’s window overflows')
-      this.#output.wake()
+      this.outgoing.grant(increment)
       return
     }
     if (id > this.#lastId) throw idle('WINDOW_UPDATE', id)
     const stream = this.#live.get(id)
     if (!stream) return
-    if (stream.sendWindow.add(increment)) this.#wake(stream)
+    if (stream.sendWindow.add(increment)) this.outgoing.queued(stream, 0)
     else this.fail(id, ErrorCode.FLOW_CONTROL_ERROR)
   }
 
@@ -177,53 +164,21 @@ export class Streams implements StreamOwner {
     else this.#output.control(rstStreamFrame(id, code))
   }
 
-  /** Frames of streams from `from` on. Returns the offset behind. */
-  fill(block: Buffer, from: number): number {
-    let at = from
-    this.#scheduler.serve(block.length - from, (stream, most) => {
-      const room = block.length - at - FRAME_HEADER_BYTES
-      const bytes = Math.min(most, room, this.#peer.maxFrameSize, Math.max(0, this.#sendWindow.available))
-      if (room < LEAST_ROOM || (stream.unsent > 0 && bytes === 0)) return 0
-      const end = stream.writeFrame(block, at, bytes)
-      const sent = end - at
-      this.#sendWindow.take(sent - FRAME_HEADER_BYTES)
-      this.#unsent -= sent - FRAME_HEADER_BYTES
-      if (this.#written.at(-1) !== stream) this.#written.push(stream)
-      at = end
-      return sent
-    })
-    return at
-  }
-
-  onFilled(): void {
-    const written = this.#written
-    if (written.length === 0) return
-    this.#written = []
-    for (const stream of written) {
-      stream.onWritten()
-      if (stream.isEnded) this.#end(stream, 'ended')
-    }
-  }
-
   get unsentMark(): number {
-    return this.#unsent > SEND.unsent ? 0 : SEND.unsentPerStream
+    return this.outgoing.unsentMark
   }
 
   queued(stream: TunnelStream, bytes: number): void {
-    const before = this.#unsent
-    this.#unsent += bytes
-    if (before <= SEND.unsent && this.#unsent > SEND.unsent) this.#options.onLimit('tunnel_unsent')
-    this.#wake(stream)
+    this.outgoing.queued(stream, bytes)
   }
 
   dropped(bytes: number): void {
-    this.#unsent -= bytes
+    this.outgoing.dropped(bytes)
   }
 
   consumed(stream: TunnelStream, bytes: number, due: number): void {
-    this.#creditConnection(bytes)
-    if (due > 0 && !stream.remoteEnded && !stream.isOver)
-      this.#output.control(windowUpdateFrame(stream.id, due + this.#grow(stream)))
+    this.incoming.consume(bytes)
+    if (due > 0 && !stream.remoteEnded && !stream.isOver) this.incoming.grant(stream, due)
   }
 
   sendReset(stream: TunnelStream, code: ErrorCode): void {
@@ -232,12 +187,12 @@ export class Streams implements StreamOwner {
     this.#end(stream, 'reset', code)
   }
 
-  over({ receiveWindow }: TunnelStream): void {
-    this.#options.growth.give(receiveWindow.limit - RECEIVE.streamWindow)
+  over(stream: TunnelStream): void {
+    this.incoming.release(stream)
   }
 
   #create(id: number): TunnelStream {
-    const windows = { send: this.#peer.window, receive: RECEIVE.streamWindow }
+    const windows = { send: this.#peerWindow, receive: RECEIVE.streamWindow }
     const stream = new TunnelStream(id, this, windows, performance.now())
     this.#live.set(id, stream)
     return stream
@@ -260,13 +215,8 @@ export class Streams implements StreamOwner {
     if (this.#live.size === 0) this.#options.onIdle()
   }
 
-  #wake(stream: TunnelStream): void {
-    this.#scheduler.add(stream)
-    if (stream.turn.queued) this.#output.wake()
-  }
-
   #sendHeaders({ id }: TunnelStream, headers: readonly Header[], end: boolean): void {
-    this.#output.control(headersFrames(id, this.#encoder.encode(headers), end, this.#peer.maxFrameSize))
+    this.#output.control(headersFrames(id, this.#encoder.encode(headers), end, this.outgoing.maxFrameSize))
   }
 
   /** Undefined: the list is beyond the limit, and its stream is refused. */
@@ -325,28 +275,13 @@ export class Streams implements StreamOwner {
   }
 
   #resizeWindows(window: number): void {
-    const by = window - this.#peer.window
-    this.#peer.window = window
+    const by = window - this.#peerWindow
+    this.#peerWindow = window
     for (const stream of this.#live.values()) {
       if (!stream.sendWindow.add(by))
         throw new Http2Error(ErrorCode.FLOW_CONTROL_ERROR, `the window of stream ${stream.id} overflows`)
-      this.#wake(stream)
+      this.outgoing.queued(stream, 0)
     }
-  }
-
-  #creditConnection(bytes: number): void {
-    const due = this.#receiveWindow.consume(bytes)
-    if (due > 0) this.#output.control(windowUpdateFrame(0, due))
-  }
-
-  /** A stream that uses up half of its window within some round trips would be faster with a larger one. */
-  #grow(stream: TunnelStream): number {
-    const now = performance.now()
-    const quick = now - stream.creditedAt < 4 * this.roundTrip
-    stream.creditedAt = now
-    const { receiveWindow } = stream
-    const wanted = Math.min(receiveWindow.limit, RECEIVE.mostStreamWindow - receiveWindow.limit)
-    return quick && wanted > 0 ? receiveWindow.grow(this.#options.growth.take(wanted)) : 0
   }
 }
 
