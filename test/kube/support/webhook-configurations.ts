@@ -1,10 +1,11 @@
 // The webhook configurations as they are installed, but pointed at a port of the test.
 import { readFile } from 'node:fs/promises'
 import { parseAllDocuments } from 'yaml'
+import { isKubeError } from '../../../shared/kube/rest.ts'
 import { INJECTOR_NAME } from '../../../shared/names.ts'
 import type { ApiServer } from '../../support/api-server.ts'
 import type { InjectorProcess } from './injector-process.ts'
-import { systemPath } from './installation.ts'
+import { systemPath, until } from './installation.ts'
 
 type Configuration = { readonly apiVersion: string; readonly kind: string }
 
@@ -33,8 +34,17 @@ export async function pointWebhooksAt({ kube }: ApiServer, { ports }: InjectorPr
   for (const kind of ['mutatingwebhookconfigurations', 'validatingwebhookconfigurations']) {
     const path = `/apis/admissionregistration.k8s.io/v1/${kind}/${INJECTOR_NAME}`
     type Configuration = { webhooks: { clientConfig: { service: { port: number } } }[] }
-    const configuration = await kube.get<Configuration>(path)
-    for (const { clientConfig } of configuration.webhooks) clientConfig.service.port = ports.webhook
-    await kube.replace(path, configuration)
+    // The leader writes the caBundle meanwhile.
+    await until(async () => {
+      const configuration = await kube.get<Configuration>(path)
+      for (const { clientConfig } of configuration.webhooks) clientConfig.service.port = ports.webhook
+      return kube.replace(path, configuration).then(
+        () => true,
+        thrown => {
+          if (isKubeError(thrown, 409)) return false
+          throw thrown
+        },
+      )
+    })
   }
 }
