@@ -13,9 +13,11 @@ import { describeMachine } from './machine.ts'
 import { type Mesh, startMesh } from './mesh.ts'
 import { type Options, parseOptions, USAGE } from './options.ts'
 import { report } from './report.ts'
+import type { Result } from './results.ts'
 import { type Outcome, runAll } from './run.ts'
 import { createPlace } from './stage.ts'
-import { isBroken, judge } from './targets.ts'
+import { SUBJECTS } from './subject.ts'
+import { isBroken, judge, type Verdict } from './targets.ts'
 
 /** Memory, where the machine has it: the logs and files of a run are to cost no disk's time. */
 const SCRATCH = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()
@@ -47,6 +49,19 @@ async function measureAll(options: Options): Promise<Outcome> {
   })
 }
 
+/** A target that a whole run did not measure is no better than one that it missed. */
+function brokenFloors({ subjects, experiments }: Options, results: readonly Result[]): string[] {
+  const isWhole = subjects.length === SUBJECTS.length && experiments === undefined
+  const verdicts = judge(results)
+  const broken = verdicts.filter(isBroken)
+  const unknown = isWhole ? verdicts.filter(({ verdict }) => verdict === 'not measured') : []
+  const line =
+    (what: string) =>
+    ({ target: { title, against } }: Verdict) =>
+      `${what}: ${title}${against ? `, against ${against}` : ''}`
+  return [...broken.map(line('BELOW 0.8 OF THE FLOOR')), ...unknown.map(line('NOT MEASURED'))]
+}
+
 async function main(argv: readonly string[]): Promise<number> {
   const options = parseOptions(
     argv,
@@ -66,9 +81,8 @@ async function main(argv: readonly string[]): Promise<number> {
     await writeFile(`${RESULTS}${options.keep}.json`, json)
     await writeFile(`${RESULTS}${options.keep}.md`, text)
   }
-  const broken = options.check ? judge(results).filter(isBroken) : []
-  for (const { target } of broken)
-    console.error(`BELOW 0.8 OF THE FLOOR: ${target.title}, against ${target.against ?? 'itself'}`)
+  const broken = options.check ? brokenFloors(options, results) : []
+  for (const line of broken) console.error(line)
   return failures.length + broken.length > 0 ? 1 : 0
 }
 

@@ -62,9 +62,15 @@ export async function runAll(options: Options, surroundings: Surroundings): Prom
       say(`  ${name}: ${figures.map(shown).join(', ')}`)
     })
 
+  const wanted = new Set(
+    planOf(
+      options,
+      options.subjects.map(name => ALL[name]),
+    ).flatMap(step => step.subjects),
+  )
   const present: Subject[] = []
   // Only a start tells whether the machine has it.
-  for (const subject of options.subjects.map(name => ALL[name]))
+  for (const subject of wanted)
     await attempt(subject.name, async () => {
       await (await start(subject))[Symbol.asyncDispose]()
       present.push(subject)

@@ -18,7 +18,7 @@ export function targetsTable(verdicts: readonly Verdict[]): string {
     const { title, subject, against, better, atLeast, aim } = target
     const bound = better === 'more' ? '≥' : '≤'
     const unit = against ? '×' : ''
-    const shown = reached === undefined ? '–' : `${reached.toFixed(against ? 2 : 1)}${unit}`
+    const shown = reached === undefined ? '–' : `${reached.toFixed(against ? 3 : 1)}${unit}`
     const verdictCell = verdict === 'miss' ? '**miss**' : verdict
     return [title, subject, against ?? '–', shown, `${bound} ${atLeast}${unit}`, `${aim}${unit}`, verdictCell]
   })

@@ -43,7 +43,7 @@ t.test('the table of targets says what was reached, what is asked, and whether i
   )
   t.match(
     table,
-    /requests\/s at 32 connections +\| postern-l4 +\| envoy-l4 +\| 2\.50× +\| ≥ 1\.3× +\| 2× +\| aim/,
+    /requests\/s at 32 connections +\| postern-l4 +\| envoy-l4 +\| 2\.500× +\| ≥ 1\.3× +\| 2× +\| aim/,
   )
   t.match(table, /private memory idle, MB +\| postern-l4 +\| – +\| 40\.0 +\| ≤ 35 +\| 25 +\| \*\*miss\*\*/)
   t.match(table, /new connections\/s .* – .* not measured/)
