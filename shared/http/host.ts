@@ -2,13 +2,13 @@
 // user names, percent-encoding, an empty host.
 import { PosternError } from '../errors.ts'
 
-const AUTHORITY = /^(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(?::([0-9]{1,5}))?$/
+const AUTHORITY = /^(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?)(?::([0-9]{1,5}))?$/
 
 /** Lower case, without the root's dot, with the port if there is one. @throws PosternError PSTN_HTTP_MALFORMED */
 export function normalizeHost(authority: string): string {
   const [, host, port] = AUTHORITY.exec(authority) ?? []
   const name = host?.toLowerCase().replace(/\.$/, '')
-  if (!name || (port !== undefined && Number(port) > 65_535))
+  if (!name || name.length > 255 || (port !== undefined && Number(port) > 65_535))
     throw new PosternError('PSTN_HTTP_MALFORMED', 'the host is not a name or address with an optional port')
   return port === undefined ? name : `${name}:${port}`
 }

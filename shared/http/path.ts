@@ -23,6 +23,11 @@ export function normalizePath(path: string): string {
   return withoutDotSegments(encoded)
 }
 
+/** A query stays as it is, but for raw bytes above ASCII, which some servers refuse and others decode. */
+export function normalizeQuery(query: string): string {
+  return query.replace(/[\x80-\xff]/g, percentEncoded)
+}
+
 /**
  * How else an application may read a normalized path: without `;parameters` as servlet containers do, and with the
  * reserved characters decoded. Undefined where there is no other way. What is allowed must be allowed both ways.
@@ -49,11 +54,12 @@ function canonicalCharacter(text: string): string {
 
 function canonicalByte(character: string): string {
   if (PCHAR.test(character)) return character
-  const code = character.charCodeAt(0)
-  if (character === '%' || isControl(character) || code > 0xff || /[ #?\\]/.test(character))
+  if (character > '\xff' || isControl(character) || /[ #?%\\]/.test(character))
     throw refused(`has the character ${JSON.stringify(character)}`)
-  return `%${code.toString(16).toUpperCase()}`
+  return percentEncoded(character)
 }
+
+const percentEncoded = (character: string): string => `%${character.charCodeAt(0).toString(16).toUpperCase()}`
 
 function withoutDotSegments(path: string): string {
   const [, ...segments] = path.split('/')

@@ -10,6 +10,7 @@ export const KNOWN = [
   'content-length',
   'transfer-encoding',
   'connection',
+  'proxy-connection',
   'upgrade',
   'expect',
   'http2-settings',
@@ -61,12 +62,12 @@ export class FieldReader {
     return 'field'
   }
 
-  /** Without the blanks around it (RFC 9110, section 5.5). */
+  /** Of a known field, without the blanks around it. Not the tabs that RFC 9110 allows too: nginx takes them for the value's. */
   value(bytes: Buffer): string {
     let start = this.valueStart
     let end = this.valueEnd
-    while (start < end && isBlank(bytes[start])) start += 1
-    while (end > start && isBlank(bytes[end - 1])) end -= 1
+    while (start < end && bytes[start] === SP) start += 1
+    while (end > start && bytes[end - 1] === SP) end -= 1
     return bytes.toString('latin1', start, end)
   }
 

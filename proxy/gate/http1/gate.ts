@@ -88,7 +88,7 @@ class Http1Connection implements Link {
 
   answerAndFinish(refusal: HttpRefusal): void {
     const exchange = this.#exchanges.front
-    if (!this.#isTurnOf(refusal)) {
+    if (!this.#isOurTurn()) {
       this.abort(refusal)
       return
     }
@@ -103,10 +103,10 @@ class Http1Connection implements Link {
   }
 
   /** Whether an answer of ours would stand where the caller expects it: nothing of the application’s came before. */
-  #isTurnOf(refusal: HttpRefusal): boolean {
+  #isOurTurn(): boolean {
     const { front, length } = this.#exchanges
     if (length === 0) return true
-    return front?.status === 0 && (length === 1 || refusal.status === 502)
+    return front?.status === 0
   }
 
   cutOff(): void {

@@ -1,7 +1,7 @@
 // One request head, from bytes to what must be known of it (RFC 9112, sections 3 and 6). What another reader could
 // understand in another way is refused: the application must see the request that was authorized.
 import { normalizeHost } from '../../../shared/http/host.ts'
-import { normalizePath } from '../../../shared/http/path.ts'
+import { normalizePath, normalizeQuery } from '../../../shared/http/path.ts'
 import type { HttpRequest } from '../../../shared/policy/model.ts'
 import { malformed, overLimit, upgradeRefused } from '../refusal.ts'
 import { contentLength, FieldReader, skip } from './fields.ts'
@@ -145,6 +145,8 @@ export class RequestHead {
           throw malformed('transfer-encoding is not chunked, once')
         this.chunked = true
         break
+      // What no standard knows, Node obeys.
+      case 'proxy-connection':
       case 'connection':
         this.#connection = this.#connection === '' ? value : `${this.#connection},${value}`
         break
@@ -182,11 +184,10 @@ export class RequestHead {
       return { host, path: target }
     }
     const origin = readRequestTarget(target, this.#host)
-    const query = origin.indexOf('?')
-    const raw = query < 0 ? origin : origin.slice(0, query)
-    const path = normalizePath(raw)
-    if (path !== raw || origin !== target)
-      this.rewrittenTarget = query < 0 ? path : path + origin.slice(query)
+    const question = origin.indexOf('?')
+    const path = normalizePath(question < 0 ? origin : origin.slice(0, question))
+    const normal = question < 0 ? path : path + normalizeQuery(origin.slice(question))
+    if (normal !== target) this.rewrittenTarget = normal
     return { host, path }
   }
 

@@ -33,6 +33,8 @@ type Waiting = {
   readonly told: RequestRefusal
   readonly request: HttpRequest | undefined
   readonly close: boolean
+  /** Its head was forwarded, and its body went wrong. */
+  readonly broken?: boolean
 }
 
 const NOTHING: Buffer = Buffer.alloc(0)
@@ -201,8 +203,8 @@ export class RequestSide {
   #fail(refusal: HttpRefusal): void {
     this.#stopTimer()
     this.#held = NOTHING
-    if (this.#mode === 'body') this.#link.answerAndFinish(refusal)
-    else this.#refuse({ refusal, told: toldOf(refusal), request: undefined, close: true })
+    const broken = this.#mode === 'body'
+    this.#refuse({ refusal, told: toldOf(refusal), request: undefined, close: true, broken })
   }
 
   #refuse(waiting: Waiting): void {
@@ -214,9 +216,15 @@ export class RequestSide {
 
   #answerWaiting(): void {
     const waiting = this.#waiting
-    if (waiting === undefined || this.#exchanges.length > 0) return
+    const { broken = false } = waiting ?? {}
+    if (waiting === undefined || this.#exchanges.length > (broken ? 1 : 0)) return
     const { refusal, told, request, close } = waiting
     this.#waiting = undefined
+    if (broken) {
+      this.#mode = 'over'
+      this.#link.answerAndFinish(refusal)
+      return
+    }
     const { method } = request ?? {}
     this.#link.toCaller(ownAnswer(refusal, { withoutBody: method === 'HEAD', close }))
     this.#exchanges.refused(request, refusal.status, told)
