@@ -13,6 +13,7 @@ import { SocketStream } from './forward/socket-stream.ts'
 import { splice } from './forward/splice.ts'
 import { forwardedClientCert } from './gate/client-cert.ts'
 import { gateHttp1 } from './gate/http1/gate.ts'
+import { gateHttp2 } from './gate/http2/gate.ts'
 import type { Gate, Gated } from './gate/interface.ts'
 import { type ConnectionRecord, type Observer, type Refusal, refusalOf } from './observe/access-log.ts'
 import type { ByteStream } from './tunnel/byte-stream.ts'
@@ -94,8 +95,6 @@ async function admit(parts: InboundParts, arrival: Arrival): Promise<void> {
 
     using grant = authorizer.authorizeConnection(caller, destination.port)
     if (!grant.decision.allow) return refuse(grant.decision)
-    if (grant.protocol !== undefined && !GATES[grant.protocol])
-      return refuse({ code: 'PSTN_POLICY_UNSUPPORTED', reason: `nothing here reads ${grant.protocol} yet` })
 
     const application = await dial(destination, grant)
     observer.opened(record)
@@ -106,7 +105,7 @@ async function admit(parts: InboundParts, arrival: Arrival): Promise<void> {
   }
 }
 
-const GATES: { readonly [P in Protocol]?: Gate } = { http1: gateHttp1 }
+const GATES: { readonly [P in Protocol]: Gate } = { http1: gateHttp1, http2: gateHttp2 }
 
 /** Opaque bytes were decided on as a whole; of a declared port each request is. */
 async function carry(
@@ -117,14 +116,13 @@ async function carry(
   { protocol, signal }: Grant,
 ): Promise<Gated> {
   const { traffic } = record
-  const gate = protocol && GATES[protocol]
-  if (!gate) {
+  if (protocol === undefined) {
     const outcome = await splice(proceed(), application, { signal, traffic })
     return { outcome, reason: signal.reason }
   }
   record.protocol = protocol
   record.requests = 0
-  return gate(proceed(), application, {
+  return GATES[protocol](proceed(), application, {
     signal,
     traffic,
     forwardedClientCert,
