@@ -155,7 +155,7 @@ class Http2Connection {
       this.#headTimer = undefined
       if (this.#requests.frames !== frames || this.#callerPaused) this.#watchHead()
       else this.#giveUp(tooSlow('the head did not come in time'), ErrorCode.ENHANCE_YOUR_CALM)
-    }, this.#options.headTimeoutMs ?? HEAD_TIMEOUT_MS)
+    }, this.#options.headTimeoutMs ?? HEAD_TIMEOUT_MS).unref()
   }
 
   /** The connection cannot go on, and the caller is told why. */
@@ -181,7 +181,7 @@ class Http2Connection {
     this.#link.toApplication.reset()
     this.#link.toCaller.end()
     this.#caller.resume()
-    this.#linger = setTimeout(() => this.#end(this.#outcome()), LINGER_MS)
+    this.#linger = setTimeout(() => this.#end(this.#outcome()), LINGER_MS).unref()
   }
 
   #closed(how: 'ended' | 'reset'): void {
