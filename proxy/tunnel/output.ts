@@ -22,6 +22,7 @@ export class Output {
   #ending = false
   #requests = 0
 
+  /** `socket` must have copied what it was given when it calls back: TLS has encrypted it. */
   constructor(socket: Duplex, source: OutputSource) {
     this.#socket = socket
     this.#source = source

@@ -95,6 +95,7 @@ export class Streams implements StreamOwner {
 
   /** Takes no new streams of the peer. Returns the last that was taken. */
   stopAccepting(): number {
+    if (this.#options.role === 'client') return 0
     this.#lastAccepted = Math.min(this.#lastAccepted, this.#lastId)
     return this.#lastAccepted
   }
