@@ -44,8 +44,8 @@ export type PairOptions = {
   /** Issues the client's certificate; another authority makes it a stranger. */
   readonly clientAuthority?: TestAuthority
   readonly livenessMs?: number
-  /** What the dialler dials instead of the listener, given the listener's port. */
-  readonly dialPort?: (port: number) => Promise<number>
+  /** What the dialler dials instead of the listener, given the listener's port and what it shows. */
+  readonly dialPort?: (port: number, tls: TunnelTls) => Promise<number>
 }
 
 export async function tunnelPair({
@@ -61,7 +61,8 @@ export async function tunnelPair({
     async (identity: string, generation = 1): Promise<TunnelTls> =>
       tunnelTls((await issuer.issue({ identity })).credential(generation), authority.bundle)
   const issue = issueBy(authority)
-  const serverTls = live<TunnelTls | undefined>(await issue(serverId))
+  const shown = await issue(serverId)
+  const serverTls = live<TunnelTls | undefined>(shown)
   const clientTls = live<TunnelTls | undefined>(await issueBy(clientAuthority ?? authority)(CLIENT_ID))
   const identify = identifyPeers(TRUST_DOMAIN, live(authority.bundle), systemClock)
   const refused: PosternError[] = []
@@ -83,7 +84,7 @@ export async function tunnelPair({
       return peer
     },
     tls: clientTls,
-    port: await dialPort(server.port),
+    port: await dialPort(server.port, shown),
   })
   return {
     authority,
