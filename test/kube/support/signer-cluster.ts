@@ -1,5 +1,5 @@
-// A real API server with the built-in CA and the signer's controller running as a service account that has the
-// signer's rights and no others, and pods that ask for certificates with their own tokens.
+// A real API server with the manifests installed, the built-in CA, the signer's controller running with the injector's
+// rights and no others, and pods that ask for certificates with their own tokens.
 import type { V1CertificateSigningRequest, V1Pod } from '@kubernetes/client-node'
 import { type AuthorityKeeper, loadOrCreateAuthority } from '../../../injector/ca/keeper.ts'
 import {
@@ -13,42 +13,25 @@ import { systemClock } from '../../../shared/clock.ts'
 import { connectKube, type Kube } from '../../../shared/kube/rest.ts'
 import { createLogger } from '../../../shared/log.ts'
 import { createRegistry } from '../../../shared/metrics.ts'
-import { csrName, SYSTEM_NAMESPACE, WORKLOAD_SIGNER } from '../../../shared/names.ts'
+import {
+  csrName,
+  INJECTOR_NAME,
+  SYSTEM_NAMESPACE,
+  WORKLOAD_ROLE,
+  WORKLOAD_SIGNER,
+} from '../../../shared/names.ts'
 import { type ApiServer, startApiServer } from '../../support/api-server.ts'
+import { install } from './installation.ts'
 
 export const TRUST_DOMAIN = 'cluster.local'
 export const NODE = 'node-1'
 
-const RIGHTS = `
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: signer, namespace: ${SYSTEM_NAMESPACE}}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: signer}
-rules:
-- {apiGroups: [certificates.k8s.io], resources: [certificatesigningrequests], verbs: [get, list, watch, delete]}
-- {apiGroups: [certificates.k8s.io], resources: [certificatesigningrequests/approval, certificatesigningrequests/status], verbs: [update]}
-- {apiGroups: [certificates.k8s.io], resources: [signers], resourceNames: [${WORKLOAD_SIGNER}], verbs: [approve, sign]}
-- {apiGroups: [""], resources: [pods], verbs: [get]}
----
+/** What the injector does where a namespace has injected pods, and the node that tokens are bound to. */
+const BESIDE_THE_MANIFESTS = `
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
-metadata: {name: signer}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: signer}
-subjects: [{kind: ServiceAccount, name: signer, namespace: ${SYSTEM_NAMESPACE}}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: requester}
-rules:
-- {apiGroups: [certificates.k8s.io], resources: [certificatesigningrequests], verbs: [create, get]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: requester}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: requester}
+metadata: {name: "${WORKLOAD_ROLE}:shop"}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: ${WORKLOAD_ROLE}}
 subjects: [{kind: Group, apiGroup: rbac.authorization.k8s.io, name: "system:serviceaccounts:shop"}]
 ---
 apiVersion: v1
@@ -66,17 +49,15 @@ export type SignerCluster = AsyncDisposable & {
   clientOf(serviceAccount: string, pod?: V1Pod): Promise<Kube>
 }
 
-const namespace = (name: string) => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } })
-
 export async function startSignerCluster(): Promise<SignerCluster> {
   await using undo = new AsyncDisposableStack()
   const server = undo.use(await startApiServer())
-  for (const name of [SYSTEM_NAMESPACE, 'shop'])
-    await server.kube.create('/api/v1/namespaces', namespace(name))
+  await install(server)
+  await server.kube.create('/api/v1/namespaces', { metadata: { name: 'shop' } })
   for (const name of ['cart', 'admin']) {
     await server.kube.create('/api/v1/namespaces/shop/serviceaccounts', { metadata: { name } })
   }
-  const applied = await server.kubectl(['apply', '-f', '-'], RIGHTS)
+  const applied = await server.kubectl(['apply', '-f', '-'], BESIDE_THE_MANIFESTS)
   if (applied.code !== 0) throw new Error(applied.stderr)
 
   const log = createLogger('test', 'error')
@@ -85,7 +66,7 @@ export async function startSignerCluster(): Promise<SignerCluster> {
   const context = { kube: server.kube, clock: systemClock, log, registry: createRegistry() }
   const place = { namespace: SYSTEM_NAMESPACE, trustDomain: TRUST_DOMAIN }
   const keeper = await loadOrCreateAuthority(context, place, stop.signal)
-  const signerToken = await server.tokenFor(SYSTEM_NAMESPACE, 'signer')
+  const signerToken = await server.tokenFor(SYSTEM_NAMESPACE, INJECTOR_NAME)
   const kube = undo.use(connectKube(server.endpointFor(signerToken)))
   const denied: string[] = []
   const ignore = () => undefined
@@ -140,29 +121,22 @@ export const createPod = (kube: Kube, name: string, serviceAccountName = 'cart')
     spec: { serviceAccountName, nodeName: NODE, containers: [{ name: 'app', image: 'none' }] },
   })
 
-export type RequestFields = {
-  readonly name?: string
-  readonly metadata?: object
-  readonly spec?: object
-}
-
 /** Creates a request of the pod with this PEM. */
 export function submit(
   kube: Kube,
   pod: V1Pod,
   pem: string,
-  fields: RequestFields = {},
+  { name = csrName(pod.metadata?.uid ?? '', 0) }: { readonly name?: string } = {},
 ): Promise<V1CertificateSigningRequest> {
   return kube.create<V1CertificateSigningRequest>(CSR_PATH, {
     apiVersion: 'certificates.k8s.io/v1',
     kind: 'CertificateSigningRequest',
-    metadata: { name: fields.name ?? csrName(pod.metadata?.uid ?? '', 0), ...fields.metadata },
+    metadata: { name },
     spec: {
       request: Buffer.from(pem).toString('base64'),
       signerName: WORKLOAD_SIGNER,
       usages: ['digital signature', 'server auth', 'client auth'],
       expirationSeconds: 600,
-      ...fields.spec,
     },
   })
 }
@@ -184,7 +158,9 @@ export async function eventually<T>(read: () => Promise<T | undefined>, what: st
 /** The request once it has a certificate or a condition that says why not. */
 export const answered = (kube: Kube, { metadata }: V1CertificateSigningRequest) =>
   eventually(async () => {
-    const object = await kube.get<V1CertificateSigningRequest>(`${CSR_PATH}/${metadata?.name}`)
+    const object = await kube.get<V1CertificateSigningRequest>(
+      `${CSR_PATH}/${encodeURIComponent(metadata?.name ?? '')}`,
+    )
     const { certificate, conditions = [] } = object.status ?? {}
     return certificate || conditions.some(({ type }) => type !== 'Approved') ? object : undefined
   }, `an answer to ${metadata?.name}`)

@@ -1,7 +1,7 @@
 // Odd requests that the approver must let through, and requests that are not its to decide.
 import { twinOf } from '../../support/forged-keys.ts'
 import { uri } from '../../support/forged-requests.ts'
-import { ADMIN, type Case, extra, metadata, named, POD_UID, spec } from './cases.ts'
+import { ADMIN, type Case, extra, metadata, named, POD_UID, paddedTo, spec } from './cases.ts'
 
 export const approved: readonly Case[] = [
   { name: 'an honest request' },
@@ -30,6 +30,7 @@ export const approved: readonly Case[] = [
     pod: { metadata: { labels: { plain: 'yes' } } },
   },
   { name: 'PEM without a last newline', pem: pem => pem.trimEnd() },
+  { name: 'just 4 KiB', pem: pem => paddedTo(4096, pem) },
   { name: 'PEM in one long line', pem: pem => pem.replaceAll(/(?<=[^-])\n(?=[^-])/g, '') },
   { name: 'empty maps of labels and annotations', object: metadata({ labels: {}, annotations: {} }) },
   { name: 'fields of the token that nobody asks for', object: extra('anything', ['a', 'b']) },

@@ -82,3 +82,23 @@ export const extra = (key: string, value: readonly string[] | null): Patch => ({
 export const metadata = (fields: Patch): Patch => ({ metadata: fields })
 export const named = (name: string): Patch => metadata({ name })
 export const spec = (fields: Patch): Patch => ({ spec: fields })
+
+/** The PEM with empty lines within its block, which no reader minds, up to so many bytes. */
+export const paddedTo = (bytes: number, pem: string): string =>
+  pem.replace('\n', '\n'.repeat(bytes - Buffer.byteLength(pem) + 1))
+
+export type Body = Omit<Case, 'name' | 'csr'> & Pick<Forgery, 'layer'>
+
+export const BY_API_SERVER: Body = { layer: 'API server' }
+
+/** What is not, byte for byte, the request that the pod may make. */
+export const canonical = (name: string, csr: RequestParts, because: RegExp, more: Body = {}): Forgery => ({
+  name,
+  csr,
+  rule: 'canonical',
+  because,
+  ...more,
+})
+
+/** Further extensions behind the SAN. */
+export const extended = (...extensions: Buffer[]): RequestParts => ({ extensions })

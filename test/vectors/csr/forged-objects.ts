@@ -1,7 +1,7 @@
 // What stands around the PKCS#10 request: the object's name, metadata, usages, and the PEM text.
 
 import { csrName } from '../../../shared/names.ts'
-import { type Case, type Forgery, metadata, named, OTHER_UID, POD_UID, spec } from './cases.ts'
+import { type Case, type Forgery, metadata, named, OTHER_UID, POD_UID, paddedTo, spec } from './cases.ts'
 
 type Named = Readonly<Record<string, Omit<Case, 'name'> & Pick<Forgery, 'layer'>>>
 
@@ -91,18 +91,27 @@ const used = refused('usages', /usages must be exactly/, undefined, {
   'no usages': { ...usages(), layer: 'API server' },
 })
 
-const sizes = refused('size', /larger than 4096 bytes/, 'admission policy', {
-  'more than 4 KiB': { pem: pem => pem + '\n'.repeat(4096) },
-  'more than 4 KiB of empty lines within the block': {
-    pem: pem => pem.replace('\nM', `${'\n'.repeat(4096)}M`),
-  },
-  'one byte more than 4 KiB': { pem: pem => pem.padEnd(4097, '\n') },
-  'a mebibyte of newlines': { pem: pem => pem + '\n'.repeat(1024 * 1024) },
-  '4 MiB, more than the API server reads': {
-    pem: pem => pem + '\n'.repeat(4 * 1024 * 1024),
-    layer: 'API server',
-  },
-})
+const TOO_LARGE = /larger than 4096 bytes/
+
+/** The policy counts base64, which comes in threes. */
+const sizes = [
+  ...refused('size', TOO_LARGE, undefined, {
+    'one byte more than 4 KiB': { pem: pem => paddedTo(4097, pem) },
+    'two bytes more than 4 KiB': { pem: pem => paddedTo(4098, pem) },
+  }),
+  ...refused('size', TOO_LARGE, 'admission policy', {
+    'three bytes more than 4 KiB': { pem: pem => paddedTo(4099, pem) },
+    'more than 4 KiB': { pem: pem => pem + '\n'.repeat(4096) },
+    'more than 4 KiB of empty lines within the block': {
+      pem: pem => paddedTo(8192, pem),
+    },
+    'a mebibyte of newlines': { pem: pem => pem + '\n'.repeat(1024 * 1024) },
+    '4 MiB, more than the API server reads': {
+      pem: pem => pem + '\n'.repeat(4 * 1024 * 1024),
+      layer: 'API server',
+    },
+  }),
+]
 
 const begin = (text: string) => text.split('\n', 1).join('')
 const wrapped = (base64: string) =>
@@ -123,11 +132,8 @@ const texts = refused('pkcs10', /not exactly one PEM block/, undefined, {
   'a NUL behind the PEM block': { pem: pem => `${pem}\0` },
   'two newlines at the end': { pem: pem => `${pem}\n` },
   'text before the PEM block': { pem: pem => `# me\n${pem}` },
-  'a byte order mark': { pem: pem => `\ufeff${pem}` },
-  'a header in the PEM block': {
-    pem: pem => pem.replace('\n', '\nProc-Type: 4,ENCRYPTED\n\n'),
-    layer: 'API server',
-  },
+  'a byte order mark': { pem: pem => `\ufeff${pem}`, layer: 'API server' },
+  'a header in the PEM block': { pem: pem => pem.replace('\n', '\nProc-Type: 4,ENCRYPTED\n\n') },
   'lines that end in CR and LF': { pem: pem => pem.replaceAll('\n', '\r\n') },
   'a character within the base64 that is none': {
     pem: pem => pem.replace('\nM', '\nM*'),
