@@ -15,7 +15,8 @@ What was tried to get a certificate that one should not have, and who refused it
 test compares them). \`test/unit/injector/signer/approve.test.ts\` gives every forgery to the approver alone, which must deny each of
 them; \`test/kube/signer-corpus.test.ts\` sends all of them to a real API server with the manifests of \`deploy/\` installed, in the name of
 whoever the case describes, and holds the column “refused by”: the first layer that stopped it. What the admission policy stops is
-sent again without the policy, to the approver. Who may do anything else with requests: [identities.md](identities.md).
+sent again without the policy, to the approver. Both are also tried with each of their rules removed in turn: some forgery is then judged
+otherwise. Who may do anything else with requests: [identities.md](identities.md).
 `
 
 const LEFT_OUT = 'not sent: '
