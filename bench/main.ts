@@ -62,11 +62,7 @@ function brokenFloors({ subjects, experiments }: Options, results: readonly Resu
   return [...broken.map(line('BELOW 0.8 OF THE FLOOR')), ...unknown.map(line('NOT MEASURED'))]
 }
 
-async function main(argv: readonly string[]): Promise<number> {
-  const options = parseOptions(
-    argv,
-    EXPERIMENTS.map(({ name }) => name),
-  )
+async function main(options: Options): Promise<number> {
   const lacking = requireNetns() || requireCommands('nginx', 'wrk', 'h2load', 'curl', 'ss')
   if (lacking) throw new Error(`${lacking} (Debian: nginx-light wrk nghttp2-client curl iproute2 nftables)`)
   raiseFileLimit()
@@ -86,10 +82,15 @@ async function main(argv: readonly string[]): Promise<number> {
   return failures.length + broken.length > 0 ? 1 : 0
 }
 
-try {
-  process.exitCode = await main(process.argv.slice(2))
-} catch (thrown) {
-  console.error(thrown instanceof Error ? thrown.message : thrown)
-  console.error(USAGE)
-  process.exitCode = 2
+function parsed(argv: readonly string[]): Options | undefined {
+  const names = EXPERIMENTS.map(({ name }) => name)
+  try {
+    return parseOptions(argv, names)
+  } catch (thrown) {
+    console.error(`${thrown instanceof Error ? thrown.message : thrown}\n${USAGE}`)
+    return undefined
+  }
 }
+
+const options = parsed(process.argv.slice(2))
+process.exitCode = options ? await main(options) : 2

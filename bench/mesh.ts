@@ -157,7 +157,8 @@ async function startPod(context: Context, spec: PodSpec): Promise<Sidecar> {
     pid: sidecar.pid ?? 0,
     readyMs: performance.now() - started,
     [Symbol.asyncDispose]: async () => {
-      const exit = once(sidecar, 'exit')
+      const hasEnded = sidecar.exitCode !== null || sidecar.signalCode !== null
+      const exit = hasEnded ? undefined : once(sidecar, 'exit')
       sidecar.kill('SIGKILL')
       await exit
       cluster.store.delete('pods', KUBE_NAMESPACE, name)
