@@ -1,5 +1,6 @@
 // Certificates that a sidecar must throw away, however its honest request was approved: the API server does not look at
 // what a signer writes. `authority` is the one whose root the sidecar trusts.
+import 'reflect-metadata'
 import { Extension } from '@peculiar/x509'
 import { splitPem } from '../../../shared/trust-bundle.ts'
 import type { IssueOptions, TestAuthority } from '../../support/certificates.ts'
