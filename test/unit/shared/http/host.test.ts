@@ -27,6 +27,9 @@ t.test('what is no name or address with a port is refused', async t => {
     'a b',
     '::1',
     '[x]',
+    '[fd..00::1]',
+    '[1::2::3]',
+    '[10.0.0.1]',
     'a%2e',
     `${'a'.repeat(256)}`,
   ])
