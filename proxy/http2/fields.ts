@@ -123,7 +123,7 @@ function wrongLength(fields: readonly Header[]): string | undefined {
   const lengths = fields.filter(([name]) => name === 'content-length')
   const [length] = lengths
   if (length === undefined) return undefined
-  return lengths.length === 1 && /^[0-9]{1,15}$/.test(length[1]) ? undefined : 'content-length'
+  return lengths.length === 1 && /^(?:0|[1-9][0-9]{0,14})$/.test(length[1]) ? undefined : 'content-length'
 }
 
 const COLON = 0x3a

@@ -46,7 +46,7 @@ const NOTHING = Buffer.alloc(0)
 export class FrameReader {
   readonly #handler: FrameHandler
   readonly #from: 'client' | 'server'
-  readonly #maxFrameSize: number
+  #maxFrameSize: number
   readonly #maxBlockSize: number
   readonly #maxContinuations: number
 
@@ -99,6 +99,11 @@ export class FrameReader {
   get isWaiting(): boolean {
     if (this.#first || this.#headerFilled > 0 || this.#blockStream !== 0) return true
     return this.#inFrame && this.#type !== FrameType.data
+  }
+
+  /** Another SETTINGS_MAX_FRAME_SIZE of ours. */
+  setMaxFrameSize(bytes: number): void {
+    this.#maxFrameSize = bytes
   }
 
   /** After it, nothing is delivered any more, not even of the chunk that is being read. */

@@ -21,7 +21,7 @@ import { badAnswer, HttpRefusal } from '../refusal.ts'
 import { LIMITS } from './limits.ts'
 import type { Link } from './link.ts'
 import { badAnswerOf, streamErrorOf } from './refusals.ts'
-import { settingsForCaller } from './settings.ts'
+import { longestFrame, settingsForCaller } from './settings.ts'
 import type { GatedStream } from './streams.ts'
 
 /** Each piece of content may be answered by so many WINDOW_UPDATE and PING frames. */
@@ -29,7 +29,7 @@ const EARNED_BY_CONTENT = 4
 
 export class ApplicationSide implements FrameHandler {
   readonly #link: Link
-  readonly #reader = new FrameReader(this, { from: 'server', maxFrameSize: LIMITS.frameBytes })
+  readonly #reader = new FrameReader(this, { from: 'server', maxFrameSize: INITIAL.maxFrameSize })
   readonly #hpack = new HpackDecoder({
     maxTableSize: INITIAL.headerTableSize,
     maxListSize: LIMITS.answerListBytes,
@@ -43,6 +43,7 @@ export class ApplicationSide implements FrameHandler {
 
   /** @throws Http2Error of the connection. */
   read(chunk: Buffer): void {
+    this.#reader.setMaxFrameSize(this.#link.maxFrameSize.fromApplication)
     this.#reader.push(chunk)
     if (this.#swallowed > 0) this.#link.toApplication.add(windowUpdateFrame(0, this.#swallowed))
     this.#swallowed = 0
@@ -93,7 +94,9 @@ export class ApplicationSide implements FrameHandler {
   }
 
   settings(entries: readonly SettingEntry[]): void {
-    this.#link.applicationSettings.sent(entries)
+    const { applicationSettings, maxFrameSize } = this.#link
+    applicationSettings.sent(entries)
+    maxFrameSize.fromCaller = longestFrame(entries, maxFrameSize.fromCaller)
     for (const [id, value] of entries)
       if (id === Setting.enableConnectProtocol) this.#link.connectProtocol = value === 1
     const frame = settingsFrame(settingsForCaller(entries, this.#first))

@@ -23,12 +23,12 @@ import { LIMITS } from './limits.ts'
 import type { Link } from './link.ts'
 import { refusalOf, streamErrorOf, toldOf } from './refusals.ts'
 import { readGatedRequest, readGatedTrailers } from './request-head.ts'
-import { settingsForApplication } from './settings.ts'
+import { longestFrame, settingsForApplication } from './settings.ts'
 import type { GatedStream } from './streams.ts'
 
 export class CallerSide implements FrameHandler {
   readonly #link: Link
-  readonly #reader = new FrameReader(this, { from: 'client', maxFrameSize: LIMITS.frameBytes })
+  readonly #reader = new FrameReader(this, { from: 'client', maxFrameSize: INITIAL.maxFrameSize })
   readonly #hpack = new HpackDecoder({
     maxTableSize: INITIAL.headerTableSize,
     maxListSize: LIMITS.requestListBytes,
@@ -45,6 +45,7 @@ export class CallerSide implements FrameHandler {
   /** @throws Http2Error of the connection. */
   read(chunk: Buffer): void {
     this.#wrote = false
+    this.#reader.setMaxFrameSize(this.#link.maxFrameSize.fromCaller)
     this.#reader.push(chunk)
     if (this.#swallowed === 0) return
     this.#link.toCaller.add(windowUpdateFrame(0, this.#swallowed))
@@ -77,43 +78,51 @@ export class CallerSide implements FrameHandler {
       this.#request(streamId, list, endStream)
       return
     }
-    const stream = streams.get(streamId)
+    const stream = this.#forwarded(streamId, 'HEADERS')
     if (stream) this.#trailers(stream, list, endStream)
+    else if (endStream) streams.settle(streamId)
   }
 
   data(streamId: number, piece: Buffer, flowControlled: number, endStream: boolean): void {
     if (flowControlled === 0 && !endStream) this.#countControl()
+    const { streams, toApplication } = this.#link
     const stream = this.#forwarded(streamId, 'DATA')
     const wrong = stream && wrongContent(stream, piece.length, endStream)
     if (stream && wrong === undefined) {
-      this.#link.toApplication.data(streamId, piece, flowControlled, endStream)
-      if (endStream) this.#link.streams.callerEnded(stream)
+      toApplication.data(streamId, piece, flowControlled, endStream)
+      if (endStream) streams.callerEnded(stream)
       return
     }
     this.#swallowed += flowControlled
-    if (stream && wrong !== undefined) this.#cut(stream, malformed(wrong))
+    if (wrong) this.#cut(stream, wrong)
+    if (endStream) streams.settle(streamId)
   }
 
   rstStream(streamId: number, code: number): void {
-    const stream = this.#forwarded(streamId, 'RST_STREAM')
-    if (!stream) {
+    const { streams, toApplication } = this.#link
+    const stream = this.#opened(streamId, 'RST_STREAM')
+    if (stream) {
+      this.#link.countReset()
+      toApplication.add(rstStreamFrame(streamId, code))
+      stream.callerEnded = true
+      streams.close(stream)
+    } else {
       this.#countControl()
-      return
+      streams.settle(streamId)
     }
-    this.#link.countReset()
-    this.#link.toApplication.add(rstStreamFrame(streamId, code))
-    this.#link.streams.close(stream)
   }
 
   windowUpdate(streamId: number, increment: number): void {
     this.#countControl()
-    if (streamId === 0 || this.#forwarded(streamId, 'WINDOW_UPDATE'))
+    if (streamId === 0 || this.#opened(streamId, 'WINDOW_UPDATE'))
       this.#link.toApplication.add(windowUpdateFrame(streamId, increment))
   }
 
   settings(entries: readonly SettingEntry[]): void {
     this.#countControl()
-    this.#link.callerSettings.sent(entries)
+    const { callerSettings, maxFrameSize } = this.#link
+    callerSettings.sent(entries)
+    maxFrameSize.fromApplication = longestFrame(entries, maxFrameSize.fromApplication)
     if (this.#first) this.#link.toApplication.add(CONNECTION_PREFACE)
     this.#link.toApplication.add(settingsFrame(settingsForApplication(entries, this.#first)))
     this.#first = false
@@ -145,9 +154,9 @@ export class CallerSide implements FrameHandler {
   }
 
   streamError(error: Http2Error): void {
-    this.#countControl()
     const stream = this.#link.streams.get(error.streamId ?? 0)
-    if (stream) this.#cut(stream, refusalOf(error))
+    if (!stream) throw new Http2Error(error.code, error.message)
+    this.#cut(stream, error)
   }
 
   #decode(block: Buffer, streamId: number): readonly Header[] | HttpRefusal {
@@ -160,9 +169,9 @@ export class CallerSide implements FrameHandler {
 
   #request(id: number, headers: readonly Header[] | HttpRefusal, ended: boolean): void {
     const { streams, lastServed } = this.#link
-    if (id > lastServed) this.#turnAway(id)
+    if (id > lastServed) this.#turnAway(id, ended)
     else if (streams.size >= LIMITS.concurrentStreams) {
-      this.#turnAway(id)
+      this.#turnAway(id, ended)
       const why = overLimit(`more than ${LIMITS.concurrentStreams} requests at once`)
       streams.refused(undefined, 0, toldOf(why))
     } else if (headers instanceof HttpRefusal) this.#refuse(id, headers, [], ended)
@@ -198,13 +207,14 @@ export class CallerSide implements FrameHandler {
   #trailers(stream: GatedStream, list: readonly Header[] | HttpRefusal, ended: boolean): void {
     try {
       if (list instanceof HttpRefusal) throw list
-      if (!ended) throw malformed('trailers that do not end the stream')
       const wrong = wrongContent(stream, 0, true)
-      if (wrong !== undefined) throw malformed(wrong)
+      if (wrong) throw wrong
+      if (!ended) throw malformed('trailers that do not end the stream')
       this.#link.headersToApplication(stream.id, readGatedTrailers(list, stream.id), true)
       this.#link.streams.callerEnded(stream)
     } catch (thrown) {
-      this.#cut(stream, refusalOf(thrown))
+      this.#cut(stream, thrown)
+      if (ended) this.#link.streams.settle(stream.id)
     }
   }
 
@@ -216,18 +226,21 @@ export class CallerSide implements FrameHandler {
   #answer(id: number, refusal: HttpRefusal, headers: readonly Header[], ended: boolean): void {
     this.#wrote = true
     this.#link.answer(id, refusal, headers, ended)
+    if (!ended) this.#link.streams.leave(id)
   }
 
   /** Not processed: it may be sent again (RFC 9113, section 8.7). */
-  #turnAway(id: number): void {
+  #turnAway(id: number, ended: boolean): void {
     this.#wrote = true
+    if (!ended) this.#link.streams.leave(id)
     this.#link.toCaller.add(rstStreamFrame(id, ErrorCode.REFUSED_STREAM))
   }
 
-  #cut(stream: GatedStream, refusal: HttpRefusal): void {
+  #cut(stream: GatedStream, why: unknown): void {
     this.#link.countReset()
     this.#wrote = true
-    this.#link.cut(stream, ErrorCode.PROTOCOL_ERROR, toldOf(refusal))
+    const code = why instanceof Http2Error ? why.code : ErrorCode.PROTOCOL_ERROR
+    this.#link.cut(stream, code, toldOf(refusalOf(why)))
   }
 
   #revoke(id: number, why: PosternError & Pick<RequestRefusal, 'policy' | 'rule'>): void {
@@ -238,8 +251,14 @@ export class CallerSide implements FrameHandler {
     this.#link.flush()
   }
 
-  /** Undefined: the stream is over, or was never forwarded. */
+  /** Undefined: the stream is over or was never forwarded, and the caller may not know it. */
   #forwarded(streamId: number, what: string): GatedStream | undefined {
+    const stream = this.#opened(streamId, what)
+    if (stream || this.#link.streams.isLeft(streamId)) return stream
+    throw new Http2Error(ErrorCode.STREAM_CLOSED, `${what} on a stream that the caller has ended`)
+  }
+
+  #opened(streamId: number, what: string): GatedStream | undefined {
     if (this.#link.streams.isIdle(streamId))
       throw new Http2Error(ErrorCode.PROTOCOL_ERROR, `${what} on a stream that was not opened`)
     return this.#link.streams.get(streamId)
@@ -252,10 +271,11 @@ export class CallerSide implements FrameHandler {
 }
 
 /** RFC 9113, sections 5.1 and 8.1.1. Counts what came. */
-function wrongContent(stream: GatedStream, bytes: number, ended: boolean): string | undefined {
-  if (stream.callerEnded) return 'content behind the end of the stream'
+function wrongContent(stream: GatedStream, bytes: number, ended: boolean): Error | undefined {
+  if (stream.callerEnded)
+    return new Http2Error(ErrorCode.STREAM_CLOSED, 'content behind the end of the stream', stream.id)
   if (stream.contentLeft === undefined) return undefined
   stream.contentLeft -= bytes
-  if (stream.contentLeft < 0) return 'more content than content-length'
-  return ended && stream.contentLeft > 0 ? 'less content than content-length' : undefined
+  if (stream.contentLeft < 0) return malformed('more content than content-length')
+  return ended && stream.contentLeft > 0 ? malformed('less content than content-length') : undefined
 }

@@ -3,6 +3,8 @@
 export const LIMITS = {
   /** Of one caller's connection; more are refused in a way that clients repeat by themselves. */
   concurrentStreams: 2_000,
+  /** Streams that ended before the caller did, and of which it is known that more may come. */
+  leftStreams: 1_000,
   fields: 100,
   /** Header lists as RFC 9113, section 6.5.2, counts them: names, values and 32 bytes for each field. */
   requestListBytes: 32 * 1024,

@@ -1,7 +1,7 @@
 // What the two sides of the HTTP/2 gate share: the way to each peer with its header table, the streams, and the ways in
 // which a stream ends by the gate's own decision.
 import { ErrorCode, Http2Error } from '../../http2/errors.ts'
-import { headersFrames, rstStreamFrame } from '../../http2/frames.ts'
+import { headersFrames, INITIAL, rstStreamFrame } from '../../http2/frames.ts'
 import type { Header } from '../../http2/header.ts'
 import { HpackEncoder } from '../../http2/hpack-encoder.ts'
 import type { ByteStream } from '../../tunnel/byte-stream.ts'
@@ -27,6 +27,11 @@ export class Link {
   readonly control: Quota
   /** The application has said that it takes extended CONNECT. */
   connectProtocol = false
+  /** What each side has allowed the other; the greatest yet, since nobody knows when a smaller one arrives. */
+  readonly maxFrameSize: { fromCaller: number; fromApplication: number } = {
+    fromCaller: INITIAL.maxFrameSize,
+    fromApplication: INITIAL.maxFrameSize,
+  }
   /** Streams above it will not be served: the application's GOAWAY. */
   lastServed = Number.POSITIVE_INFINITY
   readonly #callerBlocks = new HpackEncoder()

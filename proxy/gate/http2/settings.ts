@@ -49,6 +49,12 @@ function bounded(
   return [...defaults.filter(([id]) => !passed.some(([other]) => other === id)), ...passed]
 }
 
+/** How long frames to the sender of `entries` may be now. */
+export function longestFrame(entries: readonly SettingEntry[], before: number): number {
+  const sizes = entries.flatMap(([id, value]) => (id === Setting.maxFrameSize ? [value] : []))
+  return Math.max(before, ...sizes.map(size => Math.min(size, LIMITS.frameBytes)))
+}
+
 /** One side's SETTINGS until the other has acknowledged them: only then its table sizes hold for our blocks to it. */
 export class Unacknowledged {
   readonly #encoder: HpackEncoder

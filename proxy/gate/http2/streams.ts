@@ -3,6 +3,7 @@
 import type { HttpRequest } from '../../../shared/policy/model.ts'
 import type { Header } from '../../http2/header.ts'
 import type { GateOptions, RequestRefusal } from '../interface.ts'
+import { LIMITS } from './limits.ts'
 
 export type GatedStream = {
   readonly id: number
@@ -22,6 +23,10 @@ export class Streams {
   readonly #live = new Map<number, GatedStream>()
   readonly #options: Pick<GateOptions, 'onRequest' | 'now'>
   #highest = 0
+  /** Over, but not by the caller's end: what it had sent by then is still on its way. Oldest first. */
+  readonly #left = new Set<number>()
+  /** Of streams up to here nobody knows any more. */
+  #forgotten = 0
 
   constructor(options: Pick<GateOptions, 'onRequest' | 'now'>) {
     this.#options = options
@@ -50,6 +55,25 @@ export class Streams {
     this.#highest = id
   }
 
+  /** The caller may not know yet that it is over: more of it is no error (RFC 9113, section 5.1). */
+  isLeft(id: number): boolean {
+    return id <= this.#forgotten || this.#left.has(id)
+  }
+
+  /** It is over, or never began; the caller goes on until it has heard. */
+  leave(id: number): void {
+    this.#left.add(id)
+    if (this.#left.size <= LIMITS.leftStreams) return
+    const [oldest = id] = this.#left
+    this.#left.delete(oldest)
+    this.#forgotten = Math.max(this.#forgotten, oldest)
+  }
+
+  /** The caller has ended what was left. */
+  settle(id: number): void {
+    this.#left.delete(id)
+  }
+
   add(stream: Pick<GatedStream, 'id' | 'request' | 'headers' | 'grant' | 'contentLeft'>): GatedStream {
     const startedAt = this.#options.now()
     const live = { ...stream, startedAt, callerEnded: false, applicationEnded: false, status: 0 }
@@ -70,6 +94,7 @@ export class Streams {
   close(stream: GatedStream, refusal?: RequestRefusal): void {
     if (!this.#live.delete(stream.id)) return
     stream.grant[Symbol.dispose]()
+    if (!stream.callerEnded) this.leave(stream.id)
     const { request, status, startedAt } = stream
     this.#options.onRequest({ request, status, refusal, durationMs: this.#options.now() - startedAt })
   }

@@ -133,6 +133,7 @@ const MALFORMED: readonly (readonly [what: string, headers: readonly Header[]])[
   ['two hosts', [...without(':authority'), ['host', 'a'], ['host', 'a']]],
   ['a content-length that is no number', [...GET, ['content-length', '+1']]],
   ['two content-lengths', [...GET, ['content-length', '1'], ['content-length', '1']]],
+  ['a content-length with a leading zero', [...GET, ['content-length', '01']]],
   ['a list of content-lengths', [...GET, ['content-length', '1, 1']]],
 ]
 

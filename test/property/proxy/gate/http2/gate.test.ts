@@ -36,6 +36,8 @@ type Step = typeof step extends fc.Arbitrary<infer T> ? T : never
 
 type Peers = Http2InMemory & {
   readonly opened: number[]
+  /** By the caller, which sends nothing more on them. */
+  readonly ended: Set<number>
   readonly sent: { byCaller: number; byApplication: number }
 }
 
@@ -47,6 +49,7 @@ t.test('windows add up, and what arrives was authorized in that form, whatever h
     const peers: Peers = {
       ...http2InMemory({ allow }),
       opened: [],
+      ended: new Set(),
       sent: { byCaller: 0, byApplication: 0 },
     }
     const caller: Sums = { window: 0, credit: 0 }
@@ -105,17 +108,21 @@ function act(peers: Peers, step: Step): void {
   } else if (kind === 'request' || id === undefined) {
     const next = 2 * opened.length + 1
     opened.push(next)
+    if (ends) peers.ended.add(next)
     const fields: Header[] = contentLength === null ? [] : [['content-length', `${contentLength}`]]
     caller.send(peers.request(next, [...POST.slice(0, 3), [':path', step.path], ...fields], ends))
   } else onStream(peers, kind, id, step)
 }
 
 function onStream(
-  { caller, application, request, answer, sent }: Peers,
+  { caller, application, request, answer, sent, ended }: Peers,
   kind: Exclude<Step['kind'], 'request' | 'ping' | 'revoke'>,
   id: number,
   { bytes, ends }: Step,
 ): void {
+  const byCaller = kind === 'body' || kind === 'trailers' || kind === 'cancel'
+  if (byCaller && ended.has(id)) return
+  if (byCaller && (ends || kind !== 'body')) ended.add(id)
   if (kind === 'body') sent.byCaller += bytes
   if (kind === 'content') sent.byApplication += bytes
   const acts = {

@@ -25,7 +25,8 @@ import {
   type Received,
 } from '../../../../support/http2-in-memory.ts'
 
-const { PROTOCOL_ERROR, ENHANCE_YOUR_CALM, NO_ERROR, REFUSED_STREAM, CANCEL, INTERNAL_ERROR } = ErrorCode
+const { PROTOCOL_ERROR, STREAM_CLOSED, ENHANCE_YOUR_CALM, NO_ERROR, REFUSED_STREAM, CANCEL, INTERNAL_ERROR } =
+  ErrorCode
 const OPAQUE = Buffer.from('12345678')
 
 const refusedWith = (code: string, status = '400', id = 1): Received => [
@@ -94,12 +95,25 @@ t.test('a denied request with a body: the answer, an end, and the body’s windo
   gate.caller.send(gate.request(1, POST))
   t.same(gate.seenByCaller(), [refusedWith('PSTN_POLICY_DENIED', '403'), ['rstStream', 1, NO_ERROR]])
   gate.caller.send(
-    Buffer.concat([dataFrame(1, Buffer.alloc(100), false), dataFrame(1, Buffer.alloc(20), true)]),
+    Buffer.concat([dataFrame(1, Buffer.alloc(100), false), dataFrame(1, Buffer.alloc(20), false)]),
   )
   t.same(gate.seenByCaller(), [['windowUpdate', 0, 120]])
   gate.caller.send(gate.request(1, [['x-trailer', 'late']], true))
   t.same([gate.seenByCaller(), gate.seenByApplication()], [[], []])
+  gate.caller.send(dataFrame(1, OPAQUE, false))
+  await isOver(t, gate, STREAM_CLOSED, 'PSTN_HTTP_MALFORMED')
 })
+
+t.test(
+  'frames that were on their way when their stream was cut off are no error, however many streams are',
+  async t => {
+    const gate = http2InMemory({ allow: () => false })
+    for (let n = 0; n < 1_500; n += 1) gate.caller.send(gate.request(2 * n + 1, POST))
+    gate.seenByCaller()
+    for (let n = 0; n < 1_500; n += 1) gate.caller.send(dataFrame(2 * n + 1, OPAQUE, true))
+    t.same(gate.seenByCaller().length, 1_500, 'each gives its window back')
+  },
+)
 
 t.test('an answer of ours waits for the application’s SETTINGS, which a caller must get first', async t => {
   const gate = http2InMemory({ opened: false, allow: () => false })
@@ -148,6 +162,16 @@ t.test('SETTINGS pass with what the gate can bear, and header tables are its own
     'the table that the application wants to be empty is',
   )
   t.same(gate.caller.written.at(-1)?.toString('hex', 9, 10), '20', 'and that of the caller')
+})
+
+t.test('frames may be as long as the application allows, and the gate', async t => {
+  const gate = http2InMemory({ opened: false })
+  gate.caller.send(OPENING)
+  gate.application.send(settingsFrame([[Setting.maxFrameSize, 1_000_000]]))
+  gate.caller.send(Buffer.concat([gate.request(1, POST), dataFrame(1, Buffer.alloc(65_536), false)]))
+  t.ok(gate.application.written.reduce((sum, { length }) => sum + length, 0) > 65_536)
+  gate.caller.send(dataFrame(1, Buffer.alloc(65_537), false))
+  t.match(gate.seenByCaller().at(-1), ['goaway', 1, ErrorCode.FRAME_SIZE_ERROR])
 })
 
 t.test('padding is forwarded, since it counts in windows', async t => {
@@ -240,6 +264,25 @@ const FATAL: readonly (readonly [
     PROTOCOL_ERROR,
     'PSTN_HTTP_MALFORMED',
     () => dataFrame(1, OPAQUE, false),
+  ],
+  [
+    'HEADERS of a stream that the caller has ended',
+    STREAM_CLOSED,
+    'PSTN_HTTP_MALFORMED',
+    gate =>
+      Buffer.concat([gate.request(1, GET, true), rstStreamFrame(1, CANCEL), gate.request(1, GET, true)]),
+  ],
+  [
+    'a frame longer than the application allows',
+    ErrorCode.FRAME_SIZE_ERROR,
+    'PSTN_HTTP_MALFORMED',
+    gate => Buffer.concat([gate.request(1, POST), dataFrame(1, Buffer.alloc(16_385), false)]),
+  ],
+  [
+    'a request with a number below the last',
+    STREAM_CLOSED,
+    'PSTN_HTTP_MALFORMED',
+    gate => Buffer.concat([gate.request(5, GET, true), gate.request(3, GET, true)]),
   ],
   [
     'RST_STREAM of a stream that was not opened',
