@@ -14,8 +14,12 @@ export type Unit = (typeof UNITS)[keyof typeof UNITS]
 /** `measure` names what was measured, in full: `32 connections: p99`. */
 export type Figure = { readonly measure: string; readonly value: number; readonly unit: Unit }
 
-/** How long each closed or paced loop goes on. */
-export type Effort = { readonly seconds: number }
+export type Effort = {
+  /** Of each closed or paced loop. */
+  readonly seconds: number
+  /** New connections beside bulk streams, one after another. */
+  readonly probes: number
+}
 
 export type Experiment = {
   readonly name: string

@@ -13,7 +13,6 @@ import type { Running, SubjectName } from './subject.ts'
 
 const FIXED_RATE = 1_000
 const FIXED_RATE_CONNECTIONS = 32
-const PROBES = 300
 const BYTES_PER_MB = 1_000_000
 const GIB = 2 ** 30
 
@@ -89,8 +88,8 @@ const bulk = (direction: Direction): Experiment => ({
 const busyTunnel: Experiment = {
   name: 'busy-tunnel',
   quick: ['postern-l4', 'envoy-l4'],
-  run: async running => {
-    const times = await probeWhileBusy(running, PROBES)
+  run: async (running, { probes }) => {
+    const times = await probeWhileBusy(running, probes)
     return figures('new connection beside three bulk streams', {
       p50: [percentile(times, 0.5), UNITS.time],
       p99: [percentile(times, 0.99), UNITS.time],

@@ -32,9 +32,9 @@ export type Surroundings = {
 }
 
 const EFFORTS: Readonly<Record<Options['effort'], Effort>> = {
-  full: { seconds: 8 },
-  quick: { seconds: 3 },
-  ci: { seconds: 2 },
+  full: { seconds: 8, probes: 500 },
+  quick: { seconds: 3, probes: 200 },
+  ci: { seconds: 2, probes: 100 },
 }
 const WARM_UP = { connections: 32, seconds: 1 }
 
