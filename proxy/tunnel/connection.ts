@@ -3,6 +3,7 @@ import type { TLSSocket } from 'node:tls'
 import { authorityOf } from '../../shared/addresses.ts'
 import type { Clock } from '../../shared/clock.ts'
 import { unless } from '../../shared/deadline.ts'
+import type { EndSignal } from '../../shared/ending.ts'
 import { asPosternError, isCode, PosternError } from '../../shared/errors.ts'
 import { ErrorCode } from '../http2/errors.ts'
 import type { Limit } from './abuse.ts'
@@ -86,12 +87,12 @@ export class TunnelConnection {
   }
 
   /** @throws PosternError; if `retired` is true then, the connection is at fault and another may do. */
-  async open(target: TunnelTarget, signal: AbortSignal): Promise<{ stream: ByteStream; peer: Peer }> {
+  async open(target: TunnelTarget, signal: EndSignal): Promise<{ stream: ByteStream; peer: Peer }> {
     const { session, peer } = this.#live ?? (await this.#handshake(signal))
     return { stream: await this.#request(session, target, signal), peer }
   }
 
-  async #handshake(signal: AbortSignal): Promise<Established> {
+  async #handshake(signal: EndSignal): Promise<Established> {
     this.#waiting += 1
     try {
       return await unless(signal, this.#established)
@@ -157,7 +158,7 @@ export class TunnelConnection {
     this.#idleTimer.refresh()
   }
 
-  #request(session: Session, target: TunnelTarget, signal: AbortSignal): Promise<TunnelStream> {
+  #request(session: Session, target: TunnelTarget, signal: EndSignal): Promise<TunnelStream> {
     const { authority, headers } = target
     if (!session.hasRoom) throw this.#unanswered(session, authority, ErrorCode.REFUSED_STREAM)
     const { promise, resolve, reject } = Promise.withResolvers<TunnelStream>()

@@ -2,6 +2,7 @@
 // which HTTP/2 implementation speaks it is decided behind this file.
 import type { SecureContextOptions, TLSSocket } from 'node:tls'
 import type { MeshPod } from '../../shared/control/messages.ts'
+import type { EndSignal } from '../../shared/ending.ts'
 import type { Code } from '../../shared/errors.ts'
 import type { SpiffeId } from '../../shared/spiffe-id.ts'
 import type { ByteStream } from './byte-stream.ts'
@@ -70,7 +71,7 @@ export type TunnelDialer = AsyncDisposable & {
    * @throws PosternError the peer's code if it refused (PSTN_POLICY_DENIED …), PSTN_PEER_… if its identity is not
    * the expected one, PSTN_PEER_UNREACHABLE or PSTN_TLS_FAILED.
    */
-  open(target: TunnelTarget, signal: AbortSignal): Promise<{ stream: ByteStream; peer: Peer }>
+  open(target: TunnelTarget, signal: EndSignal): Promise<{ stream: ByteStream; peer: Peer }>
   /** As the server's. */
   closePeers(keep: KeepPeer, code: Code): void
 }

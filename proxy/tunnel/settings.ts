@@ -34,8 +34,8 @@ export const RECEIVE = {
   growth: 32 * MIB,
   /** The connection's credit is returned by so much. */
   connectionStep: MIB,
-  /** DATA is passed on in pieces as it comes; any other frame of this size is refused by its own limits. */
-  maxFrameSize: 256 * KIB,
+  /** No more than a stream's window. DATA is passed on in pieces as it comes, whatever its frame's size. */
+  maxFrameSize: 64 * KIB,
   maxHeaderListSize: 16 * KIB,
 } as const
 

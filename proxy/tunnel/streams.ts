@@ -37,6 +37,9 @@ export type StreamsOptions = {
 /** What became of a request: an answer, or the code of the stream's end without one. */
 export type OnAnswer = (answer: Answer | undefined, code: ErrorCode) => void
 
+/** In order, by our reset, or by the peer's or with the connection. */
+type Ending = 'ended' | 'reset' | 'cut'
+
 /** Streams that have just ended, to tell a late frame from a wrong one. */
 const REMEMBERED = 1024
 export class Streams implements StreamOwner {
@@ -46,7 +49,7 @@ export class Streams implements StreamOwner {
   readonly #output: Output
   readonly #live = new Map<number, TunnelStream>()
   readonly #asked = new Map<number, OnAnswer>()
-  readonly #ended = new Map<number, 'ended' | 'reset'>()
+  readonly #ended = new Map<number, Ending>()
   readonly #encoder = new HpackEncoder()
   readonly #decoder = new HpackDecoder({
     maxTableSize: INITIAL.headerTableSize,
@@ -102,7 +105,7 @@ export class Streams implements StreamOwner {
 
   /** Ends all beyond `lastId` with the connection, or because the peer will not look at them. */
   cutOff(lastId: number, code: ErrorCode): void {
-    for (const stream of [...this.#live.values()]) if (stream.id > lastId) this.#end(stream, 'reset', code)
+    for (const stream of [...this.#live.values()]) if (stream.id > lastId) this.#end(stream, 'cut', code)
   }
 
   applySettings(entries: readonly SettingEntry[]): void {
@@ -142,7 +145,7 @@ export class Streams implements StreamOwner {
   rstStream(id: number, code: number): void {
     if (id > this.#lastId) throw idle('RST_STREAM', id)
     const stream = this.#live.get(id)
-    if (stream) this.#end(stream, 'reset', code as ErrorCode)
+    if (stream) this.#end(stream, 'cut', code as ErrorCode)
   }
 
   windowUpdate(id: number, increment: number): void {
@@ -200,7 +203,7 @@ export class Streams implements StreamOwner {
   }
 
   /** It leaves the wire; what it has not delivered yet it goes on delivering. */
-  #end(stream: TunnelStream, how: 'ended' | 'reset', code: ErrorCode = ErrorCode.NO_ERROR): void {
+  #end(stream: TunnelStream, how: Ending, code: ErrorCode = ErrorCode.NO_ERROR): void {
     const { id } = stream
     if (!this.#live.delete(id)) return
     this.#ended.set(id, how)
@@ -209,7 +212,7 @@ export class Streams implements StreamOwner {
         this.#ended.delete(first)
         break
       }
-    if (how === 'reset') stream.cutOff()
+    if (how !== 'ended') stream.cutOff()
     const onAnswer = this.#asked.get(id)
     this.#asked.delete(id)
     onAnswer?.(undefined, code)
@@ -255,7 +258,7 @@ export class Streams implements StreamOwner {
 
   #late(id: number): void {
     const how = this.#ended.get(id)
-    if (how === 'ended')
+    if (how === 'ended' || how === 'cut')
       throw new Http2Error(ErrorCode.STREAM_CLOSED, `HEADERS on stream ${id}, which has ended`)
     if (how === undefined) throw new Http2Error(ErrorCode.PROTOCOL_ERROR, `stream ${id} was passed over`)
   }

@@ -48,6 +48,7 @@ const MODULES: readonly Module[] = [
   },
   { folder: 'pause', packages: { pause: '.' }, ldflags: '' },
   { folder: 'coredns', packages: { coredns: 'github.com/coredns/coredns' }, ldflags: '' },
+  { folder: 'h2spec', packages: { h2spec: 'github.com/summerwind/h2spec/cmd/h2spec' }, ldflags: '' },
 ]
 
 /** Absolute path of the program `name`, from KUBEBUILDER_ASSETS or built; the first build may take minutes. */
