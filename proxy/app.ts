@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { canonicalAddress } from '../shared/addresses.ts'
 import type { Clock } from '../shared/clock.ts'
 import { KNOWN_FEATURES, type State } from '../shared/control/messages.ts'
+import { Ending } from '../shared/ending.ts'
 import { type Code, PosternError } from '../shared/errors.ts'
 import { connectKube } from '../shared/kube/rest.ts'
 import { type Live, live, mapped } from '../shared/live.ts'
@@ -189,9 +190,8 @@ async function startDataPath(
     observe: observeEndpoints(log, metrics),
   })
   const resolver = createResolver({ state, directory, services, outbound: settings.outbound })
-  const shutdown = new AbortController()
-  setMaxListeners(0, shutdown.signal)
-  const parts = { podIps, resolver, dialer, observer, metrics, shutdown: shutdown.signal }
+  const shutdown = new Ending()
+  const parts = { podIps, resolver, dialer, observer, metrics, shutdown }
   const outboundCapture = stack.use(
     await listeners.outbound({
       onConnection: connection => void outbound(connection, parts),

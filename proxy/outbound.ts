@@ -1,5 +1,6 @@
 // What this pod's application dials, from accept to its end: resolved without a guess, then carried through the tunnel
 // to a pod with a sidecar, or in plaintext to what has none. Read inbound.ts beside it.
+import type { EndSignal } from '../shared/ending.ts'
 import { asPosternError } from '../shared/errors.ts'
 import { checkOutboundDestination } from './accept/guards.ts'
 import type { Captured } from './accept/listeners.ts'
@@ -22,7 +23,7 @@ export type OutboundParts = {
   readonly observer: Observer
   readonly metrics: Pick<ProxyMetrics, 'retries'>
   /** Ends every connection: drain is over. */
-  readonly shutdown: AbortSignal
+  readonly shutdown: EndSignal
 }
 
 /** One connection that the application dialled and that was redirected to us. */
@@ -59,7 +60,7 @@ async function reach(
   route: Route,
   record: ConnectionRecord,
   dialer: TunnelDialer,
-  signal: AbortSignal,
+  signal: EndSignal,
 ): Promise<ByteStream> {
   if (route.kind === 'plain') {
     record.via = 'plaintext'

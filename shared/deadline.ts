@@ -1,5 +1,6 @@
 // Waits that end in time, by the Clock that tests can step, or when a signal aborts.
 import type { Clock } from './clock.ts'
+import type { EndSignal } from './ending.ts'
 
 export type Deadline = {
   readonly clock: Clock
@@ -30,7 +31,7 @@ export async function withDeadline<T>(
 }
 
 /** The promise's result, or the signal's reason if that comes first. The promise goes on. */
-export function unless<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
+export function unless<T>(signal: EndSignal, promise: Promise<T>): Promise<T> {
   const { promise: aborted, reject } = Promise.withResolvers<never>()
   const onAbort = () => reject(signal.reason)
   signal.addEventListener('abort', onAbort, { once: true })

@@ -1,5 +1,6 @@
 // Authorize: who may open a connection, and which requests may pass on it, for as long as they live. A change of policy
 // decides on all of them again and ends what it forbids.
+import { callAll } from '../../shared/ending.ts'
 import type { Live } from '../../shared/live.ts'
 import type { CompiledPolicy } from '../../shared/policy/compile.ts'
 import type { Caller, HttpRequest } from '../../shared/policy/model.ts'
@@ -36,8 +37,8 @@ export function createAuthorizer(
     policy.subscribe(compiled => {
       // Before what else may end them: the reason that a reader can do something about.
       closeChanged(connections.all, protocols.get())
-      each(connections.all, connection => connection.recheck(compiled))
-      each(requests.all, request => request.recheck(compiled))
+      callAll(connections.all, connection => connection.recheck(compiled))
+      callAll(requests.all, request => request.recheck(compiled))
     }),
     protocols.subscribe(declared => closeChanged(connections.all, declared)),
   ]
@@ -57,7 +58,7 @@ export function createAuthorizer(
  * requests past the rules for opaque bytes: it is closed, and its caller comes back to what holds now.
  */
 function closeChanged(connections: ReadonlySet<LiveConnection>, declared: Protocols): void {
-  each(connections, connection => {
+  callAll(connections, connection => {
     const { protocol, request } = connection
     const { port } = request
     const now = protocolOf(declared, port)
@@ -68,17 +69,3 @@ function closeChanged(connections: ReadonlySet<LiveConnection>, declared: Protoc
 }
 
 const named = (protocol: string | undefined): string => protocol ?? 'opaque'
-
-/** Every one is told, whatever another does. @throws what one of them threw. */
-function each<T>(all: ReadonlySet<T>, act: (one: T) => void): void {
-  const thrown: unknown[] = []
-  for (const one of all) {
-    try {
-      act(one)
-    } catch (error) {
-      thrown.push(error)
-    }
-  }
-  if (thrown.length === 1) throw thrown[0]
-  if (thrown.length > 1) throw new AggregateError(thrown, 'several could not be told')
-}

@@ -1,5 +1,6 @@
 // What was let in and still lives. Each is in its set before it is decided on, and leaves it when it ends, is refused or
 // is revoked: whoever walks the set after a change meets exactly those that the change may concern.
+import { Ending, type EndSignal } from '../../shared/ending.ts'
 import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
 import type { CompiledPolicy } from '../../shared/policy/compile.ts'
@@ -35,7 +36,7 @@ export type Grant = Disposable & {
    */
   readonly protocol: Protocol | undefined
   /** Aborts with Revoked. */
-  readonly signal: AbortSignal
+  readonly signal: EndSignal
 }
 
 /** A request. What forbids it later is told to the `onRevoked` that it was asked for with, once. */
@@ -53,8 +54,8 @@ export class LiveConnection implements Grant {
   readonly decision: Decision
   readonly protocol: Protocol | undefined
   readonly request: PolicyRequest
+  readonly signal = new Ending()
   readonly #all: Set<LiveConnection>
-  readonly #abort = new AbortController()
 
   /** @throws PosternError PSTN_NOT_READY */
   constructor(
@@ -75,10 +76,6 @@ export class LiveConnection implements Grant {
     this.decision = decision
   }
 
-  get signal(): AbortSignal {
-    return this.#abort.signal
-  }
-
   recheck(compiled: CompiledPolicy | undefined): void {
     const why = forbidden(decideConnection, compiled, this)
     if (why) this.revoke(why)
@@ -86,7 +83,7 @@ export class LiveConnection implements Grant {
 
   revoke(why: Revoked): void {
     this.#all.delete(this)
-    this.#abort.abort(why)
+    this.signal.abort(why)
   }
 
   [Symbol.dispose](): void {

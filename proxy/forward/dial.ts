@@ -1,12 +1,13 @@
 // Dials an application, or a destination without a sidecar, at the address that was asked for.
 import { connect } from 'node:net'
 import { authorityOf } from '../../shared/addresses.ts'
+import type { EndSignal } from '../../shared/ending.ts'
 import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
 import type { ByteStream } from '../tunnel/byte-stream.ts'
 import { SocketStream } from './socket-stream.ts'
 
 export type DialOptions = {
-  readonly signal: AbortSignal
+  readonly signal: EndSignal
   /** The code of a failure. */
   readonly code?: Code
   readonly timeoutMs?: number

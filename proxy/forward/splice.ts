@@ -1,5 +1,6 @@
 // Joins two byte streams until both have ended: bytes, half-closes, resets and back-pressure travel each way as they
 // would over one TCP connection. Callbacks only: nothing here makes a promise, or anything else, for a chunk.
+import type { EndSignal } from '../../shared/ending.ts'
 import type { ByteStream, Sink } from '../tunnel/byte-stream.ts'
 
 /** Counted while the connection lives. */
@@ -9,7 +10,7 @@ export type Traffic = { aToB: number; bToA: number }
 export type Outcome = 'ended' | 'reset' | 'aborted'
 
 export type SpliceOptions = {
-  readonly signal: AbortSignal
+  readonly signal: EndSignal
   readonly traffic: Traffic
 }
 

@@ -1,5 +1,6 @@
 // What the request gate is given and what it tells, the same for both protocols. A gate stands where splice() stands on
 // a port that is declared HTTP: it reads every request, asks whether it may pass, and forwards what it has read.
+import type { EndSignal } from '../../shared/ending.ts'
 import type { PosternError } from '../../shared/errors.ts'
 import type { Decision, HttpRequest } from '../../shared/policy/model.ts'
 import type { ByteStream } from '../tunnel/byte-stream.ts'
@@ -30,7 +31,7 @@ export type RequestOutcome = {
 
 export type GateOptions = {
   /** Ends the connection at once: both sides are reset. */
-  readonly signal: AbortSignal
+  readonly signal: EndSignal
   readonly authorize: AuthorizeRequest
   /** The value of x-forwarded-client-cert; undefined where the caller is not identified. Every other one is removed. */
   readonly forwardedClientCert: string | undefined

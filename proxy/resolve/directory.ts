@@ -2,6 +2,7 @@
 // and given up when it has not been used for a while, so that the cost does not grow with the cluster.
 import type { Clock } from '../../shared/clock.ts'
 import type { AddressEntry } from '../../shared/control/messages.ts'
+import type { EndSignal } from '../../shared/ending.ts'
 import { live, until } from '../../shared/live.ts'
 
 export type Directory = {
@@ -13,7 +14,7 @@ export type Directory = {
    * What is known of a canonical address inside the cluster's prefixes. Waits for an answer, and in the hope of a
    * better one than `unknown`, but never long: then it is `unknown`, which is refused, not guessed.
    */
-  lookup(address: string, signal: AbortSignal): Promise<AddressEntry>
+  lookup(address: string, signal: EndSignal): Promise<AddressEntry>
   /** What the control stream said. Entries of a lost stream stay in force until a newer statement. */
   receive(entries: readonly AddressEntry[]): void
   /** What is known, the least recently used first; not what is unknown. */
@@ -110,13 +111,16 @@ export function createDirectory(clock: Clock, kept: readonly AddressEntry[] = []
     },
   }
 
-  async function settled(entry: Known['entry'], ms: number, signal: AbortSignal): Promise<void> {
-    const done = new AbortController()
-    const over = AbortSignal.any([signal, done.signal])
+  async function settled(entry: Known['entry'], ms: number, signal: EndSignal): Promise<void> {
+    const over = new AbortController()
+    const onAbort = () => over.abort(signal.reason)
+    signal.addEventListener('abort', onAbort, { once: true })
+    if (signal.aborted) onAbort()
     try {
-      await Promise.race([until(entry, isSettled, over), clock.sleep(ms, over)])
+      await Promise.race([until(entry, isSettled, over.signal), clock.sleep(ms, over.signal)])
     } finally {
-      done.abort()
+      signal.removeEventListener('abort', onAbort)
+      over.abort()
     }
   }
 }

@@ -1,5 +1,6 @@
 // Opens a connection to what an address was resolved to. While nothing of the application was sent, a Service's endpoint
 // that cannot be opened is no reason to refuse: another one is tried.
+import { Ending, type EndSignal } from '../../shared/ending.ts'
 import { asPosternError, PosternError } from '../../shared/errors.ts'
 import type { Balancer, Member } from './balancer.ts'
 import { ANSWERED, reportOf, UNDECIDED } from './endpoint-health.ts'
@@ -10,9 +11,9 @@ export type Resolution =
   | { readonly kind: 'service'; readonly balancer: Balancer; readonly stickyMs: number }
 
 export type Opening<T> = {
-  readonly signal: AbortSignal
+  readonly signal: EndSignal
   /** Sends nothing of the application. Rejects with a PosternError. */
-  attempt(route: Route, signal: AbortSignal): Promise<T>
+  attempt(route: Route, signal: EndSignal): Promise<T>
   /** Before each try: which endpoint of a Service, after how many others. */
   onTry(endpoint: string, tries: number): void
   /** A try failed, and another follows. */
@@ -77,7 +78,7 @@ async function tryMember<T>(
 }
 
 async function within<T>(route: Route, { signal, attempt, tryMs = TRY_MS }: Opening<T>): Promise<T> {
-  const over = new AbortController()
+  const over = new Ending()
   const code = route.kind === 'plain' ? 'PSTN_DESTINATION_UNREACHABLE' : 'PSTN_PEER_UNREACHABLE'
   const timeUp = () => over.abort(new PosternError(code, `not open after ${tryMs} ms, and there are others`))
   const timer = setTimeout(timeUp, tryMs)
@@ -85,7 +86,7 @@ async function within<T>(route: Route, { signal, attempt, tryMs = TRY_MS }: Open
   signal.addEventListener('abort', onAbort, { once: true })
   if (signal.aborted) onAbort()
   try {
-    return await attempt(route, over.signal)
+    return await attempt(route, over)
   } finally {
     clearTimeout(timer)
     signal.removeEventListener('abort', onAbort)

@@ -2,6 +2,7 @@
 // prefixes is not mesh; inside, the directory says what an address is, and what it does not know is refused.
 import { type Cidr, cidrsContain, parseCidr } from '../../shared/addresses.ts'
 import type { State } from '../../shared/control/messages.ts'
+import type { EndSignal } from '../../shared/ending.ts'
 import { PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
 import type { Directory } from './directory.ts'
@@ -11,7 +12,7 @@ import type { Services } from './services.ts'
 
 export type Resolver = {
   /** @throws PosternError the refusal's code, or PSTN_NOT_READY before the first state. */
-  resolve(address: string, port: number, signal: AbortSignal): Promise<Resolution>
+  resolve(address: string, port: number, signal: EndSignal): Promise<Resolution>
 }
 
 export type ResolverOptions = {

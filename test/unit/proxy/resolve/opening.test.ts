@@ -3,6 +3,7 @@ import t from 'tap'
 import { Balancer, type HealthEvent, type Member } from '../../../../proxy/resolve/balancer.ts'
 import { type Opening, open } from '../../../../proxy/resolve/opening.ts'
 import type { Route } from '../../../../proxy/resolve/route.ts'
+import { unless } from '../../../../shared/deadline.ts'
 import { type Code, PosternError } from '../../../../shared/errors.ts'
 
 const never = new AbortController().signal
@@ -33,8 +34,7 @@ function service(behaviour: Record<string, Behaviour>, more: Partial<Opening<str
     attempt: async (route, signal) => {
       const name = route.kind === 'plain' ? route.address : ''
       const how = behaviour[name]
-      if (how === 'hangs')
-        await delay(10_000, undefined, { signal }).catch(() => Promise.reject(signal.reason))
+      if (how === 'hangs') await unless(signal, new Promise(() => {}))
       if (how !== 'opens') throw new PosternError(how as Code, name)
       return name
     },
