@@ -1,17 +1,14 @@
 // h2spec, the conformance tests of others, against the tunnel's HTTP/2: the session alone with an application that answers
 // any request, and then our real listener, behind a relay that has a certificate, with what needs no such application.
-import { execFile } from 'node:child_process'
 import { once } from 'node:events'
-import { readFile } from 'node:fs/promises'
 import { createServer, type Server, type Socket } from 'node:net'
-import { join } from 'node:path'
 import { connect as connectTls } from 'node:tls'
 import t from 'tap'
 import { ErrorCode } from '../../proxy/http2/errors.ts'
 import { writeAnswer } from '../../proxy/tunnel/connect-headers.ts'
 import { Allowance } from '../../proxy/tunnel/flow-control.ts'
 import { Session } from '../../proxy/tunnel/session.ts'
-import { builtBinary } from '../cluster/binaries.ts'
+import { failedOf, h2spec } from '../support/h2spec.ts'
 import { requireGo } from '../support/requirements.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 import { tunnelPair } from '../support/tunnel-pair.ts'
@@ -31,34 +28,14 @@ const DIFFERENT: Readonly<Record<string, string>> = {
 const OF_CONNECTIONS = ['http2/3.5', 'http2/4.1', 'http2/4.3', 'http2/5.1.1', 'http2/5.4', 'http2/5.5']
 const OF_FRAMES = ['http2/6.3', 'http2/6.4', 'http2/6.5.2', 'http2/6.7', 'http2/6.8', 'http2/6.10', 'hpack']
 
-type Outcome = { readonly name: string; readonly failed: boolean }
-
-async function h2spec(
-  server: Server,
-  directory: string,
-  sections: readonly string[] = [],
-): Promise<Outcome[]> {
+async function against(server: Server, directory: string, sections: readonly string[] = []) {
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const bound = server.address()
-  const port = typeof bound === 'object' && bound ? bound.port : 0
-  const report = join(directory, `${port}.xml`)
-  const program = await builtBinary('h2spec')
-  const { promise: finished, resolve } = Promise.withResolvers<void>()
-  // It exits with 1 when a test failed: the report says which.
-  execFile(program, ['-h', '127.0.0.1', '-p', String(port), '-o', '2', '-j', report, ...sections], () =>
-    resolve(),
-  )
-  await finished
+  const outcomes = await h2spec(typeof bound === 'object' && bound ? bound.port : 0, directory, sections)
   server.close()
-  const text = (await readFile(report, 'utf8')).replaceAll('&#34;', '"')
-  return [...text.matchAll(/<testcase [^>]*classname="(.*?)" time="[^"]*">(<\/testcase>)?/g)].map(
-    ([, name = '', passed]) => ({ name, failed: passed === undefined }),
-  )
+  return outcomes
 }
-
-const failedOf = (outcomes: readonly Outcome[]) =>
-  outcomes.filter(({ failed }) => failed).map(({ name }) => name)
 
 /** Answers every well-formed request when it has ended. */
 const answering = () =>
@@ -86,7 +63,7 @@ const answering = () =>
   })
 
 t.test('the session speaks HTTP/2 as h2spec has it', { skip: requireGo(), timeout: 180_000 }, async t => {
-  const outcomes = await h2spec(answering(), scratchDirectory(t))
+  const outcomes = await against(answering(), scratchDirectory(t))
   t.ok(outcomes.length > 140, `${outcomes.length} cases`)
   t.same(failedOf(outcomes).sort(), Object.keys(DIFFERENT).sort())
 })
@@ -109,7 +86,7 @@ t.test('so does the listener, on TLS', { skip: requireGo(), timeout: 180_000 }, 
       from.pipe(to)
     }
   })
-  const outcomes = await h2spec(relay, scratchDirectory(t), [...OF_CONNECTIONS, ...OF_FRAMES])
+  const outcomes = await against(relay, scratchDirectory(t), [...OF_CONNECTIONS, ...OF_FRAMES])
   t.ok(outcomes.length > 35, `${outcomes.length} cases`)
   t.same(failedOf(outcomes), [])
 })
