@@ -106,7 +106,7 @@ const weight = (requests: readonly Seen[]): number =>
 const HOP_BY_HOP = /^(?:connection|keep-alive|te|transfer-encoding|content-length|upgrade|expect)$/
 
 const NGINX = (folder: string) => `
-user root; daemon off; worker_processes 1; pid ${folder}/pid; error_log stderr crit;
+daemon off; master_process off; pid ${folder}/pid; error_log stderr crit;
 events { worker_connections 256; }
 http {
   access_log off; keepalive_requests 10000000; keepalive_timeout 60s; client_max_body_size 0; lingering_close off;
