@@ -152,7 +152,7 @@ export const CODES = {
     'docs/http.md lists what is refused; the reason names the rule. Is the port declared with the right protocol?',
   ),
   PSTN_HTTP_LIMIT: info(
-    'A request’s head, trailers or chunk extensions are longer than the gate reads.',
+    'A request is longer than the gate reads (head, trailers, chunk extensions), or an HTTP/2 connection has more streams, resets or empty frames than it takes.',
     'docs/http.md has the limits.',
   ),
   PSTN_HTTP_TIMEOUT: info(
