@@ -7,7 +7,7 @@ import { until } from '../kube/support/installation.ts'
 import type { RunningPod } from '../support/namespace-kubelet.ts'
 import { type Application, startApplication } from '../support/netns-applications.ts'
 import type { Script } from '../support/netns-conversation.ts'
-import { isConnection, isReady } from '../support/netns-mesh.ts'
+import { isConnection, isReady, openIn } from '../support/netns-mesh.ts'
 import {
   CLOSE,
   isWhole,
@@ -21,9 +21,9 @@ import {
 } from '../support/netns-pair.ts'
 import { requireApiServer, requireNetns } from '../support/requirements.ts'
 
-/** Renewed after 3 to 5 seconds. */
-const LEAF_SECONDS = 10
-const ROTATION_SECONDS = 12
+/** Renewed after 8 to 12 seconds; a pod has eight names for requests, which are freed after minutes. */
+const LEAF_SECONDS = 24
+const ROTATION_SECONDS = 20
 const DEAD_AFTER_MS = 15_000
 const ANSWER: Script = [...PONG, { do: 'receiveEnd' }, { do: 'end' }]
 const TALK: Script = [...PING, ...CLOSE]
@@ -53,7 +53,7 @@ t.test('peers', { skip: requireNetns() || requireApiServer() }, async t => {
 
   await t.test('live connections outlast rotations of both certificates', async t => {
     const { rotations, transcripts } = await rotating
-    t.ok(rotations >= 2, `the server has shown ${rotations} new certificates`)
+    t.ok(rotations >= 1, `the server has shown ${rotations} new certificates`)
     for (const transcript of transcripts) t.ok(isWhole(transcript), JSON.stringify(transcript))
   })
 
@@ -61,10 +61,11 @@ t.test('peers', { skip: requireNetns() || requireApiServer() }, async t => {
     'an application that accepts late is waited for, and one that never does is a reset',
     async t => {
       const { late, never } = await accepting
-      t.same(late.counts, { done: 8 }, JSON.stringify(late.others))
-      t.ok(late.ms > 2_000, `late: ${Math.round(late.ms)} ms`)
-      t.ok((never.counts['ECONNRESET after step 1 of 4'] ?? 0) >= 5, JSON.stringify(never.counts))
-      t.ok(never.others.every(({ ms }) => ms < 11_000))
+      t.same(late.queued.counts, { done: 3 }, JSON.stringify(late.queued.others))
+      t.same(late.beyond.counts, { done: 5 }, JSON.stringify(late.beyond.others))
+      t.ok(late.beyond.ms > 1_500, `late: ${Math.round(late.beyond.ms)} ms`)
+      t.same(never.beyond.counts, { 'ECONNRESET after step 1 of 4': 5 }, JSON.stringify(never.beyond.others))
+      t.ok(never.beyond.ms < 11_000, `never: ${Math.round(never.beyond.ms)} ms`)
       t.ok((await refusedBy(server, 'inbound', 'PSTN_APP_UNREACHABLE')) >= 5)
     },
   )
@@ -80,7 +81,7 @@ t.test('peers', { skip: requireNetns() || requireApiServer() }, async t => {
     server.sidecar.kill('SIGCONT')
     t.same(leaving.counts, { done: 50 })
     t.ok(isWhole(await staying), 'who stayed is served')
-    await untilNothingIsOpen(pair)
+    await until(async () => (await openIn(server)) === 0)
     const saw = await serverApp.settled({ port: 7001 })
     t.equal(saw.filter(({ ended }) => ended).length, 1, 'no other was seen to end in order')
     t.comment(`${saw.length - 1} of them reached the application all the same`)
@@ -139,7 +140,7 @@ t.test('peers', { skip: requireNetns() || requireApiServer() }, async t => {
   })
 
   await t.test(
-    'a server’s sidecar is killed: its clients are reset, and the next connection works',
+    'the sidecar of a server is killed: its clients are reset, and the next connection works',
     async t => {
       const held = clientApp.dialMany({ host, port: 7000, count: 10, script: HELD })
       await openAtServer(7000, 10)
@@ -150,26 +151,6 @@ t.test('peers', { skip: requireNetns() || requireApiServer() }, async t => {
       await serverApp.settled({ port: 7000 })
       server.restart()
       await until(() => isReady(server))
-      t.ok(await talks(host))
-    },
-  )
-
-  await t.test(
-    'a client’s sidecar is killed: its servers are reset, and the next connection works',
-    async t => {
-      await serverApp.settled({ port: 7000 })
-      const held = clientApp.dialMany({ host, port: 7000, count: 10, script: HELD })
-      await openAtServer(7000, 10)
-      await kill(client)
-      const saw = await serverApp.settled({ port: 7000 })
-      t.equal(
-        saw.filter(({ error, ended }) => error === 'ECONNRESET' && !ended).length,
-        10,
-        JSON.stringify(saw[0]),
-      )
-      await held
-      client.restart()
-      await until(() => isReady(client))
       t.ok(await talks(host))
     },
   )
@@ -186,6 +167,26 @@ t.test('peers', { skip: requireNetns() || requireApiServer() }, async t => {
       t.ok(refused.ms < 6_000, `after ${Math.round(refused.ms)} ms`)
       await until(() => talks(silent.ipv4))
       await untilNothingIsOpen(pair)
+    },
+  )
+
+  await t.test(
+    'the sidecar of a client is killed: its servers are reset, and the next connection works',
+    async t => {
+      await serverApp.settled({ port: 7000 })
+      const held = clientApp.dialMany({ host, port: 7000, count: 10, script: HELD })
+      await openAtServer(7000, 10)
+      await kill(client)
+      const saw = await serverApp.settled({ port: 7000 })
+      t.equal(
+        saw.filter(({ error, ended }) => error === 'ECONNRESET' && !ended).length,
+        10,
+        JSON.stringify(saw[0]),
+      )
+      await held
+      client.restart()
+      await until(() => isReady(client))
+      t.ok(await talks(host))
     },
   )
 })
@@ -263,16 +264,21 @@ async function fallsSilent(
   }
 }
 
-/** An application that does not run for a while, with a backlog of one. */
-async function acceptsLate({ server: { ipv4: host }, clientApp }: Pair, app: Application) {
+/** An application that does not run for a while, with room for two connections that wait. */
+async function acceptsLate({ server, clientApp }: Pair, app: Application) {
+  const { ipv4: host, namespace } = server
   await app.serve({ port: 7200, meet: true, backlog: 1, script: ANSWER })
   const dialled = async (ms: number) => {
     app.process.kill('SIGSTOP')
-    const outcomes = clientApp.dialMany({ host, port: 7200, count: 8, script: TALK })
+    const dial = (count: number) => clientApp.dialMany({ host, port: 7200, count, script: TALK })
+    const queued = dial(3)
+    // Connections that come to a queue that is not full yet may all be answered.
+    await until(async () => /^LISTEN +2 /.test(await namespace.check('ss', ['-Hltn', 'sport = :7200'])))
+    const beyond = dial(5)
     await delay(ms)
     app.process.kill('SIGCONT')
-    return outcomes
+    return { queued: await queued, beyond: await beyond }
   }
-  const late = await dialled(2_200)
+  const late = await dialled(2_000)
   return { late, never: await dialled(10_500) }
 }

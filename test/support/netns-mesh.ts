@@ -1,6 +1,6 @@
 // A mesh with nothing faked but the kubelet: pods as network namespaces with real rules, sidecar processes from source,
 // and an injector with the rights of its service account on a real API server on the same network.
-import type { V1Pod } from '@kubernetes/client-node'
+import type { V1Pod, V1Service } from '@kubernetes/client-node'
 import type { Test } from 'tap'
 import type { Kube } from '../../shared/kube/rest.ts'
 import { INJECTOR_PORTS, PORTS } from '../../shared/ports.ts'
@@ -42,6 +42,8 @@ export type Mesh = {
   start(name: string, options?: PodOptions): Promise<RunningPod>
   /** A pod without a sidecar. */
   startPlain(name: string): Promise<PlainPod>
+  /** A Service of both families whose port 80 leads to the given port of these pods. Returns its addresses. */
+  createService(name: string, port: number, pods: readonly RunningPod[]): Promise<readonly string[]>
 }
 
 export type PlainPod = Pick<RunningPod, 'namespace' | 'ipv4' | 'ipv6'>
@@ -55,7 +57,12 @@ export async function startMesh(
   const directory = scratchDirectory(t)
   const network = stack.use(await createNetwork())
   stack.use(enterNamespace(network.node))
-  const server = stack.use(await startApiServer({ address: network.node.ipv4 ?? '' }))
+  const server = stack.use(
+    await startApiServer({
+      address: network.node.ipv4 ?? '',
+      flags: [`--service-cluster-ip-range=${SERVICE_PREFIXES.join(',')}`],
+    }),
+  )
   const { kube } = server
   await install(server)
   await createNamespace(kube, MESH_NAMESPACE)
@@ -91,6 +98,7 @@ export async function startMesh(
       await reportRunning(server, network, pod, namespace)
       return { namespace, ipv4: namespace.ipv4 ?? '', ipv6: namespace.ipv6 ?? '' }
     },
+    createService: (name, port, pods) => createService(kube, name, port, pods),
   }
 }
 
@@ -117,6 +125,30 @@ async function admitted({ kube }: ApiServer, name: string, options: PodOptions):
   const isInjected = (pod: V1Pod) => pod.spec?.initContainers !== undefined
   await until(() => create('?dryRun=All').then(isInjected, () => false))
   return create()
+}
+
+/** With the endpoint slices that a controller would write. */
+async function createService(kube: Kube, name: string, port: number, pods: readonly RunningPod[]) {
+  const { spec } = await kube.create<V1Service>(`/api/v1/namespaces/${MESH_NAMESPACE}/services`, {
+    metadata: { name },
+    spec: { ipFamilyPolicy: 'RequireDualStack', ports: [{ name: 'tcp', port: 80, targetPort: port }] },
+  })
+  for (const [addressType, family] of [
+    ['IPv4', 'ipv4'],
+    ['IPv6', 'ipv6'],
+  ] as const) {
+    await kube.create(`/apis/discovery.k8s.io/v1/namespaces/${MESH_NAMESPACE}/endpointslices`, {
+      metadata: { name: `${name}-${family}`, labels: { 'kubernetes.io/service-name': name } },
+      addressType,
+      ports: [{ name: 'tcp', port, protocol: 'TCP' }],
+      endpoints: pods.map(({ pod: { metadata }, [family]: address }) => ({
+        addresses: [address],
+        conditions: { ready: true },
+        targetRef: { kind: 'Pod', namespace: MESH_NAMESPACE, name: metadata?.name, uid: metadata?.uid },
+      })),
+    })
+  }
+  return spec?.clusterIPs ?? []
 }
 
 export const isReady = ({ ipv4 }: RunningPod): Promise<boolean> =>
