@@ -3,7 +3,7 @@
 // handled anywhere ends the process with a log line; the kubelet starts it again, and its state volume has survived.
 import { systemClock } from '../shared/clock.ts'
 import { PosternError } from '../shared/errors.ts'
-import { createLogger, failure, type Logger } from '../shared/log.ts'
+import { createLogger, failure, flushed, type Logger } from '../shared/log.ts'
 import { VERSION } from '../shared/version.ts'
 import { podListeners } from './accept/pod-listeners.ts'
 import { startProxy } from './app.ts'
@@ -36,6 +36,7 @@ async function main(command = 'run'): Promise<number> {
   if (command === 'init') return runInit(settings, log)
   await run(config, log)
   log.info('ended')
+  await flushed(log)
   return 0
 }
 
