@@ -3,11 +3,21 @@
 
 export type Labels<Name extends string> = { readonly [N in Name]: string }
 
-export type Counter<Name extends string = never> = { inc(labels: Labels<Name>, by?: number): void }
+/** One series, found once: for what is counted with every connection. */
+export type CounterSeries = { inc(by?: number): void }
+export type HistogramSeries = { observe(value: number): void }
+
+export type Counter<Name extends string = never> = {
+  inc(labels: Labels<Name>, by?: number): void
+  series(labels: Labels<Name>): CounterSeries
+}
 
 export type Gauge<Name extends string = never> = { set(labels: Labels<Name>, value: number): void }
 
-export type Histogram<Name extends string = never> = { observe(labels: Labels<Name>, value: number): void }
+export type Histogram<Name extends string = never> = {
+  observe(labels: Labels<Name>, value: number): void
+  series(labels: Labels<Name>): HistogramSeries
+}
 
 /** Called at each collection: sets every series anew, so that what is gone is no longer reported. */
 export type Collect<Name extends string> = (gauge: Gauge<Name>) => void
@@ -31,6 +41,8 @@ export type Registry = {
     labelNames?: readonly Name[],
     buckets?: readonly number[],
   ): Histogram<Name>
+  /** Calls `listener` at each collection, before anything is rendered. */
+  onCollect(listener: () => void): void
   /** Everything in the text format; the content type is METRICS_CONTENT_TYPE. */
   render(): string
 }
@@ -58,6 +70,7 @@ type Series<Name extends string, Value> = {
 
 export function createRegistry(maxSeries = MAX_SERIES): Registry {
   const metrics = new Map<string, Metric>()
+  const collecting: (() => void)[] = []
 
   const define = (
     type: Type,
@@ -99,11 +112,15 @@ export function createRegistry(maxSeries = MAX_SERIES): Registry {
     define('counter', name, help, labelNames, () =>
       [...all].map(([key, { value }]) => line(name, key, value)),
     )
+    const add = (to: { value: number } | undefined, by = 1) => {
+      if (!(by >= 0)) throw new RangeError(`${name}: a counter cannot go by ${by}`)
+      if (to) to.value += by
+    }
     return {
-      inc: (labels, by = 1) => {
-        if (!(by >= 0)) throw new RangeError(`${name}: a counter cannot go by ${by}`)
+      inc: (labels, by) => add(find(labels), by),
+      series: labels => {
         const found = find(labels)
-        if (found) found.value += by
+        return { inc: by => add(found, by) }
       },
     }
   }
@@ -150,14 +167,18 @@ export function createRegistry(maxSeries = MAX_SERIES): Registry {
         ]
       }),
     )
+    const add = (to: ReturnType<typeof find>, value: number) => {
+      if (!to) return
+      const index = buckets.findIndex(bound => value <= bound)
+      if (index >= 0) to.counts[index] = (to.counts[index] ?? 0) + 1
+      to.sum += value
+      to.count += 1
+    }
     return {
-      observe: (labels, value) => {
+      observe: (labels, value) => add(find(labels), value),
+      series: labels => {
         const found = find(labels)
-        if (!found) return
-        const index = buckets.findIndex(bound => value <= bound)
-        if (index >= 0) found.counts[index] = (found.counts[index] ?? 0) + 1
-        found.sum += value
-        found.count += 1
+        return { observe: value => add(found, value) }
       },
     }
   }
@@ -172,7 +193,9 @@ export function createRegistry(maxSeries = MAX_SERIES): Registry {
     counter,
     gauge,
     histogram,
+    onCollect: listener => void collecting.push(listener),
     render: () => {
+      for (const listener of collecting) listener()
       // Rendered before the blocks are joined: a collection may drop samples, and says so in the same answer.
       const blocks = [...metrics.entries()].reverse().map(([, { head, lines }]) => [head, ...lines()])
       return `${blocks.reverse().flat().join('\n')}\n`

@@ -3,32 +3,11 @@
 import type { Clock } from '../../shared/clock.ts'
 import { asPosternError, type Code, type PosternError } from '../../shared/errors.ts'
 import { createLineQuota, type Kind } from '../../shared/line-quota.ts'
-import type { Logger } from '../../shared/log.ts'
+import { createLineWriter, type Logger } from '../../shared/log.ts'
 import type { HttpRequest } from '../../shared/policy/model.ts'
-import type { Protocol } from '../../shared/protocol.ts'
+import { type ConnectionRecord, carriedBy, type Direction, type Via } from './connection-record.ts'
+import { createLiveConnections } from './live-connections.ts'
 import type { ProxyMetrics } from './metrics.ts'
-
-export type Direction = 'inbound' | 'outbound'
-export type Via = 'tunnel' | 'plaintext'
-
-export type ConnectionRecord = {
-  readonly direction: Direction
-  readonly startedAt: number
-  readonly source: { readonly address: string; readonly identity?: string; readonly serial?: string }
-  /** Unknown while an outbound connection is not resolved. */
-  via?: Via
-  destination?: { readonly address: string; readonly port: number }
-  /** Of a Service: where it led to, after how many endpoints that could not be opened. */
-  endpoint?: string
-  retries?: number
-  /** Who is behind the destination, as far as it is known: the directory's pod, then what its certificate says. */
-  remote?: { readonly pod: string; readonly identity?: string; readonly serial?: string }
-  /** Bytes passed on so far: `a` is who opened the connection. */
-  readonly traffic: Traffic
-  /** Of a port whose requests are read: what it speaks, and how many there were. */
-  protocol?: Protocol
-  requests?: number
-}
 
 /** Why a connection was refused, or closed while it lived. */
 export type Refusal = {
@@ -37,8 +16,6 @@ export type Refusal = {
   readonly policy?: string | undefined
   readonly rule?: number | undefined
 }
-
-type Traffic = { aToB: number; bToA: number }
 
 /** What a gate reports of each request. */
 type RequestOutcome = {
@@ -65,15 +42,25 @@ export type Observer = {
 /** Of a refused request's path, in the log. */
 const PATH_SHOWN = 256
 const STATUS_CLASSES = ['none', '1xx', '2xx', '3xx', '4xx', '5xx']
+type Ending = {
+  readonly outcome: string
+  readonly code: Code | undefined
+  readonly policy: string | undefined
+}
+
 const OUTCOMES = { ended: 'ok', reset: 'reset', aborted: 'closed' } as const
 
 export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock): Observer {
-  const access = (record: ConnectionRecord, bytesIn: number, bytesOut: number, ending: object) => {
-    const { direction, via, source, startedAt, protocol, requests } = record
-    const durationMs = Math.round(clock.monotonic() - startedAt)
+  const live = createLiveConnections(metrics)
+  const writeAccess = createLineWriter(log, 'info', 'connection')
+  const access = (record: ConnectionRecord, bytesIn: number, bytesOut: number, ending: Ending) => {
+    const { direction, via, source, startedAt, protocol } = record
     const destination = destinationOf(record)
-    const carried = { bytesIn, bytesOut, ...(protocol && { protocol, requests }) }
-    log.info({ direction, via, source, destination, ...carried, durationMs, ...ending }, 'connection')
+    const requests = protocol && record.requests
+    const durationMs = Math.round(clock.monotonic() - startedAt)
+    const { outcome, code, policy } = ending
+    const carried = { bytesIn, bytesOut, protocol, requests, durationMs }
+    writeAccess({ direction, via, source, destination, ...carried, outcome, code, policy })
   }
   const quota = createLineQuota(log)
   const deny = (record: ConnectionRecord, refusal: Refusal, request?: HttpRequest) => {
@@ -91,10 +78,10 @@ export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock)
       traffic: { aToB: 0, bToA: 0 },
       ...(via && { via }),
     }),
-    opened: ({ direction, via = 'plaintext', destination, startedAt }) => {
-      metrics.opened.inc({ direction, via })
-      metrics.setup.observe({ direction, via }, (clock.monotonic() - startedAt) / 1000)
-      if (direction === 'inbound' && via === 'plaintext') {
+    opened: record => {
+      const { direction, via, destination, startedAt } = record
+      live.opened(record, (clock.monotonic() - startedAt) / 1000)
+      if (direction === 'inbound' && via !== 'tunnel') {
         metrics.plaintextAccepted.inc({ port: String(destination?.port) })
       }
     },
@@ -117,18 +104,14 @@ export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock)
       if (quota(kindOf(record, refusal))) deny(record, refusal, request)
     },
     closed: (record, how, reason) => {
-      const { direction, via = 'plaintext' } = record
-      const { aToB, bToA } = record.traffic
       const outcome = OUTCOMES[how]
-      const [received, sent] = direction === 'inbound' ? [aToB, bToA] : [bToA, aToB]
-      metrics.closed.inc({ direction, via, outcome })
-      metrics.received.inc({ direction, via }, received)
-      metrics.sent.inc({ direction, via }, sent)
+      live.closed(record, outcome)
       const refusal = how === 'aborted' ? refusalOf(asPosternError(reason, 'PSTN_DRAINING')) : undefined
       if (refusal) {
-        metrics.refused.inc({ direction, code: refusal.code })
+        metrics.refused.inc({ direction: record.direction, code: refusal.code })
         deny(record, refusal)
       }
+      const { received, sent } = carriedBy(record)
       access(record, received, sent, { outcome, code: refusal?.code, policy: refusal?.policy })
     },
   }
@@ -144,7 +127,7 @@ const kindOf = (
 }
 
 const destinationOf = ({ destination, remote, endpoint, retries }: ConnectionRecord) =>
-  destination && { ...destination, ...(endpoint && { endpoint }), ...(retries && { retries }), ...remote }
+  destination && { ...destination, endpoint, retries: retries || undefined, ...remote }
 
 /** A policy that came to forbid a live connection is named by the error that ends it. */
 export const refusalOf = ({ code, message, policy, rule }: PosternError & Partial<Refusal>): Refusal => ({

@@ -6,6 +6,7 @@ export type ProxyMetrics = ReturnType<typeof createProxyMetrics>
 
 export function createProxyMetrics(registry: Registry) {
   return {
+    onCollect: registry.onCollect,
     opened: registry.counter(
       'postern_connections_opened_total',
       'Connections that were let through to their destination.',
@@ -16,6 +17,10 @@ export function createProxyMetrics(registry: Registry) {
       'Connections let through that have ended: ok, reset by either side, or closed by the sidecar.',
       ['direction', 'via', 'outcome'],
     ),
+    open: registry.gauge('postern_connections_open', 'Connections let through that live.', [
+      'direction',
+      'via',
+    ]),
     refused: registry.counter(
       'postern_connections_refused_total',
       'Connections refused or closed by the sidecar, by code (docs/errors.md).',

@@ -123,3 +123,31 @@ t.test('a metric defined twice, a bad name and unordered buckets are refused', a
   t.throws(() => registry.counter('y_total', 'Y.', ['a-b']), /not a metric/)
   t.throws(() => registry.histogram('h', 'H.', [], [2, 1]), /do not ascend/)
 })
+
+t.test('a series that was found once counts as its labels do, within the cap', async t => {
+  const registry = createRegistry(1)
+  const counter = registry.counter('x_total', 'X.', ['v'])
+  const histogram = registry.histogram('d', 'D.', ['v'], [1])
+  const [first, second] = ['a', 'b'].map(v => counter.series({ v }))
+  first?.inc()
+  first?.inc(2)
+  counter.inc({ v: 'a' })
+  second?.inc()
+  t.throws(() => first?.inc(-1), RangeError)
+  histogram.series({ v: 'a' }).observe(0.5)
+  histogram.observe({ v: 'a' }, 2)
+  const text = registry.render()
+  t.same(sample(text, 'x_total{'), ['x_total{v="a"} 4'])
+  t.same(sample(text, 'd_count{'), ['d_count{v="a"} 2'])
+  t.same(sample(text, 'postern_metrics_dropped_total{'), [
+    'postern_metrics_dropped_total{metric="x_total"} 1',
+  ])
+})
+
+t.test('who wants to know of a collection is told before anything is rendered', async t => {
+  const registry = createRegistry()
+  const counter = registry.counter('x_total', 'X.')
+  registry.onCollect(() => counter.inc({}, 5))
+  t.same(sample(registry.render(), 'x_total'), ['x_total 5'])
+  t.same(sample(registry.render(), 'x_total'), ['x_total 10'])
+})

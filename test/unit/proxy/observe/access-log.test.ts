@@ -43,3 +43,35 @@ t.test('of what the application dials, each destination that is refused is told'
   }
   t.equal(lines.filter(({ msg }) => msg === 'decision').length, 100)
 })
+
+t.test('bytes are counted and connections are told of while they live', async t => {
+  const { registry, observer: observe } = observer()
+  const counted = (labels: string) => {
+    const samples = registry.render().split('\n')
+    const sampleOf = (name: string) =>
+      samples
+        .find(line => line.startsWith(`${name}{${labels}}`))
+        ?.split(' ')
+        .at(-1)
+    return {
+      open: sampleOf('postern_connections_open'),
+      received: sampleOf('postern_bytes_received_total'),
+      sent: sampleOf('postern_bytes_sent_total'),
+    }
+  }
+  const inbound = observe.start('inbound', { address: '10.0.0.1' }, 'tunnel')
+  const outbound = observe.start('outbound', { address: '10.0.0.2' })
+  outbound.via = 'plaintext'
+  for (const record of [inbound, outbound]) observe.opened(record)
+  const [into, out] = ['direction="inbound",via="tunnel"', 'direction="outbound",via="plaintext"']
+  t.same(counted(into), { open: '1', received: '0', sent: '0' })
+  Object.assign(inbound.traffic, { aToB: 10, bToA: 200 })
+  Object.assign(outbound.traffic, { aToB: 3, bToA: 4 })
+  t.same(counted(into), { open: '1', received: '10', sent: '200' })
+  t.same(counted(out), { open: '1', received: '4', sent: '3' })
+  inbound.traffic.aToB = 11
+  observe.closed(inbound, 'ended', undefined)
+  t.same(counted(into), { open: '0', received: '11', sent: '200' })
+  t.same(counted(into), { open: '0', received: '11', sent: '200' })
+  t.same(counted(out), { open: '1', received: '4', sent: '3' })
+})

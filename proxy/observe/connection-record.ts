@@ -1,0 +1,30 @@
+// What is known of one connection: made at accept, filled in as the stages learn more, told when it ends.
+import type { Protocol } from '../../shared/protocol.ts'
+
+export type Direction = 'inbound' | 'outbound'
+export type Via = 'tunnel' | 'plaintext'
+
+export type ConnectionRecord = {
+  readonly direction: Direction
+  readonly startedAt: number
+  readonly source: { readonly address: string; readonly identity?: string; readonly serial?: string }
+  /** Unknown while an outbound connection is not resolved. */
+  via?: Via
+  destination?: { readonly address: string; readonly port: number }
+  /** Of a Service: where it led to, after how many endpoints that could not be opened. */
+  endpoint?: string
+  retries?: number
+  /** Who is behind the destination, as far as it is known: the directory's pod, then what its certificate says. */
+  remote?: { readonly pod: string; readonly identity?: string; readonly serial?: string }
+  /** Bytes passed on so far: `a` is who opened the connection. */
+  readonly traffic: Traffic
+  /** Of a port whose requests are read: what it speaks, and how many there were. */
+  protocol?: Protocol
+  requests?: number
+}
+
+type Traffic = { aToB: number; bToA: number }
+
+/** As the pod's own application sees it. */
+export const carriedBy = ({ direction, traffic: { aToB, bToA } }: ConnectionRecord) =>
+  direction === 'inbound' ? { received: aToB, sent: bToA } : { received: bToA, sent: aToB }
