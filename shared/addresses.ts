@@ -2,11 +2,15 @@
 // writes in status.podIPs), and plain IPv4 for IPv4-mapped IPv6 (what a dual-stack socket reports of an IPv4 peer).
 import { BlockList, isIPv4, isIPv6 } from 'node:net'
 
+const MAPPED_PREFIX = '::ffff:'
 const MAPPED = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/
 
 /** The canonical literal of an address without its zone, or undefined if `text` is no IP address. */
 export function canonicalAddress(text: string): string | undefined {
   if (isIPv4(text)) return text
+  // As the kernel writes them, with every connection that a dual-stack listener accepts.
+  if (text.startsWith(MAPPED_PREFIX) && isIPv4(text.slice(MAPPED_PREFIX.length)))
+    return text.slice(MAPPED_PREFIX.length)
   if (!isIPv6(text)) return undefined
   const [bare = ''] = text.split('%')
   const address = new URL(`http://[${bare}]`).hostname.slice(1, -1)
@@ -40,12 +44,40 @@ export function parseCidr(text: string): Cidr | undefined {
   return { network: address, bits, family }
 }
 
-/** Whether any of the prefixes contains a canonical address. One list a family: BlockList takes `::/0` to hold IPv4 too. */
+/**
+ * Whether any of the prefixes contains a canonical address. BlockList makes an object for each question, and this is asked
+ * for every connection: IPv4 is compared as numbers.
+ */
 export function cidrsContain(prefixes: readonly Cidr[]): (address: string) => boolean {
-  const lists = { ipv4: new BlockList(), ipv6: new BlockList() }
-  for (const { network, bits, family } of prefixes) lists[family].addSubnet(network, bits, family)
+  const ipv6 = new BlockList()
+  const ipv4: { readonly network: number; readonly mask: number }[] = []
+  for (const { network, bits, family } of prefixes) {
+    if (family === 'ipv6') ipv6.addSubnet(network, bits, family)
+    else {
+      const mask = bits === 0 ? 0 : -1 << (32 - bits)
+      ipv4.push({ network: ipv4Number(network) & mask, mask })
+    }
+  }
   return address => {
-    const family = address.includes(':') ? 'ipv6' : 'ipv4'
-    return lists[family].check(address, family)
+    if (address.includes(':')) return ipv6.check(address, 'ipv6')
+    const asked = ipv4Number(address)
+    return ipv4.some(({ network, mask }) => (asked & mask) === network)
   }
 }
+
+/** Of a canonical address, as 32 bits with a sign. */
+function ipv4Number(address: string): number {
+  let number = 0
+  let octet = 0
+  for (let index = 0; index < address.length; index += 1) {
+    const digit = address.charCodeAt(index) - ZERO
+    if (digit >= 0) octet = octet * 10 + digit
+    else {
+      number = (number << 8) | octet
+      octet = 0
+    }
+  }
+  return (number << 8) | octet
+}
+
+const ZERO = '0'.charCodeAt(0)

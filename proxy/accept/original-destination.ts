@@ -26,10 +26,11 @@ export function kernelDestination(): OriginalDestination {
   const { functions } = dlopen(null, {
     getsockopt: { arguments: ['int32', 'int32', 'int32', 'buffer', 'buffer'], return: 'int32' },
   })
+  const sockaddr = Buffer.alloc(SOCKADDR_IN6_BYTES)
+  const length = new Uint32Array(1)
   return socket => {
     const level = isIPv4Connection(socket) ? SOL_IP : SOL_IPV6
-    const sockaddr = Buffer.alloc(SOCKADDR_IN6_BYTES)
-    const length = Buffer.from(Uint32Array.of(SOCKADDR_IN6_BYTES).buffer)
+    length[0] = SOCKADDR_IN6_BYTES
     if (functions.getsockopt(descriptorOf(socket), level, SO_ORIGINAL_DST, sockaddr, length) !== 0) {
       throw new PosternError('PSTN_INTERCEPTION', 'the kernel does not know the original destination')
     }
@@ -57,15 +58,18 @@ export function parseSockaddr(bytes: Buffer): Destination {
 }
 
 function addressText(family: number, bytes: Buffer): string | undefined {
-  if (family === AF_INET) return [...bytes.subarray(4, 8)].join('.')
+  if (family === AF_INET) return `${bytes[4]}.${bytes[5]}.${bytes[6]}.${bytes[7]}`
   if (family !== AF_INET6) return undefined
   const words = Array.from({ length: 8 }, (_, index) => bytes.readUInt16BE(8 + 2 * index).toString(16))
   return words.join(':')
 }
 
-/** An IPv4 connection on a dual-stack listener is an IPv6 socket, but conntrack holds it as IPv4. */
+/**
+ * An IPv4 connection on a dual-stack listener is an IPv6 socket, but conntrack holds it as IPv4. The other end's address
+ * tells it, too, and has been asked for already.
+ */
 function isIPv4Connection(socket: Socket): boolean {
-  return canonicalAddress(socket.localAddress ?? '')?.includes(':') === false
+  return canonicalAddress(socket.remoteAddress ?? '')?.includes(':') === false
 }
 
 /** Node has no public way to a socket's descriptor; `_handle.fd` has been stable since 0.10. */

@@ -1,3 +1,4 @@
+import { BlockList } from 'node:net'
 import t from 'tap'
 import {
   authorityOf,
@@ -16,6 +17,7 @@ t.test('every form of an address has one canonical text', async t => {
     ['2001:DB8::0001', '2001:db8::1'],
     ['fd00:0:0:1:0:0:0:1', 'fd00:0:0:1::1'],
     ['::ffff:10.1.2.3', '10.1.2.3'],
+    ['::ffff:10.1.2.3%eth0', '10.1.2.3'],
     ['::FFFF:0a01:0203', '10.1.2.3'],
     ['fe80::1%eth0', 'fe80::1'],
   ] as const
@@ -83,6 +85,26 @@ t.test('all of one family contains none of the other', async t => {
   t.notOk(everything('::', 'ipv6')('10.0.0.1'))
   t.ok(everything('0.0.0.0', 'ipv4')('10.0.0.1'))
   t.notOk(everything('0.0.0.0', 'ipv4')('2001:db8::1'))
+})
+
+t.test('IPv4 prefixes of every length contain what BlockList says they do', async t => {
+  for (let bits = 0; bits <= 32; bits += 1) {
+    for (const network of ['0.0.0.0', '10.77.131.5', '127.255.255.255', '128.0.0.1', '255.255.255.255']) {
+      const reference = new BlockList()
+      reference.addSubnet(network, bits)
+      const contains = cidrsContain([{ network, bits, family: 'ipv4' }])
+      for (const address of [
+        '0.0.0.0',
+        '10.77.131.4',
+        '10.77.130.5',
+        '127.0.0.1',
+        '128.0.0.0',
+        '255.255.255.254',
+        network,
+      ])
+        t.equal(contains(address), reference.check(address), `${address} in ${network}/${bits}`)
+    }
+  }
 })
 
 t.test('a malformed prefix is refused', async t => {
