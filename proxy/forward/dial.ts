@@ -4,6 +4,7 @@ import { authorityOf } from '../../shared/addresses.ts'
 import type { EndSignal } from '../../shared/ending.ts'
 import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
 import type { ByteStream } from '../tunnel/byte-stream.ts'
+import { LentReads } from '../tunnel/lent-reads.ts'
 import { SocketStream } from './socket-stream.ts'
 
 export type DialOptions = {
@@ -23,7 +24,10 @@ export function dial(
   { signal, code = 'PSTN_APP_UNREACHABLE', timeoutMs = TIMEOUT_MS }: DialOptions,
 ): Promise<ByteStream> {
   const { promise, resolve, reject } = Promise.withResolvers<ByteStream>()
-  const socket = connect({ host: address, port, allowHalfOpen: true, noDelay: true, ...KEEP_ALIVE })
+  const reads = new LentReads()
+  const { onread } = reads
+  const socket = connect({ host: address, port, onread, allowHalfOpen: true, noDelay: true, ...KEEP_ALIVE })
+  socket.pause()
   const settle = () => {
     clearTimeout(timer)
     signal.removeEventListener('abort', onAbort)
@@ -40,7 +44,7 @@ export function dial(
   socket.on('error', error => unreachable(error.message, error))
   socket.once('connect', () => {
     settle()
-    resolve(new SocketStream(socket))
+    resolve(new SocketStream(socket, reads))
   })
   signal.addEventListener('abort', onAbort, { once: true })
   if (signal.aborted) onAbort()

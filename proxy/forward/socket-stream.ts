@@ -1,20 +1,25 @@
 // A TCP socket as a ByteStream: of the application, or of a destination without a sidecar.
 import type { Socket } from 'node:net'
+import { BLOCK_BYTES, giveBlock, takeBlock } from '../tunnel/blocks.ts'
 import type { ByteStream, Sink } from '../tunnel/byte-stream.ts'
+import type { LentReads } from '../tunnel/lent-reads.ts'
 
-/** Bulk is gathered for one turn of the event loop: a system call and a wake-up each, not one for each TLS record. */
-const GATHERED_BYTES = 4 * 1024
-const GATHERED_AT_MOST = 128 * 1024
-/** Below this share of its memory a chunk that must wait is copied: it may be a few bytes of a whole TLS record. */
-const WASTE = 4
+/** From so many bytes on a chunk is bulk, which is gathered for a turn: one system call, and one wake-up of the reader. */
+const BULK_BYTES = 4 * 1024
 
 /** `socket` must be half-open (allowHalfOpen), and is not used otherwise any more. */
 export class SocketStream implements ByteStream {
   readonly #socket: Socket
-  #corked = false
+  readonly #reads: LentReads | undefined
+  /** Gathered bulk, and what came behind it. */
+  #block: Buffer | undefined
+  #at = 0
+  #scheduled = false
 
-  constructor(socket: Socket) {
+  /** `reads` if the socket was made with them. */
+  constructor(socket: Socket, reads?: LentReads) {
     this.#socket = socket.on('error', () => {})
+    this.#reads = reads
   }
 
   open(sink: Sink): void {
@@ -23,10 +28,13 @@ export class SocketStream implements ByteStream {
       process.nextTick(() => sink.closed('reset'))
       return
     }
-    socket.on('data', (chunk: Buffer) => sink.data(chunk))
+    if (!this.#reads) socket.on('data', (chunk: Buffer) => sink.data(chunk))
+    else if (sink.borrows) this.#reads.reader = chunk => sink.data(chunk)
+    else this.#reads.reader = chunk => sink.data(Buffer.from(chunk))
     socket.once('end', () => sink.end())
     socket.on('drain', () => sink.drain())
     socket.once('close', hadError => {
+      this.#drop()
       const ended = !hadError && socket.readableEnded && socket.writableFinished
       sink.closed(ended ? 'ended' : 'reset')
     })
@@ -42,37 +50,52 @@ export class SocketStream implements ByteStream {
   }
 
   write(chunk: Buffer): boolean {
-    const socket = this.#socket
-    if (chunk.length >= GATHERED_BYTES && !this.#corked) this.#gather()
-    const waits = socket.writableLength > 0 && chunk.length * WASTE < chunk.buffer.byteLength
-    const accepted = socket.write(waits ? Buffer.from(chunk) : chunk)
-    if (this.#corked && socket.writableLength >= GATHERED_AT_MOST) this.#uncork()
-    return accepted
+    if (this.#block || chunk.length >= BULK_BYTES) this.#gather(chunk)
+    else this.#socket.write(Buffer.from(chunk))
+    return !this.#socket.writableNeedDrain
   }
 
   end(): void {
+    this.#flush()
     this.#socket.end()
   }
 
   reset(): void {
+    this.#drop()
     this.#socket.resetAndDestroy()
   }
 
-  #gather(): void {
-    this.#corked = true
-    this.#socket.cork()
-    setImmediate(uncork, this)
+  #gather(chunk: Buffer): void {
+    for (let from = 0; from < chunk.length; ) {
+      this.#block ??= takeBlock()
+      const copied = chunk.copy(this.#block, this.#at, from)
+      from += copied
+      this.#at += copied
+      if (this.#at === BLOCK_BYTES) this.#flush()
+    }
+    if (this.#scheduled) return
+    this.#scheduled = true
+    setImmediate(flush, this)
   }
 
-  #uncork(): void {
-    if (!this.#corked) return
-    this.#corked = false
-    this.#socket.uncork()
+  #flush(): void {
+    const block = this.#block
+    if (!block) return
+    this.#socket.write(block.subarray(0, this.#at), () => giveBlock(block))
+    this.#block = undefined
+    this.#at = 0
   }
 
-  static uncork(stream: SocketStream): void {
-    stream.#uncork()
+  #drop(): void {
+    if (this.#block) giveBlock(this.#block)
+    this.#block = undefined
+    this.#at = 0
+  }
+
+  static onTurn(stream: SocketStream): void {
+    stream.#scheduled = false
+    stream.#flush()
   }
 }
 
-const { uncork } = SocketStream
+const flush = SocketStream.onTurn

@@ -41,6 +41,7 @@ export function splice(a: ByteStream, b: ByteStream, { signal, traffic }: Splice
     return promise
   }
   a.open({
+    borrows: true,
     data: chunk => {
       traffic.aToB += chunk.length
       if (!b.write(chunk)) a.pause()
@@ -50,6 +51,7 @@ export function splice(a: ByteStream, b: ByteStream, { signal, traffic }: Splice
     closed: onClosed,
   })
   b.open({
+    borrows: true,
     data: chunk => {
       traffic.bToA += chunk.length
       if (!a.write(chunk)) b.pause()

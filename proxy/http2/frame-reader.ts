@@ -316,7 +316,7 @@ export class FrameReader {
       this.#blockStream = this.#streamId
       this.#blockEndsStream = endStream
       this.#blockSize = fragment.length
-      this.#fragments = [fragment]
+      this.#fragments = [Buffer.from(fragment)]
     }
   }
 
@@ -324,7 +324,7 @@ export class FrameReader {
     this.#blockSize += fragment.length
     if (this.#blockSize > this.#maxBlockSize || this.#fragments.length > this.#maxContinuations)
       throw blockTooLarge()
-    this.#fragments.push(fragment)
+    this.#fragments.push(Buffer.from(fragment))
     if ((this.#flags & Flag.endHeaders) === 0) return
     const block = Buffer.concat(this.#fragments, this.#blockSize)
     const streamId = this.#blockStream

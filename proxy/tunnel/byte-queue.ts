@@ -1,30 +1,28 @@
-// Bytes that wait, for a reader or for a window. What is held is about what is counted: a few bytes of a large chunk, and
-// many small chunks, are copied together.
+// Bytes that wait, for a reader or for a window: copies, since what was written is only lent, in memory of about their size
+// however small the pieces were.
 
-/** Chunks below it are copied into blocks of their own while others wait before them. */
-const SMALL = 1024
-const BLOCK = 4096
-/** A chunk that is a smaller share of its memory is copied. */
-const WASTE = 4
+const LEAST_BLOCK = 4096
 
 export class ByteQueue {
   #chunks: Buffer[] = []
   #length = 0
-  /** What the last chunk can still grow into, if it is a block of ours. */
+  /** What the last chunk can still grow into. */
   #room = 0
 
   get length(): number {
     return this.#length
   }
 
-  push(chunk: Buffer): void {
-    if (chunk.length === 0) return
-    this.#length += chunk.length
-    if (this.#chunks.length === 0 || chunk.length >= SMALL) {
-      const wasteful = chunk.length * WASTE < chunk.buffer.byteLength && chunk.length >= SMALL
-      this.#chunks.push(wasteful ? Buffer.from(chunk) : chunk)
-      this.#room = 0
-    } else this.#append(chunk)
+  push(bytes: Buffer): void {
+    if (bytes.length === 0) return
+    this.#length += bytes.length
+    if (bytes.length <= this.#room) this.#extend(bytes)
+    else {
+      const block = Buffer.allocUnsafeSlow(Math.max(LEAST_BLOCK, bytes.length))
+      bytes.copy(block)
+      this.#chunks.push(block.subarray(0, bytes.length))
+      this.#room = block.length - bytes.length
+    }
   }
 
   /** The first chunk, which is the caller's now. */
@@ -62,20 +60,13 @@ export class ByteQueue {
     return length
   }
 
-  #append(chunk: Buffer): void {
-    if (chunk.length > this.#room) {
-      const block = Buffer.allocUnsafeSlow(BLOCK)
-      chunk.copy(block)
-      this.#chunks.push(block.subarray(0, chunk.length))
-      this.#room = BLOCK - chunk.length
-      return
-    }
+  #extend(bytes: Buffer): void {
     const last = this.#chunks.length - 1
-    const block = this.#chunks[last]
-    if (!block) return
-    const grown = Buffer.from(block.buffer, block.byteOffset, block.length + chunk.length)
-    chunk.copy(grown, block.length)
-    this.#chunks[last] = grown
-    this.#room -= chunk.length
+    const chunk = this.#chunks[last]
+    if (!chunk) return
+    const extended = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length + bytes.length)
+    bytes.copy(extended, chunk.length)
+    this.#chunks[last] = extended
+    this.#room -= bytes.length
   }
 }

@@ -7,7 +7,10 @@ export type ByteStream = {
   /** Nothing is delivered until `resume` (except `closed`), and the sender is held back. */
   pause(): void
   resume(): void
-  /** Takes `chunk` for good. False: the other side is slow, and `sink.drain` says when it is not; nothing is lost. */
+  /**
+   * Takes the bytes, and does not keep `chunk`: it may be overwritten after the call. False: the other side is slow, and
+   * `sink.drain` says when it is not; nothing is lost.
+   */
   write(chunk: Buffer): boolean
   /** The orderly end of our direction (FIN, END_STREAM), after what was written. */
   end(): void
@@ -16,7 +19,8 @@ export type ByteStream = {
 }
 
 export type Sink = {
-  /** `chunk` is the receiver's to keep; nobody writes into it any more. */
+  /** Chunks are only lent to it, for the time of the call; otherwise they are its to keep, and may have to be copied. */
+  readonly borrows?: boolean
   data(chunk: Buffer): void
   /** The other side's orderly end. */
   end(): void

@@ -13,6 +13,7 @@ import { retireAtExpiry } from './expiry.ts'
 import type { Allowance } from './flow-control.ts'
 import { handshake } from './handshake.ts'
 import type { IdentifyPeer, KeepPeer, Peer, TunnelTarget, TunnelTls } from './interface.ts'
+import type { LentReads } from './lent-reads.ts'
 import { watchLiveness } from './liveness.ts'
 import { Session } from './session.ts'
 import { DIALER_LIMITS, LIVENESS_INTERVAL_MS } from './settings.ts'
@@ -104,7 +105,7 @@ export class TunnelConnection {
 
   async #connect(target: TunnelTarget, options: ConnectionOptions): Promise<Established> {
     const { tls, identify, clock, port } = options
-    const socket = await handshake(target.address, port, tls, DIALER_LIMITS.connectTimeoutMs)
+    const { socket, reads } = await handshake(target.address, port, tls, DIALER_LIMITS.connectTimeoutMs)
     try {
       if (this.#over.signal.aborted) throw this.#lost(target.authority)
       const peer = identify(socket)
@@ -115,7 +116,7 @@ export class TunnelConnection {
       }
       const expiries = [tls.notAfter, peer.notAfter] as const
       void retireAtExpiry(expiries, clock, this.#over.signal, () => this.retire())
-      this.#live = { session: this.#start(socket, options), socket, peer }
+      this.#live = { session: this.#start(socket, reads, options), socket, peer }
       if (this.#retired) this.#live.session.retire()
       return this.#live
     } catch (thrown) {
@@ -124,12 +125,13 @@ export class TunnelConnection {
     }
   }
 
-  #start(socket: TLSSocket, options: ConnectionOptions): Session {
+  #start(socket: TLSSocket, reads: LentReads, options: ConnectionOptions): Session {
     const { growth, onLimit = () => {}, livenessMs = LIVENESS_INTERVAL_MS } = options
     const { remoteAddress } = socket
     const session = new Session({
       role: 'client',
       socket,
+      reads,
       growth,
       maxStreams: DIALER_LIMITS.streamsPerConnection,
       onRequest: () => {},

@@ -1,8 +1,12 @@
 // A TLS connection to a peer's tunnel, not identified yet.
-import { connect, type TLSSocket } from 'node:tls'
+import type { TcpNetConnectOpts } from 'node:net'
+import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls'
 import { authorityOf } from '../../shared/addresses.ts'
 import { PosternError } from '../../shared/errors.ts'
 import type { TunnelTls } from './interface.ts'
+import { LentReads } from './lent-reads.ts'
+
+export type Dialled = { readonly socket: TLSSocket; readonly reads: LentReads }
 
 /** @throws PosternError PSTN_PEER_UNREACHABLE before there is a TCP connection, then PSTN_TLS_FAILED. */
 export function handshake(
@@ -10,10 +14,12 @@ export function handshake(
   port: number,
   { context }: TunnelTls,
   timeoutMs: number,
-): Promise<TLSSocket> {
-  const { promise, resolve, reject } = Promise.withResolvers<TLSSocket>()
-  const socket = connect({
+): Promise<Dialled> {
+  const { promise, resolve, reject } = Promise.withResolvers<Dialled>()
+  const reads = new LentReads()
+  const options: ConnectionOptions & Pick<TcpNetConnectOpts, 'onread'> = {
     ...context,
+    onread: reads.onread,
     host: address,
     port,
     ALPNProtocols: ['h2'],
@@ -21,7 +27,8 @@ export function handshake(
     rejectUnauthorized: false,
     // SVIDs name workloads, not hosts.
     checkServerIdentity: () => undefined,
-  })
+  }
+  const socket = connect(options)
   socket.setNoDelay(true)
   let connected = false
   const fail = (why: string, cause?: Error) => {
@@ -38,7 +45,7 @@ export function handshake(
   })
   socket.once('secureConnect', () => {
     clearTimeout(timer)
-    if (socket.alpnProtocol === 'h2') resolve(socket)
+    if (socket.alpnProtocol === 'h2') resolve({ socket, reads })
     else fail('the peer does not speak h2')
   })
   return promise

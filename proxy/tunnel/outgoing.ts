@@ -37,6 +37,24 @@ export class Outgoing {
     return this.#unsent > SEND.unsent ? 0 : SEND.unsentPerStream
   }
 
+  /** Sends of `chunk` what fits into the next write, if nobody waits for room there. Returns how much. */
+  send(stream: TunnelStream, chunk: Buffer): number {
+    if (!this.#scheduler.isEmpty) return 0
+    const output = this.#output
+    const most = Math.min(chunk.length, this.#window.available, stream.sendWindow.available)
+    let sent = 0
+    while (sent < most) {
+      if (output.room < LEAST_ROOM) output.flush()
+      const bytes = Math.min(most - sent, output.room, this.maxFrameSize)
+      if (output.room < LEAST_ROOM) break
+      output.data(stream.id, chunk, sent, sent + bytes)
+      sent += bytes
+    }
+    this.#window.take(sent)
+    stream.sendWindow.take(sent)
+    return sent
+  }
+
   /** The stream may have become sendable, by `bytes` more or by its window. */
   queued(stream: TunnelStream, bytes: number): void {
     const before = this.#unsent

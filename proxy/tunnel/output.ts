@@ -2,10 +2,11 @@
 // turn of the event loop has brought. The first of a quiet time is written at the end of the current callback; once
 // writes meet, they wait for the turn's end. One write is in flight at a time, and what comes meanwhile is the next.
 import type { Duplex } from 'node:stream'
+import { FRAME_HEADER_BYTES, writeDataHeader } from '../http2/frames.ts'
 import { BLOCK_BYTES, giveBlock, takeBlock } from './blocks.ts'
 
 export type OutputSource = {
-  /** Writes frames of streams into `block` from `at` on, at most up to its end. Returns the offset behind. */
+  /** Writes frames of waiting streams into `block` from `at` on, at most up to its end. Returns the offset behind. */
   fill(block: Buffer, at: number): number
   /** What was filled is on its way. */
   onFilled(): void
@@ -14,8 +15,11 @@ export type OutputSource = {
 export class Output {
   readonly #socket: Duplex
   readonly #source: OutputSource
-  #control: Buffer[] = []
-  #controlBytes = 0
+  /** What is gathered: `#at` bytes, and control frames for which there is no more room. */
+  #block: Buffer | undefined
+  #at = 0
+  #waiting: Buffer[] = []
+  #waitingBytes = 0
   #scheduled = false
   #writing = false
   #busy = false
@@ -28,14 +32,29 @@ export class Output {
     this.#source = source
   }
 
-  /** Bytes of frames that are written before any of a stream's. */
-  get controlBytes(): number {
-    return this.#controlBytes
+  /** Bytes of control frames that do not fit into the next write. */
+  get waitingBytes(): number {
+    return this.#waitingBytes
+  }
+
+  /** How large a DATA frame's payload may be now. */
+  get room(): number {
+    return this.#waiting.length > 0 ? 0 : BLOCK_BYTES - this.#at - FRAME_HEADER_BYTES
   }
 
   control(frame: Buffer): void {
-    this.#control.push(frame)
-    this.#controlBytes += frame.length
+    if (this.#waiting.length > 0 || frame.length > BLOCK_BYTES - this.#at) {
+      this.#waiting.push(frame)
+      this.#waitingBytes += frame.length
+    } else this.#at += frame.copy(this.#open(), this.#at)
+    this.wake()
+  }
+
+  /** A DATA frame of no more than `room`. */
+  data(streamId: number, from: Buffer, start: number, end: number): void {
+    const block = this.#open()
+    const at = writeDataHeader(block, this.#at, streamId, end - start, false)
+    this.#at = at + from.copy(block, at, start, end)
     this.wake()
   }
 
@@ -48,30 +67,39 @@ export class Output {
     else process.nextTick(flush, this)
   }
 
+  /** Writes now, if no write is in flight: there is more to come than fits. */
+  flush(): void {
+    if (!this.#writing && this.#at > 0) this.#flush()
+  }
+
   /** Ends the connection after what is to be written. */
   end(): void {
     this.#ending = true
     this.wake()
   }
 
-  #flush(): void {
-    this.#scheduled = false
-    if (this.#writing || this.#socket.destroyed || this.#socket.writableEnded) return
-    const block = takeBlock()
-    const end = this.#source.fill(block, this.#takeControl(block))
-    if (end > 0) {
-      this.#busy = this.#requests > 1
-      this.#requests = 0
-      this.#write(block, end)
-    } else {
-      giveBlock(block)
-      if (this.#ending) this.#socket.end()
-    }
+  #open(): Buffer {
+    this.#block ??= takeBlock()
+    return this.#block
   }
 
-  #write(block: Buffer, end: number): void {
+  #flush(): void {
+    if (this.#writing || this.#socket.destroyed || this.#socket.writableEnded) return
+    const block = this.#open()
+    this.#takeWaiting(block)
+    if (this.#waiting.length === 0) this.#at = this.#source.fill(block, this.#at)
+    if (this.#at > 0) this.#write(block)
+    else if (this.#ending) this.#socket.end()
+  }
+
+  #write(block: Buffer): void {
+    const written = block.subarray(0, this.#at)
+    this.#block = undefined
+    this.#at = 0
+    this.#busy = this.#requests > 1
+    this.#requests = 0
     this.#writing = true
-    this.#socket.write(block.subarray(0, end), () => {
+    this.#socket.write(written, () => {
       this.#writing = false
       giveBlock(block)
       if (!this.#scheduled) this.#flush()
@@ -79,22 +107,21 @@ export class Output {
     this.#source.onFilled()
   }
 
-  #takeControl(block: Buffer): number {
-    let at = 0
+  #takeWaiting(block: Buffer): void {
     let taken = 0
-    for (const frame of this.#control) {
-      if (at + frame.length > BLOCK_BYTES) break
-      at += frame.copy(block, at)
+    for (const frame of this.#waiting) {
+      if (frame.length > BLOCK_BYTES - this.#at) break
+      this.#at += frame.copy(block, this.#at)
+      this.#waitingBytes -= frame.length
       taken += 1
     }
-    this.#control = taken === this.#control.length ? [] : this.#control.slice(taken)
-    this.#controlBytes -= at
-    return at
+    if (taken > 0) this.#waiting = this.#waiting.slice(taken)
   }
 
-  static flush(output: Output): void {
+  static onTurn(output: Output): void {
+    output.#scheduled = false
     output.#flush()
   }
 }
 
-const { flush } = Output
+const flush = Output.onTurn

@@ -24,6 +24,10 @@ export class Scheduler<F extends Flow> {
   readonly #fresh: F[] = []
   readonly #rounds: F[] = []
 
+  get isEmpty(): boolean {
+    return this.#fresh.length === 0 && this.#rounds.length === 0
+  }
+
   /** To be called whenever a flow may have become sendable. */
   add(flow: F): void {
     const { turn } = flow

@@ -17,13 +17,16 @@ import {
 } from '../http2/frames.ts'
 import { Allowed } from './abuse.ts'
 import { connectionWindow } from './incoming.ts'
+import type { LentReads } from './lent-reads.ts'
 import { Output } from './output.ts'
 import { LINGER_MS, NOTICE_MS, RATES, RECEIVE, SEND, SETTINGS_TIMEOUT_MS } from './settings.ts'
 import { Streams, type StreamsOptions } from './streams.ts'
 
-export type SessionOptions = Omit<StreamsOptions, 'onIdle' | 'onFault'> & {
+export type SessionOptions = Omit<StreamsOptions, 'onIdle' | 'onFault' | 'lends'> & {
   /** Its handshake is done. */
   readonly socket: Duplex
+  /** Its reads, if it emits no 'data'. */
+  readonly reads?: LentReads
   /** The last stream is gone. */
   onIdle?(): void
   /** The peer takes no new streams; `debug` is what it said with it. */
@@ -53,7 +56,7 @@ export class Session {
   readonly #timers = new Set<NodeJS.Timeout>()
 
   constructor(options: SessionOptions) {
-    const { role, socket, maxStreams } = options
+    const { role, socket, reads, maxStreams } = options
     this.#options = options
     this.#socket = socket
     this.#final = role === 'client'
@@ -62,7 +65,12 @@ export class Session {
       onFilled: () => this.#filled(),
     })
     this.streams = new Streams(
-      { ...options, onIdle: () => this.#idle(), onFault: () => this.#charge('tunnel_resets') },
+      {
+        ...options,
+        lends: reads !== undefined,
+        onIdle: () => this.#idle(),
+        onFault: () => this.#charge('tunnel_resets'),
+      },
       this.#output,
     )
     const from = role === 'client' ? 'server' : 'client'
@@ -82,7 +90,10 @@ export class Session {
       if (!this.#acknowledged) this.#fail(new Http2Error(ErrorCode.SETTINGS_TIMEOUT, 'no SETTINGS ACK'))
     })
     socket.on('error', () => {})
-    socket.on('data', (chunk: Buffer) => this.#read(chunk))
+    const read = (chunk: Buffer) => this.#read(chunk)
+    if (reads) reads.reader = read
+    else socket.on('data', read)
+    socket.resume()
     socket.once('end', () => this.destroy())
     socket.once('close', () => this.#close())
   }
@@ -172,14 +183,14 @@ export class Session {
       this.#fail(thrown)
     }
     // Who makes us answer and does not read the answers waits.
-    if (this.#output.controlBytes > SEND.answers) {
+    if (this.#output.waitingBytes > SEND.answers) {
       this.#options.onLimit('tunnel_answers')
       this.#socket.pause()
     }
   }
 
   #filled(): void {
-    if (this.#socket.isPaused() && this.#output.controlBytes <= SEND.answers) this.#socket.resume()
+    if (this.#socket.isPaused() && this.#output.waitingBytes <= SEND.answers) this.#socket.resume()
     this.streams.outgoing.onFilled()
   }
 

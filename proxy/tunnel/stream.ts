@@ -11,6 +11,10 @@ import { type Flow, Turn } from './scheduler.ts'
 export type StreamOwner = {
   /** Unsent bytes of one stream at which its writer is held back. */
   readonly unsentMark: number
+  /** Whether what arrives is only lent. */
+  readonly lends: boolean
+  /** Sends of `chunk` what can be sent at once. Returns how much. */
+  send(stream: TunnelStream, chunk: Buffer): number
   /** `stream` has `bytes` more to send, or an end. */
   queued(stream: TunnelStream, bytes: number): void
   /** It holds `bytes` less; `due` bytes are to be granted to its peer anew. */
@@ -73,8 +77,11 @@ export class TunnelStream implements ByteStream, Flow {
 
   write(chunk: Buffer): boolean {
     if (this.#over || this.#local !== 'open') return true
-    this.#outbound.push(chunk)
-    this.#owner.queued(this, chunk.length)
+    const sent = this.#outbound.length === 0 ? this.#owner.send(this, chunk) : 0
+    if (sent === chunk.length) return true
+    const rest = chunk.subarray(sent)
+    this.#outbound.push(rest)
+    this.#owner.queued(this, rest.length)
     this.#full = this.#outbound.length > this.#owner.unsentMark
     return !this.#full
   }
@@ -144,8 +151,8 @@ export class TunnelStream implements ByteStream, Flow {
     if (!this.receiveWindow.receive(flowControlled)) return false
     if (endStream) this.#remote = 'ended'
     if (flowControlled > piece.length) this.#consume(flowControlled - piece.length)
-    if (this.#flowing && !this.#paused && this.#inbound.length === 0) this.#hand(piece)
-    else this.#inbound.push(piece)
+    if (!this.#flowing || this.#paused || this.#inbound.length > 0) this.#inbound.push(piece)
+    else this.#hand(this.#owner.lends && !this.#sink?.borrows ? Buffer.from(piece) : piece)
     this.#deliver()
     return true
   }

@@ -26,6 +26,8 @@ export type StreamsOptions = {
   readonly maxStreams: number
   /** What windows may grow by, shared with other sessions. */
   readonly growth: Allowance
+  /** Whether what is read is only lent. */
+  readonly lends: boolean
   onRequest(stream: TunnelStream, request: TunnelHead): void
   onLimit(limit: Limit): void
   /** The last stream is gone. */
@@ -168,8 +170,16 @@ export class Streams implements StreamOwner {
     else this.#output.control(rstStreamFrame(id, code))
   }
 
+  get lends(): boolean {
+    return this.#options.lends
+  }
+
   get unsentMark(): number {
     return this.outgoing.unsentMark
+  }
+
+  send(stream: TunnelStream, chunk: Buffer): number {
+    return this.outgoing.send(stream, chunk)
   }
 
   queued(stream: TunnelStream, bytes: number): void {
