@@ -43,6 +43,8 @@ export type ApiServer = AsyncDisposable & {
 }
 
 const START_TIMEOUT_MS = 60_000
+/** Nobody writes tokens anew, as a kubelet does. */
+const TOKEN_SECONDS = 24 * 3600
 
 export async function startApiServer(options: ApiServerOptions = {}): Promise<ApiServer> {
   const { address = '127.0.0.1', controllerManager = false, flags = [] } = options
@@ -113,7 +115,7 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
       const { status } = await kube.create<TokenRequest>(path, {
         apiVersion: 'authentication.k8s.io/v1',
         kind: 'TokenRequest',
-        spec: { expirationSeconds: 3600, ...(boundObjectRef && { boundObjectRef }) },
+        spec: { expirationSeconds: TOKEN_SECONDS, ...(boundObjectRef && { boundObjectRef }) },
       })
       if (!status) throw new Error('the API server answered a TokenRequest without a token')
       return status.token

@@ -10,6 +10,7 @@ import {
   type Script,
   type Transcript,
 } from './netns-conversation.ts'
+import { httpOperations } from './netns-http.ts'
 import { answerCalls } from './netns-rpc.ts'
 import { randomConversation } from './random-conversation.ts'
 
@@ -54,17 +55,27 @@ export type Outcomes = {
   readonly ms: number
 }
 
-type Listener = { readonly live: Set<Conversation>; readonly ended: Transcript[]; wake(): void }
+type Listener = {
+  readonly live: Set<Conversation>
+  /** Not taken yet. */
+  readonly ended: Transcript[]
+  readonly counts: Record<string, number>
+  wake(): void
+}
 
 const SERVED_TIMEOUT_MS = 60_000
+/** A soak has millions. */
+const KEPT_TRANSCRIPTS = 20_000
 
 const gates = new Map<string, PromiseWithResolvers<void>>()
 const listeners = new Map<number, Listener>()
 const dialled = new Map<number, Conversation>()
 
 export const operations = {
+  ...httpOperations,
+
   async serve({ port, host = '::', script, meet = false, backlog = 511, timeoutMs }: Serve): Promise<void> {
-    const listener: Listener = { live: new Set(), ended: [], wake: () => {} }
+    const listener: Listener = { live: new Set(), ended: [], counts: {}, wake: () => {} }
     listeners.set(port, listener)
     const server = createServer({ allowHalfOpen: true, noDelay: true }, socket => {
       const conversation = begin(socket, {
@@ -76,7 +87,9 @@ export const operations = {
       listener.live.add(conversation)
       void conversation.transcript.then(transcript => {
         listener.live.delete(conversation)
+        count(listener.counts, outcomeOf(transcript))
         listener.ended.push(transcript)
+        if (listener.ended.length > KEPT_TRANSCRIPTS) listener.ended.shift()
         listener.wake()
       })
     })
@@ -104,6 +117,11 @@ export const operations = {
     return ended.splice(0)
   },
 
+  /** How many connections to a listener came to which end, of all. */
+  async outcomes({ port }: { port: number }): Promise<Outcomes['counts']> {
+    return listenerOf(port).counts
+  },
+
   async live({ port }: { port: number }): Promise<readonly Progress[]> {
     return [...listenerOf(port).live].map(conversation => conversation.progress())
   },
@@ -118,23 +136,18 @@ export const operations = {
   },
 
   /** Dials connections, so many at a time, and counts how they ended. */
-  async dialMany({
-    count,
-    from = 1,
-    anonymous = false,
-    atOnce = count,
-    ...options
-  }: DialMany): Promise<Outcomes> {
+  async dialMany(options: DialMany): Promise<Outcomes> {
+    const { count: many, from = 1, anonymous = false, atOnce = many, ...each } = options
     const started = performance.now()
     const counts: Record<string, number> = {}
     const others: Transcript[] = []
     let next = from
     const worker = async () => {
-      while (next < from + count) {
+      while (next < from + many) {
         const introduce = next++
-        const transcript = await dial({ ...options, ...(!anonymous && { introduce }) }).transcript
+        const transcript = await dial({ ...each, ...(!anonymous && { introduce }) }).transcript
         const outcome = outcomeOf(transcript)
-        counts[outcome] = (counts[outcome] ?? 0) + 1
+        count(counts, outcome)
         if (outcome !== 'done' && others.length < 5) others.push(transcript)
       }
     }
@@ -175,6 +188,10 @@ function outcomeOf({ done, steps, error, wrongAt, ended }: Transcript): string {
   if (wrongAt !== undefined) return `wrong byte at ${wrongAt}`
   if (done === steps && steps > 0 && error === undefined) return 'done'
   return `${error ?? (ended ? 'ended' : 'open')} after step ${done} of ${steps}`
+}
+
+function count(counts: Record<string, number>, outcome: string): void {
+  counts[outcome] = (counts[outcome] ?? 0) + 1
 }
 
 function gateOf(name: string): PromiseWithResolvers<void> {
