@@ -44,7 +44,7 @@ type Arrival = {
   readonly record: ConnectionRecord
   readonly caller: Caller
   /** What an application that speaks HTTP is told of who calls. */
-  readonly clientCert?: string
+  readonly clientCert?: () => string
   /** @throws PosternError PSTN_TUNNEL_MALFORMED */
   destination(): Destination
   proceed(): ByteStream
@@ -58,8 +58,8 @@ export function createInbound(parts: InboundParts): Inbound {
       const { identity, address, serial, certificateHash: hash } = request.peer
       return admit(parts, {
         record: observer.start('inbound', { address, identity, serial }, 'tunnel'),
-        caller: { identity, address },
-        clientCert: forwardedClientCert({ by, hash, uri: identity }),
+        caller: request.peer,
+        clientCert: () => forwardedClientCert({ by, hash, uri: identity }),
         destination: () => parseAuthority(request.authority),
         proceed: () => request.accept(),
         refuse: ({ code }) => request.refuse(statusOf(code), code),
@@ -111,7 +111,7 @@ const GATES: { readonly [P in Protocol]: Gate } = { http1: gateHttp1, http2: gat
 /** Opaque bytes were decided on as a whole; of a declared port each request is. */
 async function carry(
   { authorizer, observer, now }: InboundParts,
-  { record, caller, clientCert: forwardedClientCert, proceed }: Arrival,
+  { record, caller, clientCert, proceed }: Arrival,
   application: ByteStream,
   port: number,
   { protocol, signal }: Grant,
@@ -122,11 +122,10 @@ async function carry(
     return { outcome, reason: signal.reason }
   }
   record.protocol = protocol
-  record.requests = 0
   return GATES[protocol](proceed(), application, {
     signal,
     traffic,
-    forwardedClientCert,
+    forwardedClientCert: clientCert?.(),
     now,
     authorize: (request, onRevoked) => authorizer.authorizeRequest(caller, port, request, onRevoked),
     onRequest: outcome => observer.request(record, outcome),

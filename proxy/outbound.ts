@@ -65,16 +65,16 @@ async function reach(
 ): Promise<ByteStream> {
   if (route.kind === 'plain') {
     record.via = 'plaintext'
-    delete record.remote
+    record.remote = undefined
     return dial(route, { signal, code: 'PSTN_DESTINATION_UNREACHABLE' })
   }
-  const { target } = route
+  const { address, pod, authority } = route.target
   record.via = 'tunnel'
-  const pod = `${target.pod.namespace}/${target.pod.name}`
-  record.remote = { pod }
+  const name = `${pod.namespace}/${pod.name}`
+  record.remote = { pod: name }
   const headers = { forwarded: forwardedFor(record.source.address) }
-  const { stream, peer } = await dialer.open({ ...target, headers }, signal)
-  record.remote = { pod, identity: peer.identity, serial: peer.serial }
+  const { stream, peer } = await dialer.open({ address, pod, authority, headers }, signal)
+  record.remote = { pod: name, identity: peer.identity, serial: peer.serial }
   return stream
 }
 

@@ -5,7 +5,13 @@ import { asPosternError, type Code, type PosternError } from '../../shared/error
 import { createLineQuota, type Kind } from '../../shared/line-quota.ts'
 import { createLineWriter, type Logger } from '../../shared/log.ts'
 import type { HttpRequest } from '../../shared/policy/model.ts'
-import { type ConnectionRecord, carriedBy, type Direction, type Via } from './connection-record.ts'
+import {
+  type Carried,
+  type ConnectionRecord,
+  carriedBy,
+  type Direction,
+  type Via,
+} from './connection-record.ts'
 import { createLiveConnections } from './live-connections.ts'
 import type { ProxyMetrics } from './metrics.ts'
 
@@ -42,25 +48,32 @@ export type Observer = {
 /** Of a refused request's path, in the log. */
 const PATH_SHOWN = 256
 const STATUS_CLASSES = ['none', '1xx', '2xx', '3xx', '4xx', '5xx']
-type Ending = {
-  readonly outcome: string
-  readonly code: Code | undefined
-  readonly policy: string | undefined
-}
-
+const NOTHING: Carried = { received: 0, sent: 0 }
 const OUTCOMES = { ended: 'ok', reset: 'reset', aborted: 'closed' } as const
 
 export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock): Observer {
   const live = createLiveConnections(metrics)
   const writeAccess = createLineWriter(log, 'info', 'connection')
-  const access = (record: ConnectionRecord, bytesIn: number, bytesOut: number, ending: Ending) => {
+  const access = (
+    record: ConnectionRecord,
+    { received, sent }: Carried,
+    { outcome, code, policy }: { outcome: string; code?: Code | undefined; policy?: string | undefined },
+  ) => {
     const { direction, via, source, startedAt, protocol } = record
-    const destination = destinationOf(record)
-    const requests = protocol && record.requests
-    const durationMs = Math.round(clock.monotonic() - startedAt)
-    const { outcome, code, policy } = ending
-    const carried = { bytesIn, bytesOut, protocol, requests, durationMs }
-    writeAccess({ direction, via, source, destination, ...carried, outcome, code, policy })
+    writeAccess({
+      direction,
+      via,
+      source,
+      destination: destinationOf(record),
+      bytesIn: received,
+      bytesOut: sent,
+      protocol,
+      requests: protocol && record.requests,
+      durationMs: Math.round(clock.monotonic() - startedAt),
+      outcome,
+      code,
+      policy,
+    })
   }
   const quota = createLineQuota(log)
   const deny = (record: ConnectionRecord, refusal: Refusal, request?: HttpRequest) => {
@@ -75,8 +88,14 @@ export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock)
       direction,
       source,
       startedAt: clock.monotonic(),
+      via,
+      destination: undefined,
+      endpoint: undefined,
+      retries: 0,
+      remote: undefined,
       traffic: { aToB: 0, bToA: 0 },
-      ...(via && { via }),
+      protocol: undefined,
+      requests: 0,
     }),
     opened: record => {
       const { direction, via, destination, startedAt } = record
@@ -90,10 +109,10 @@ export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock)
       metrics.refused.inc({ direction: record.direction, code })
       if (!quota(kindOf(record, refusal))) return
       deny(record, refusal)
-      access(record, 0, 0, { outcome: 'refused', code, policy })
+      access(record, NOTHING, { outcome: 'refused', code, policy })
     },
     request: (record, { request, status, refusal, durationMs }) => {
-      record.requests = (record.requests ?? 0) + 1
+      record.requests += 1
       const protocol = record.protocol ?? 'http1'
       metrics.requests.observe(
         { protocol, status: STATUS_CLASSES[Math.floor(status / 100)] ?? 'none' },
@@ -111,8 +130,7 @@ export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock)
         metrics.refused.inc({ direction: record.direction, code: refusal.code })
         deny(record, refusal)
       }
-      const { received, sent } = carriedBy(record)
-      access(record, received, sent, { outcome, code: refusal?.code, policy: refusal?.policy })
+      access(record, carriedBy(record), { outcome, code: refusal?.code, policy: refusal?.policy })
     },
   }
 }
@@ -127,7 +145,15 @@ const kindOf = (
 }
 
 const destinationOf = ({ destination, remote, endpoint, retries }: ConnectionRecord) =>
-  destination && { ...destination, endpoint, retries: retries || undefined, ...remote }
+  destination && {
+    address: destination.address,
+    port: destination.port,
+    endpoint,
+    retries: retries > 0 ? retries : undefined,
+    pod: remote?.pod,
+    identity: remote?.identity,
+    serial: remote?.serial,
+  }
 
 /** A policy that came to forbid a live connection is named by the error that ends it. */
 export const refusalOf = ({ code, message, policy, rule }: PosternError & Partial<Refusal>): Refusal => ({

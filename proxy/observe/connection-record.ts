@@ -4,27 +4,30 @@ import type { Protocol } from '../../shared/protocol.ts'
 export type Direction = 'inbound' | 'outbound'
 export type Via = 'tunnel' | 'plaintext'
 
+/** Every field is there from the beginning: an object that changes its shape costs more than all that is kept in it. */
 export type ConnectionRecord = {
   readonly direction: Direction
   readonly startedAt: number
   readonly source: { readonly address: string; readonly identity?: string; readonly serial?: string }
   /** Unknown while an outbound connection is not resolved. */
-  via?: Via
-  destination?: { readonly address: string; readonly port: number }
+  via: Via | undefined
+  destination: { readonly address: string; readonly port: number } | undefined
   /** Of a Service: where it led to, after how many endpoints that could not be opened. */
-  endpoint?: string
-  retries?: number
+  endpoint: string | undefined
+  retries: number
   /** Who is behind the destination, as far as it is known: the directory's pod, then what its certificate says. */
-  remote?: { readonly pod: string; readonly identity?: string; readonly serial?: string }
+  remote: { readonly pod: string; readonly identity?: string; readonly serial?: string } | undefined
   /** Bytes passed on so far: `a` is who opened the connection. */
   readonly traffic: Traffic
   /** Of a port whose requests are read: what it speaks, and how many there were. */
-  protocol?: Protocol
-  requests?: number
+  protocol: Protocol | undefined
+  requests: number
 }
 
 type Traffic = { aToB: number; bToA: number }
 
+export type Carried = { readonly received: number; readonly sent: number }
+
 /** As the pod's own application sees it. */
-export const carriedBy = ({ direction, traffic: { aToB, bToA } }: ConnectionRecord) =>
+export const carriedBy = ({ direction, traffic: { aToB, bToA } }: ConnectionRecord): Carried =>
   direction === 'inbound' ? { received: aToB, sent: bToA } : { received: bToA, sent: aToB }

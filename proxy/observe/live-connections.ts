@@ -1,7 +1,13 @@
 // The connections that live, and the metrics that each of them has: their series are looked up once, and bytes are summed
 // up when somebody collects, so that they are counted while a connection lives and cost it nothing.
 import type { CounterSeries, HistogramSeries } from '../../shared/metrics.ts'
-import { type ConnectionRecord, carriedBy, type Direction, type Via } from './connection-record.ts'
+import {
+  type Carried,
+  type ConnectionRecord,
+  carriedBy,
+  type Direction,
+  type Via,
+} from './connection-record.ts'
 import type { ProxyMetrics } from './metrics.ts'
 
 type ClosedAs = 'ok' | 'reset' | 'closed'
@@ -21,12 +27,12 @@ type Way = {
   readonly sent: CounterSeries
   readonly live: Set<ConnectionRecord>
   /** Of connections that have ended. */
-  readonly ended: Carried
+  readonly ended: Sum
   /** Of all, when it was last collected. */
-  collected: Carried
+  collected: Sum
 }
 
-type Carried = { received: number; sent: number }
+type Sum = { -readonly [K in keyof Carried]: Carried[K] }
 
 export function createLiveConnections(metrics: ProxyMetrics): LiveConnections {
   const ways = new Map<Direction, Map<Via, Way>>()
@@ -83,7 +89,7 @@ function collect(way: Way, { open }: ProxyMetrics): void {
   open.set(way.labels, way.live.size)
 }
 
-function add(to: Carried, { received, sent }: Carried): void {
+function add(to: Sum, { received, sent }: Carried): void {
   to.received += received
   to.sent += sent
 }
