@@ -66,7 +66,7 @@ async function reach(
   if (route.kind === 'plain') {
     record.via = 'plaintext'
     record.remote = undefined
-    return dial(route, { signal, code: 'PSTN_DESTINATION_UNREACHABLE' })
+    return dial(route, { signal, code: 'PSTN_DESTINATION_UNREACHABLE', isRemote: true })
   }
   const { address, pod, authority } = route.target
   record.via = 'tunnel'

@@ -12,21 +12,24 @@ export type DialOptions = {
   /** The code of a failure. */
   readonly code?: Code
   readonly timeoutMs?: number
+  /** The destination is on another host, which may vanish: four more system calls notice that. */
+  readonly isRemote?: boolean
 }
 
 const TIMEOUT_MS = 10_000
-/** An application’s own keep-alive ends at its sidecar: this one notices a host that vanished. */
+/** The keep-alive of an application ends at its sidecar: this one notices a host that vanished. */
 export const KEEP_ALIVE = { keepAlive: true, keepAliveInitialDelay: 60_000 } as const
 
 /** A connected socket, half-open: each direction ends on its own. @throws PosternError */
 export function dial(
   { address, port }: { readonly address: string; readonly port: number },
-  { signal, code = 'PSTN_APP_UNREACHABLE', timeoutMs = TIMEOUT_MS }: DialOptions,
+  { signal, code = 'PSTN_APP_UNREACHABLE', timeoutMs = TIMEOUT_MS, isRemote }: DialOptions,
 ): Promise<ByteStream> {
   const { promise, resolve, reject } = Promise.withResolvers<ByteStream>()
   const reads = new LentReads()
   const { onread } = reads
-  const socket = connect({ host: address, port, onread, allowHalfOpen: true, noDelay: true, ...KEEP_ALIVE })
+  const keepAlive = isRemote ? KEEP_ALIVE : undefined
+  const socket = connect({ host: address, port, onread, allowHalfOpen: true, noDelay: true, ...keepAlive })
   socket.pause()
   const settle = () => {
     clearTimeout(timer)
