@@ -2,7 +2,7 @@
 import type { Socket } from 'node:net'
 import { BLOCK_BYTES, giveBlock, takeBlock } from '../tunnel/blocks.ts'
 import type { ByteStream, Sink } from '../tunnel/byte-stream.ts'
-import type { LentReads } from '../tunnel/lent-reads.ts'
+import { LentReads } from '../tunnel/lent-reads.ts'
 
 /** From so many bytes on a chunk is bulk, which is gathered for a turn: one system call, and one wake-up of the reader. */
 const BULK_BYTES = 4 * 1024
@@ -16,8 +16,8 @@ export class SocketStream implements ByteStream {
   #at = 0
   #scheduled = false
 
-  /** `reads` if the socket was made with them. */
-  constructor(socket: Socket, reads?: LentReads) {
+  /** `reads`: those that the socket was made with. */
+  constructor(socket: Socket, reads = LentReads.of(socket)) {
     this.#socket = socket.on('error', () => {})
     this.#reads = reads
   }
@@ -29,8 +29,8 @@ export class SocketStream implements ByteStream {
       return
     }
     if (!this.#reads) socket.on('data', (chunk: Buffer) => sink.data(chunk))
-    else if (sink.borrows) this.#reads.reader = chunk => sink.data(chunk)
-    else this.#reads.reader = chunk => sink.data(Buffer.from(chunk))
+    else if (sink.borrows) this.#reads.deliverTo(chunk => sink.data(chunk))
+    else this.#reads.deliverTo(chunk => sink.data(Buffer.from(chunk)))
     socket.once('end', () => sink.end())
     socket.on('drain', () => sink.drain())
     socket.once('close', hadError => {

@@ -1,18 +1,49 @@
-// Reading into one buffer that all sockets share (net's `onread`). Node otherwise makes a buffer for every read, 16 KiB for
-// each TLS record, and collects them: a third of what a bulk transfer costs its receiver.
+// Reading into one buffer that all sockets share (net's `onread`). Node otherwise makes a buffer of 64 KiB for every read,
+// however little it brings, and one for every TLS record, and has to collect them: most of what a lone request costs, its
+// slowest answers, and a third of a bulk transfer.
+// This file alone knows how a socket keeps its `onread`; that may change with a Node release, which a test notices.
+import { Socket } from 'node:net'
 
 const shared = Buffer.allocUnsafeSlow(64 * 1024)
 
-/** The reads of one socket that is to be connected; it emits no 'data'. */
+/** The reads of one socket, which then emits no 'data'. */
 export class LentReads {
-  /** Is lent each chunk: it is overwritten by the next read, of whatever socket. */
-  reader: (chunk: Buffer) => void = () => {}
   /** For net.connect and tls.connect. */
   readonly onread = {
     buffer: shared,
     callback: (bytes: number): boolean => {
-      this.reader(shared.subarray(0, bytes))
+      this.#reader(shared.subarray(0, bytes))
       return true
     },
   }
+  #reader: (chunk: Buffer) => void = () => {}
+
+  /** `reader` is lent each chunk: it is overwritten by the next read, of whatever socket. To be called before `resume`. */
+  deliverTo(reader: (chunk: Buffer) => void): void {
+    this.#reader = reader
+  }
+
+  /**
+   * Those of a socket that was accepted, for which net has no such option: it is set as net.connect sets it. Undefined
+   * where that cannot be done, or something has been read already: the socket goes on as any other.
+   */
+  static of(socket: Socket): LentReads | undefined {
+    const handle: unknown = Reflect.get(socket, '_handle')
+    if (!BUFFER || !CALLBACK || !isReadable(handle) || socket.readableLength > 0) return undefined
+    const reads = new LentReads()
+    const { buffer, callback } = reads.onread
+    handle.useUserBuffer(buffer)
+    Object.assign(socket, { [BUFFER]: buffer, [CALLBACK]: callback })
+    return reads
+  }
 }
+
+const symbols = Object.getOwnPropertySymbols(new Socket())
+const symbolOf = (description: string) => symbols.find(symbol => symbol.description === description)
+const BUFFER = symbolOf('kBuffer')
+const CALLBACK = symbolOf('kBufferCb')
+
+type Readable = { useUserBuffer(buffer: Buffer): void }
+
+const isReadable = (handle: unknown): handle is Readable =>
+  typeof handle === 'object' && handle !== null && 'useUserBuffer' in handle

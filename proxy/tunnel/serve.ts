@@ -1,5 +1,6 @@
 // One identified peer's connection, server side: each CONNECT becomes a TunnelRequest, everything else is refused.
 import type { Duplex } from 'node:stream'
+import type { TLSSocket } from 'node:tls'
 import type { Clock } from '../../shared/clock.ts'
 import { type Code, PosternError } from '../../shared/errors.ts'
 import { ErrorCode } from '../http2/errors.ts'
@@ -7,6 +8,7 @@ import type { Limit } from './abuse.ts'
 import { type ConnectRequest, type TunnelHead, writeAnswer } from './connect-headers.ts'
 import type { Allowance } from './flow-control.ts'
 import type { Peer, TunnelRequest } from './interface.ts'
+import { LentReads } from './lent-reads.ts'
 import { watchLiveness } from './liveness.ts'
 import { Session } from './session.ts'
 import { LIVENESS_INTERVAL_MS, SERVER_LIMITS } from './settings.ts'
@@ -37,7 +39,7 @@ export const serveNobody = (socket: Duplex, growth: Allowance): Session =>
   })
 
 export function serve(
-  socket: Duplex,
+  socket: TLSSocket,
   peer: Peer,
   options: ServeOptions,
   { growth, onClose }: Served,
@@ -46,6 +48,7 @@ export function serve(
   const session: Session = new Session({
     role: 'server',
     socket,
+    reads: LentReads.of(socket),
     growth,
     maxStreams: SERVER_LIMITS.maxConcurrentStreams,
     onRequest: (stream, request) => admit(session, stream, request, peer, options),

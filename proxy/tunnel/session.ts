@@ -26,7 +26,7 @@ export type SessionOptions = Omit<StreamsOptions, 'onIdle' | 'onFault' | 'lends'
   /** Its handshake is done. */
   readonly socket: Duplex
   /** Its reads, if it emits no 'data'. */
-  readonly reads?: LentReads
+  readonly reads?: LentReads | undefined
   /** The last stream is gone. */
   onIdle?(): void
   /** The peer takes no new streams; `debug` is what it said with it. */
@@ -91,7 +91,7 @@ export class Session {
     })
     socket.on('error', () => {})
     const read = (chunk: Buffer) => this.#read(chunk)
-    if (reads) reads.reader = read
+    if (reads) reads.deliverTo(read)
     else socket.on('data', read)
     socket.resume()
     socket.once('end', () => this.destroy())
