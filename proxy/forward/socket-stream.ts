@@ -15,6 +15,7 @@ export class SocketStream implements ByteStream {
   #block: Buffer | undefined
   #at = 0
   #scheduled = false
+  #isDone = false
 
   /** `reads`: those that the socket was made with. */
   constructor(socket: Socket, reads = LentReads.of(socket)) {
@@ -35,7 +36,7 @@ export class SocketStream implements ByteStream {
     socket.on('drain', () => sink.drain())
     socket.once('close', hadError => {
       this.#drop()
-      const ended = !hadError && socket.readableEnded && socket.writableFinished
+      const ended = !hadError && (this.#isDone || (socket.readableEnded && socket.writableFinished))
       sink.closed(ended ? 'ended' : 'reset')
     })
     socket.resume()
@@ -56,8 +57,12 @@ export class SocketStream implements ByteStream {
   }
 
   end(): void {
+    const socket = this.#socket
     this.#flush()
-    this.#socket.end()
+    // Where the other side has ended and the kernel has every byte, closing says all that a shutdown before it would.
+    this.#isDone = socket.readableEnded && socket.writableLength === 0 && !socket.destroyed
+    if (this.#isDone) socket.destroy()
+    else socket.end()
   }
 
   reset(): void {
