@@ -42,7 +42,7 @@ export const RECEIVE = {
 /** Bytes that our applications have written and the peer does not take. */
 export const SEND = {
   /** Of a stream: beyond it, its application is not read from. */
-  unsentPerStream: 128 * KIB,
+  unsentPerStream: 32 * KIB,
   /** Of a session: beyond it, a stream is not read from while it has any. */
   unsent: 8 * MIB,
   /** Of frames that answer the peer's own (PING, SETTINGS, RST_STREAM): beyond it, it does not read. */

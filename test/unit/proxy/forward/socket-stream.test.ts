@@ -1,0 +1,125 @@
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer, type Socket } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { dial } from '../../../../proxy/forward/dial.ts'
+import type { ByteStream, Sink } from '../../../../proxy/tunnel/byte-stream.ts'
+
+const NEVER = new AbortController().signal
+
+/** A dialled stream and the application's end of it. */
+async function dialled(t: Test): Promise<{ stream: ByteStream; application: Socket }> {
+  const server = createServer({ allowHalfOpen: true }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const bound = server.address()
+  const port = typeof bound === 'object' && bound ? bound.port : 0
+  const accepted = once(server, 'connection')
+  const stream = await dial({ address: '127.0.0.1', port }, { signal: NEVER })
+  const [application] = await accepted
+  application.on('error', () => {})
+  server.close()
+  t.teardown(() => application.destroy())
+  return { stream, application }
+}
+
+const sink = (parts: Partial<Sink>): Sink => ({
+  data: () => {},
+  end: () => {},
+  drain: () => {},
+  closed: () => {},
+  ...parts,
+})
+
+async function received(socket: Socket): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk))
+  await once(socket, 'end')
+  return Buffer.concat(chunks)
+}
+
+t.test('what is written may be overwritten at once, and keeps its order, small or bulk', async t => {
+  const { stream, application } = await dialled(t)
+  stream.open(sink({}))
+  const all = received(application)
+  const sent: Buffer[] = []
+  for (const size of [10, 5_000, 20, 200_000, 1, 4_096, 4_095, 131_072, 3]) {
+    const chunk = randomBytes(size)
+    sent.push(Buffer.from(chunk))
+    stream.write(chunk)
+    chunk.fill(0)
+    if (size === 20) await delay(5)
+  }
+  stream.end()
+  t.ok((await all).equals(Buffer.concat(sent)))
+})
+
+t.test('an application that spoke before it was listened to is heard', async t => {
+  const { stream, application } = await dialled(t)
+  application.write('220 ready')
+  await delay(20)
+  const { promise, resolve } = Promise.withResolvers<string>()
+  stream.open(sink({ data: chunk => resolve(String(chunk)) }))
+  t.equal(await promise, '220 ready')
+  stream.reset()
+})
+
+t.test('chunks are kept by who asks to keep them, and lent to who borrows them', async t => {
+  for (const borrows of [false, true]) {
+    const { stream, application } = await dialled(t)
+    const kept: Buffer[] = []
+    const { promise: ended, resolve } = Promise.withResolvers<void>()
+    stream.open(sink({ borrows, data: chunk => kept.push(chunk), end: resolve }))
+    application.write('first')
+    await delay(20)
+    application.end('after')
+    await ended
+    const memory = new Set(kept.map(({ buffer, byteOffset }) => `${buffer.byteLength} ${byteOffset}`))
+    if (borrows) t.equal(memory.size, 1, 'one buffer')
+    else t.equal(String(Buffer.concat(kept)), 'firstafter')
+    stream.reset()
+  }
+})
+
+t.test('a paused stream delivers nothing, a slow reader says so and when it is not', async t => {
+  const { stream, application } = await dialled(t)
+  let bytes = 0
+  const drained = Promise.withResolvers<void>()
+  stream.open(
+    sink({
+      data: chunk => {
+        bytes += chunk.length
+      },
+      drain: () => drained.resolve(),
+    }),
+  )
+  stream.pause()
+  application.write(Buffer.alloc(100_000))
+  await delay(50)
+  t.equal(bytes, 0)
+  stream.resume()
+  while (bytes < 100_000) await delay(5)
+
+  application.pause()
+  const chunk = Buffer.alloc(64 * 1024)
+  let written = 0
+  while (stream.write(chunk) && written < 64 * 1024 * 1024) {
+    written += chunk.length
+    if (written % (1024 * 1024) === 0) await delay(0)
+  }
+  t.ok(written < 32 * 1024 * 1024, `${written} bytes until it was slow`)
+  application.resume()
+  await drained.promise
+  stream.reset()
+})
+
+t.test('a reset is one on the other side, whatever waits to be sent', async t => {
+  const { stream, application } = await dialled(t)
+  const closed = Promise.withResolvers<string>()
+  stream.open(sink({ closed: closed.resolve }))
+  const error = once(application.resume(), 'error')
+  stream.write(Buffer.alloc(10_000))
+  stream.reset()
+  t.match(await error, [{ code: 'ECONNRESET' }])
+  t.equal(await closed.promise, 'reset')
+})
