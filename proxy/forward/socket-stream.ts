@@ -1,6 +1,7 @@
 // A TCP socket as a ByteStream: of the application, or of a destination without a sidecar.
 import type { Socket } from 'node:net'
 import { BLOCK_BYTES, giveBlock, takeBlock } from '../tunnel/blocks.ts'
+import { ByteQueue } from '../tunnel/byte-queue.ts'
 import type { ByteStream, Sink } from '../tunnel/byte-stream.ts'
 import { LentReads } from '../tunnel/lent-reads.ts'
 
@@ -16,6 +17,11 @@ export class SocketStream implements ByteStream {
   #at = 0
   #scheduled = false
   #isDone = false
+  #sink: Sink | undefined
+  #paused = false
+  #ended: 'not' | 'read' | 'told' = 'not'
+  /** Lent while we were paused: reading goes on for a moment. */
+  readonly #held = new ByteQueue()
 
   /** `reads`: those that the socket was made with. */
   constructor(socket: Socket, reads = LentReads.of(socket)) {
@@ -29,10 +35,13 @@ export class SocketStream implements ByteStream {
       process.nextTick(() => sink.closed('reset'))
       return
     }
-    if (!this.#reads) socket.on('data', (chunk: Buffer) => sink.data(chunk))
-    else if (sink.borrows) this.#reads.deliverTo(chunk => sink.data(chunk))
-    else this.#reads.deliverTo(chunk => sink.data(Buffer.from(chunk)))
-    socket.once('end', () => sink.end())
+    this.#sink = sink
+    if (this.#reads) this.#reads.deliverTo(chunk => this.#lent(chunk))
+    else socket.on('data', (chunk: Buffer) => sink.data(chunk))
+    socket.once('end', () => {
+      this.#ended = 'read'
+      this.#deliverHeld()
+    })
     socket.on('drain', () => sink.drain())
     socket.once('close', hadError => {
       this.#drop()
@@ -43,11 +52,14 @@ export class SocketStream implements ByteStream {
   }
 
   pause(): void {
+    this.#paused = true
     this.#socket.pause()
   }
 
   resume(): void {
-    this.#socket.resume()
+    this.#paused = false
+    this.#deliverHeld()
+    if (!this.#paused) this.#socket.resume()
   }
 
   write(chunk: Buffer): boolean {
@@ -68,6 +80,22 @@ export class SocketStream implements ByteStream {
   reset(): void {
     this.#drop()
     this.#socket.resetAndDestroy()
+  }
+
+  #lent(chunk: Buffer): void {
+    if (this.#paused || this.#held.length > 0) this.#held.push(chunk)
+    else this.#sink?.data(this.#sink.borrows ? chunk : Buffer.from(chunk))
+  }
+
+  #deliverHeld(): void {
+    while (!this.#paused) {
+      const chunk = this.#held.shift()
+      if (!chunk) break
+      this.#sink?.data(chunk)
+    }
+    if (this.#paused || this.#ended !== 'read') return
+    this.#ended = 'told'
+    this.#sink?.end()
   }
 
   #gather(chunk: Buffer): void {
