@@ -72,7 +72,7 @@ export class SocketStream implements ByteStream {
     const socket = this.#socket
     this.#flush()
     // Where the other side has ended and the kernel has every byte, closing says all that a shutdown before it would.
-    this.#isDone = socket.readableEnded && socket.writableLength === 0 && !socket.destroyed
+    this.#isDone = this.#ended === 'told' && socket.writableLength === 0 && !socket.destroyed
     if (this.#isDone) socket.destroy()
     else socket.end()
   }
