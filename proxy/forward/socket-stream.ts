@@ -17,6 +17,7 @@ export class SocketStream implements ByteStream {
   #at = 0
   #scheduled = false
   #isDone = false
+  #isClosed = false
   #sink: Sink | undefined
   #paused = false
   #ended: 'not' | 'read' | 'told' = 'not'
@@ -46,7 +47,9 @@ export class SocketStream implements ByteStream {
     socket.once('close', hadError => {
       this.#drop()
       const ended = !hadError && (this.#isDone || (socket.readableEnded && socket.writableFinished))
-      sink.closed(ended ? 'ended' : 'reset')
+      this.#isClosed = true
+      if (!ended) sink.closed('reset')
+      else if (this.#ended === 'told') sink.closed('ended')
     })
     socket.resume()
   }
@@ -96,6 +99,7 @@ export class SocketStream implements ByteStream {
     if (this.#paused || this.#ended !== 'read') return
     this.#ended = 'told'
     this.#sink?.end()
+    if (this.#isClosed) this.#sink?.closed('ended')
   }
 
   #gather(chunk: Buffer): void {

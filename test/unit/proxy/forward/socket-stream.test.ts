@@ -123,3 +123,30 @@ t.test('a reset is one on the other side, whatever waits to be sent', async t =>
   t.match(await error, [{ code: 'ECONNRESET' }])
   t.equal(await closed.promise, 'reset')
 })
+
+t.test(
+  'what came before the end is told before it, and the end before the close, also to who paused',
+  async t => {
+    const { stream, application } = await dialled(t)
+    const told: string[] = []
+    const closed = Promise.withResolvers<void>()
+    stream.open(
+      sink({
+        data: chunk => told.push(String(chunk)),
+        end: () => told.push('end'),
+        closed: how => {
+          told.push(how)
+          closed.resolve()
+        },
+      }),
+    )
+    stream.pause()
+    application.resume().end('last words')
+    stream.end()
+    await delay(50)
+    t.same(told, [])
+    stream.resume()
+    await closed.promise
+    t.same(told, ['last words', 'end', 'ended'])
+  },
+)
