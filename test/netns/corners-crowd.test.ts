@@ -1,9 +1,11 @@
-// Many connections between one pair of sidecars: opened at once, idle, reset in a storm, each with a life of its own.
+// Many connections between one pair of sidecars: opened at once, idle, reset in a storm, each with a life of its own;
+// and too many, of which those beyond a limit are refused and counted while everybody else is served.
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { PORTS } from '../../shared/ports.ts'
 import { until } from '../kube/support/installation.ts'
 import type { RunningPod } from '../support/namespace-kubelet.ts'
+import { ip } from '../support/netns.ts'
 import type { Script } from '../support/netns-conversation.ts'
 import { openIn } from '../support/netns-mesh.ts'
 import {
@@ -12,6 +14,7 @@ import {
   memoryOfBoth,
   PING,
   PONG,
+  refusedBy,
   SIDECARS,
   startPair,
   untilNothingIsOpen,
@@ -23,6 +26,10 @@ const CONVERSATIONS = 200
 const IDLE = 2_000
 const IDLE_MEMORY_KIB = 64
 const RESETS = 10_000
+// docs/operations.md, "Limits".
+const HANDSHAKES = 256
+const HANDSHAKES_PER_ADDRESS = 64
+const STATUS_PER_ADDRESS = 32
 
 /** A byte each way, then nothing until the gate opens, then another byte each way. */
 const heldAt = (gate: string): Script => [...PING, { do: 'gate', name: gate }, ...PING, ...CLOSE]
@@ -31,7 +38,7 @@ const ANSWER_TWICE: Script = [...PONG, ...PONG, { do: 'receiveEnd' }, { do: 'end
 t.test('many connections', { skip: requireNetns() || requireApiServer() }, async t => {
   await using stack = new AsyncDisposableStack()
   const pair = await startPair(t, stack)
-  const { server, serverApp, clientApp } = pair
+  const { server, plain, serverApp, clientApp, plainApp } = pair
   const host = server.ipv4
   await serverApp.serve({ port: 7000, meet: true, script: ANSWER_TWICE })
 
@@ -114,6 +121,46 @@ t.test('many connections', { skip: requireNetns() || requireApiServer() }, async
     })
     t.same(next.counts, { done: 100 }, 'and new ones are opened')
     await untilNothingIsOpen(pair)
+  })
+
+  await t.test('handshakes that are not done have a limit, for each address and in sum', async t => {
+    const refused = () => refusedBy(server, 'inbound', 'PSTN_LIMIT')
+    const silent: Script = [{ do: 'receiveEnd' }, { do: 'end' }]
+    const knock = (count: number, localAddress: string) =>
+      plainApp.dialMany({ host, port: PORTS.tunnel, count, localAddress, anonymous: true, script: silent })
+    const others = [101, 102, 103, 104, 105].map(last => `10.77.0.${last}`)
+    await ip(
+      plain.namespace,
+      others.map(address => `addr add ${address}/24 dev eth0`),
+    )
+
+    const started = performance.now()
+    const one = knock(HANDSHAKES_PER_ADDRESS + 6, plain.ipv4)
+    await until(async () => (await refused()) === 6)
+    t.pass(`${HANDSHAKES_PER_ADDRESS} of one address wait`)
+    const rest = others.map(address => knock(60, address))
+    const sum = HANDSHAKES_PER_ADDRESS + 60 * others.length
+    await until(async () => (await refused()) === 6 + sum - HANDSHAKES)
+    t.pass(`${HANDSHAKES} in sum`)
+    const { counts } = await clientApp.dialMany({
+      host,
+      port: 7000,
+      script: [...PING, ...PING, ...CLOSE],
+      count: 10,
+    })
+    t.same(counts, { done: 10 }, 'who has a tunnel is served meanwhile')
+    await Promise.all([one, ...rest])
+    const seconds = (performance.now() - started) / 1000
+    t.ok(seconds > 4 && seconds < 9, `those are given up after ${seconds.toFixed(1)} s`)
+    t.equal(await refusedBy(server, 'inbound', 'PSTN_TLS_FAILED'), HANDSHAKES, 'and counted')
+  })
+
+  await t.test('connections to the status port have a limit for each address', async t => {
+    const script: Script = [{ do: 'receiveEnd' }, { do: 'end' }]
+    const count = STATUS_PER_ADDRESS + 8
+    const silent = { host, port: PORTS.status, count, anonymous: true, timeoutMs: 500, script }
+    const { counts } = await plainApp.dialMany(silent)
+    t.same(counts, { done: 8, 'timeout after step 0 of 2': STATUS_PER_ADDRESS }, 'as many stay open')
   })
 })
 

@@ -21,13 +21,13 @@ import { inMiB } from '../support/process-memory.ts'
 import { requireApiServer, requireNetns } from '../support/requirements.ts'
 
 const MIB = 1024 * 1024
-const STALLED_BYTES = 128 * MIB
+const STALLED_BYTES = 64 * MIB
 /** Its window in the tunnel, and what the two processes buffer and allocate on the way to it. */
 const STALLED_MEMORY = 16 * MIB
 const STALLED = 40
 /** Of each of many: the window, and little else. */
 const STALLED_MEMORY_EACH = 3 * MIB
-const NEIGHBOUR_BYTES = 64 * MIB
+const NEIGHBOUR_BYTES = 32 * MIB
 const PINGS = 200
 
 const writes = (bytes: number): Script => [{ do: 'send', bytes }, ...CLOSE]
@@ -66,7 +66,7 @@ t.test('back-pressure', { skip: requireNetns() || requireApiServer() }, async t 
   })
 
   await t.test(`${STALLED} stalled readers each way do not stall their neighbours`, async t => {
-    const bytes = 8 * MIB
+    const bytes = 4 * MIB
     await serverApp.serve({
       port: 7003,
       script: [{ do: 'receive', bytes: NEIGHBOUR_BYTES }, { do: 'receiveEnd' }, ...writes(NEIGHBOUR_BYTES)],
