@@ -58,8 +58,8 @@ export const RATES = {
   tunnel_useless_frames: { burst: 1_000, perSecond: 100 },
 } as const satisfies Record<string, Rate>
 
-/** A peer that is silent for two of these is dead: 14 s at most. */
-export const LIVENESS_INTERVAL_MS = 7_000
+/** Silence is noticed after one to two of these, and believed after one more: 13.5 s at most. */
+export const LIVENESS_INTERVAL_MS = 4_500
 /** For the peer to acknowledge our SETTINGS. */
 export const SETTINGS_TIMEOUT_MS = 10_000
 /** Between the notice of a graceful end and its last word, if the peer does not answer a PING (RFC 9113, section 6.8). */
