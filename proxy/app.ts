@@ -9,7 +9,7 @@ import { Ending } from '../shared/ending.ts'
 import { type Code, PosternError } from '../shared/errors.ts'
 import { connectKube } from '../shared/kube/rest.ts'
 import { type Live, live, mapped } from '../shared/live.ts'
-import { failure, type Logger } from '../shared/log.ts'
+import { failure, type Logger, onLinesLost } from '../shared/log.ts'
 import { createRegistry } from '../shared/metrics.ts'
 import { type CompiledPolicy, compile } from '../shared/policy/compile.ts'
 import { NO_PROTOCOLS } from '../shared/protocol.ts'
@@ -38,7 +38,6 @@ import { createDirectory, type Directory } from './resolve/directory.ts'
 import { keepAddresses, readAddresses } from './resolve/kept-addresses.ts'
 import { createResolver } from './resolve/resolver.ts'
 import { createServices } from './resolve/services.ts'
-import type { Limit } from './tunnel/abuse.ts'
 import { createTunnelDialer } from './tunnel/dialer.ts'
 import type { TunnelTls } from './tunnel/interface.ts'
 import { listenTunnel } from './tunnel/server.ts'
@@ -81,6 +80,8 @@ export async function startProxy(parts: ProxyParts): Promise<Proxy> {
   const metrics = createProxyMetrics(registry)
   metrics.build.set({ version }, 1)
   metrics.controlConnected.set({}, 0)
+  const onLimit = limitCounter(metrics)
+  onLinesLost(log, () => onLimit('log_lines'))
 
   await using stack = new AsyncDisposableStack()
   const stopped = new AbortController()
@@ -97,6 +98,7 @@ export async function startProxy(parts: ProxyParts): Promise<Proxy> {
       podIp: pod.ips[0] ?? '127.0.0.1',
       readiness: supply.readiness,
       quit: quit.resolve,
+      onLimit,
     }),
   )
   stack.use(
@@ -127,6 +129,11 @@ export async function startProxy(parts: ProxyParts): Promise<Proxy> {
     },
   }
 }
+
+const limitCounter =
+  (metrics: ProxyMetrics) =>
+  (limit: string): void =>
+    metrics.limits.inc({ limit })
 
 /** Both drains accept nothing more, and resolve when the last live connection has ended. */
 type DataPath = {
@@ -162,7 +169,7 @@ async function startDataPath(
     answerStartupProbe: ({ socket }) =>
       answerStartupProbe(socket, settings.startupPath, () => isReady(readiness())),
   })
-  const onLimit = (limit: Limit) => metrics.limits.inc({ limit })
+  const onLimit = limitCounter(metrics)
   const tunnel = stack.use(
     await listenTunnel({
       ...listeners.tunnel,
@@ -236,7 +243,8 @@ async function startSupply(
   const volume = openStateVolume(config.stateDir, error => log.error(failure(error, error.code), 'not kept'))
   const kube = stack.use(connectKube(config.api))
   const trust = await openTrustStore(kube, trustDomain, volume)
-  const directory = createDirectory(clock, await readAddresses(volume))
+  const onLimit = limitCounter(metrics)
+  const directory = createDirectory(clock, await readAddresses(volume), () => onLimit('directory_addresses'))
 
   let refusal: Code | undefined
   const report = observeIssuance(log, metrics)
@@ -288,7 +296,7 @@ async function startSupply(
   const running = Promise.all([
     follow(),
     control.run(signal),
-    keepAddresses({ directory, volume, clock }, signal),
+    keepAddresses({ directory, volume, clock, onLimit: () => onLimit('kept_addresses') }, signal),
   ])
   return {
     tls,

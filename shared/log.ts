@@ -32,6 +32,17 @@ export function createLogger(
   return log
 }
 
+/** Tells, after the line that says so, how many lines a reader that stalls has cost. */
+export function onLinesLost(log: Logger, listener: (lines: number) => void): void {
+  const { output } = made.get(log) ?? {}
+  if (!output) return
+  const tell = output.onLost
+  output.onLost = lines => {
+    tell(lines)
+    listener(lines)
+  }
+}
+
 /** When all that was logged until now has left the process. */
 export function flushed(log: Logger): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>()

@@ -20,6 +20,7 @@ export type StatusOptions = {
   readiness(): Readiness
   /** Ends the sidecar; for Jobs on clusters without native sidecars. */
   quit(): void
+  onLimit?(limit: 'status_connections' | 'status_probes'): void
 }
 
 /** Required on `POST /quit`, so that no page or forged form of the application's can send it by chance. */
@@ -44,6 +45,7 @@ const NOT_FOUND: Answer = { status: 404 }
 export type StatusServer = AsyncDisposable & { readonly port: number }
 
 export async function startStatusServer(options: StatusOptions): Promise<StatusServer> {
+  const { onLimit = () => {} } = options
   const probes = new Map(options.probes.map(probe => [probe.path, probe]))
   let running = 0
 
@@ -52,7 +54,10 @@ export async function startStatusServer(options: StatusOptions): Promise<StatusS
     request: IncomingMessage,
     response: ServerResponse,
   ): Promise<Answer> => {
-    if (running >= MAX_PROBES_AT_ONCE) return { status: 503 }
+    if (running >= MAX_PROBES_AT_ONCE) {
+      onLimit('status_probes')
+      return { status: 503 }
+    }
     running += 1
     const gone = new AbortController()
     response.once('close', () => gone.abort())
@@ -90,7 +95,8 @@ export async function startStatusServer(options: StatusOptions): Promise<StatusS
     )
   })
   server.maxConnections = MAX_CONNECTIONS
-  limitCallers(server, MAX_CONNECTIONS_PER_CALLER)
+  server.on('drop', () => onLimit('status_connections'))
+  limitCallers(server, MAX_CONNECTIONS_PER_CALLER, () => onLimit('status_connections'))
   server.listen({ port: options.port, ...(options.host !== undefined && { host: options.host }) })
   await once(server, 'listening')
   const bound = server.address()

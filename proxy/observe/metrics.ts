@@ -71,7 +71,7 @@ export function createProxyMetrics(registry: Registry) {
     ),
     limits: registry.counter(
       'postern_limits_reached_total',
-      'How often a limit refused something, ended a connection or held a peer back, by limit.',
+      'How often a limit refused or dropped something, ended a connection or held a peer back, by limit (docs/corners.md).',
       ['limit'],
     ),
     certificateExpiry: registry.gauge(

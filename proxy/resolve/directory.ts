@@ -44,9 +44,14 @@ type Known = {
 
 /**
  * `kept` is what was known before a restart. Nobody listened meanwhile, and a pod with a sidecar may have got an address
- * that was plain: it is used only if nothing newer is said in time.
+ * that was plain: it is used only if nothing newer is said in time. `onLimit` is called for each address that is given up
+ * because there are too many.
  */
-export function createDirectory(clock: Clock, kept: readonly AddressEntry[] = []): Directory {
+export function createDirectory(
+  clock: Clock,
+  kept: readonly AddressEntry[] = [],
+  onLimit: () => void = () => {},
+): Directory {
   const since = clock.monotonic()
   /** The least recently used first. */
   const known = new Map<string, Known>(
@@ -73,7 +78,10 @@ export function createDirectory(clock: Clock, kept: readonly AddressEntry[] = []
     known.set(address, used)
     if (!existing) {
       const [oldest] = known.size > MAX_ADDRESSES ? known.keys() : []
-      if (oldest !== undefined) forget(oldest)
+      if (oldest !== undefined) {
+        forget(oldest)
+        onLimit()
+      }
       wanting.call()
     }
     return used

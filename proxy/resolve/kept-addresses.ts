@@ -25,11 +25,13 @@ export type KeepContext = {
   readonly directory: Directory
   readonly volume: StateVolume
   readonly clock: Clock
+  /** Not all fit; told at each writing. */
+  onLimit?(): void
 }
 
 /** Until aborted. */
 export async function keepAddresses(context: KeepContext, signal: AbortSignal): Promise<void> {
-  const { directory, volume, clock } = context
+  const { directory, volume, clock, onLimit = () => {} } = context
   const received = live(0)
   const stop = directory.onReceived(() => received.set(received.get() + 1))
   try {
@@ -37,7 +39,9 @@ export async function keepAddresses(context: KeepContext, signal: AbortSignal): 
       await until(received, (count): count is number => count > kept, signal)
       await clock.sleep(GATHER_MS, signal)
       kept = received.get()
-      const entries = lastUsed(directory.known(), MOST_BYTES)
+      const known = directory.known()
+      const entries = lastUsed(known, MOST_BYTES)
+      if (entries.length < known.length) onLimit()
       await volume.write('addresses.json', { kind: 'addresses', entries } satisfies Addresses)
     }
   } catch (thrown) {

@@ -3,10 +3,11 @@ import { once } from 'node:events'
 import { connect as connectHttp2, constants } from 'node:http2'
 import { connect as connectTcp, createServer, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
-import { connect as connectTls } from 'node:tls'
+import { connect as connectTls, type TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
 import { tunnelTls } from '../../proxy/identify/tunnel-tls.ts'
 import type { TunnelRequest } from '../../proxy/tunnel/interface.ts'
+import { SERVER_LIMITS } from '../../proxy/tunnel/settings.ts'
 import { PosternError } from '../../shared/errors.ts'
 import { testAuthority } from '../support/certificates.ts'
 import { DuplexOf, withDuplex } from '../support/duplex-of.ts'
@@ -151,6 +152,36 @@ t.test('one neighbour cannot take all handshakes, and each of its refusals is co
   t.equal(greedy.open().length, 64)
   t.equal(pair.refused.filter(({ code }) => code === 'PSTN_LIMIT').length, 400 - 64)
   t.equal(pair.refused.length, 400 - 64, 'once each')
+  t.same(pair.limits, Array(400 - 64).fill('tunnel_handshakes'))
+})
+
+t.test('one neighbour cannot take all connections, and whoever has a tunnel is served', async t => {
+  await using pair = await tunnelPair({ onRequest: echo })
+  const { port } = pair.server
+  const { maxConnectionsPerAddress: most, maxHandshakesPerAddress: atOnce } = SERVER_LIMITS
+  const options = { ...pair.clientTls.get()?.context, ALPNProtocols: ['h2'], rejectUnauthorized: false }
+  const sockets: TLSSocket[] = []
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy()
+  })
+  while (sockets.length < most) {
+    const next = Array.from({ length: Math.min(atOnce / 2, most - sockets.length) }, () =>
+      connectTls({ ...options, socket: connectTcp({ host: '127.0.0.1', localAddress: '127.0.0.3', port }) }),
+    )
+    sockets.push(...next)
+    await Promise.all(next.map(socket => once(socket.resume(), 'secureConnect')))
+  }
+  t.same(pair.limits, [])
+  const beyond = connectTls({
+    ...options,
+    socket: connectTcp({ host: '127.0.0.1', localAddress: '127.0.0.3', port }),
+  })
+  await t.rejects(once(beyond, 'secureConnect'))
+  t.same(pair.limits, ['tunnel_connections'])
+  t.match(pair.refused, [{ code: 'PSTN_LIMIT' }])
+  const { stream } = await pair.open()
+  stream.end('served')
+  t.equal(String(await readAll(stream)), 'served')
 })
 
 t.test('before there is a certificate nothing is opened, on either side', async t => {

@@ -31,6 +31,8 @@ export type TunnelPair = AsyncDisposable & {
   readonly clientTls: Settable<TunnelTls | undefined>
   /** What the listener refused before there was a request. */
   readonly refused: PosternError[]
+  /** Of the listener. */
+  readonly limits: string[]
   /** A fresh credential of `identity` as TLS options. */
   issue(identity: string, generation?: number): Promise<TunnelTls>
   /** The dialler's end of the connection that was opened to `peer`. */
@@ -66,6 +68,7 @@ export async function tunnelPair({
   const clientTls = live<TunnelTls | undefined>(await issueBy(clientAuthority ?? authority)(CLIENT_ID))
   const identify = identifyPeers(TRUST_DOMAIN, live(authority.bundle), systemClock)
   const refused: PosternError[] = []
+  const limits: string[] = []
   const common = { identify, clock: systemClock, ...(livenessMs !== undefined && { livenessMs }) }
   const server = await listenTunnel({
     ...common,
@@ -74,6 +77,7 @@ export async function tunnelPair({
     tls: serverTls,
     onRequest,
     onRefused: error => refused.push(error),
+    onLimit: limit => limits.push(limit),
   })
   const sockets = new Map<Peer, TLSSocket>()
   const dialer = createTunnelDialer({
@@ -93,6 +97,7 @@ export async function tunnelPair({
     serverTls,
     clientTls,
     refused,
+    limits,
     issue,
     socketOf: peer => {
       const socket = sockets.get(peer)

@@ -78,8 +78,9 @@ t.test('what is more than a write is written before the interval is over', async
 
 t.test('a reader that stalls costs lines, which are counted, and nothing else', async t => {
   const script = `
-    const { createLogger } = await import(${JSON.stringify(LOG)})
+    const { createLogger, onLinesLost } = await import(${JSON.stringify(LOG)})
     const log = createLogger('proxy', 'info')
+    onLinesLost(log, lines => console.error('told', lines))
     const before = performance.now()
     for (let turn = 0; turn < 100; turn += 1) {
       for (let count = 0; count < 100; count += 1) log.info({ turn, filling: 'x'.repeat(300) }, 'line')
@@ -98,10 +99,12 @@ t.test('a reader that stalls costs lines, which are counted, and nothing else', 
   const [said] = await once(stalled.stderr, 'data')
   t.equal(String(said).trim(), 'went on')
   stalled.kill('SIGUSR2')
-  const lines = (await text(stalled.stdout)).trim().split('\n')
+  const [written, told] = await Promise.all([text(stalled.stdout), text(stalled.stderr)])
+  const lines = written.trim().split('\n')
   const parsed = lines.map(line => JSON.parse(line))
   const { lost } = parsed.find(({ msg }) => msg === 'lines lost')
   t.equal(parsed.filter(({ msg }) => msg === 'line').length + lost, 10_000)
+  t.equal(told.trim(), `told ${lost}`, 'and told to who counts them')
   t.equal(parsed.at(-1).msg, 'again')
 })
 

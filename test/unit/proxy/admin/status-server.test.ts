@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { request } from 'node:http'
+import { createServer, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import { NEVER_READY } from '../../../../proxy/admin/readiness.ts'
 import { QUIT_HEADER, type StatusOptions, startStatusServer } from '../../../../proxy/admin/status-server.ts'
@@ -83,6 +84,7 @@ t.test(
   'one caller cannot take the connections of the others, and idle ones end',
   { timeout: 15_000 },
   async t => {
+    const limits: string[] = []
     const server = await startStatusServer({
       port: 0,
       metrics: createRegistry(),
@@ -90,6 +92,7 @@ t.test(
       podIp: '127.0.0.1',
       readiness: () => NEVER_READY,
       quit: () => {},
+      onLimit: limit => limits.push(limit),
     })
     t.teardown(() => server[Symbol.asyncDispose]())
     const greedy = await greedyCaller(t, server.port, 300)
@@ -104,5 +107,34 @@ t.test(
     response.resume()
     t.equal(response.statusCode, 200)
     t.ok((await greedy.allClosed()) < 8_000)
+    t.same(limits, Array(300 - 32).fill('status_connections'), 'each is counted')
   },
 )
+
+t.test('beyond so many probes at once each is 503 at once, and counted', async t => {
+  const silent = createServer().listen(0, '127.0.0.1')
+  await once(silent, 'listening')
+  t.teardown(() => silent.close())
+  const bound = silent.address()
+  const port = typeof bound === 'object' && bound ? bound.port : 0
+  const path = '/app-health/guess/app/livez'
+  const target = { kind: 'http', port, path: '/', scheme: 'HTTP', headers: [] } as const
+  const limits: string[] = []
+  const ask = await start(t, {
+    probes: [{ path, container: 'app', timeoutSeconds: 2, target }],
+    onLimit: limit => limits.push(limit),
+  })
+  const sockets = new Set<Socket>()
+  silent.on('connection', socket => sockets.add(socket.on('error', () => {})))
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy()
+  })
+  // An address has no more than 32 connections.
+  const waiting = Array.from({ length: 32 }, () => ask('GET', path))
+  while (sockets.size < 32) await once(silent, 'connection')
+  t.match(await ask('GET', path, {}, '::1'), { status: 503 })
+  t.same(limits, ['status_probes'])
+  for (const socket of sockets)
+    socket.end('HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n')
+  for (const answer of await Promise.all(waiting)) t.match(answer, { status: 200 })
+})

@@ -120,11 +120,15 @@ t.test('what is not used for some minutes is given up', async t => {
 
 t.test('a scan of the cluster costs a bounded number of addresses, the oldest go first', async t => {
   const { clock } = heldClock()
-  const directory = createDirectory(clock)
+  let givenUp = 0
+  const directory = createDirectory(clock, [], () => {
+    givenUp += 1
+  })
   const all = Array.from({ length: 12_000 }, (_, n) => `10.244.${n >> 8}.${n & 255}`)
   for (const address of all) directory.lookup(address, never).catch(() => undefined)
   t.equal(directory.wanted().length, 10_000)
   t.equal(directory.wanted().at(-1), all.at(-1))
+  t.equal(givenUp, 2_000, 'each that went is counted')
 })
 
 t.test('answers to what was not asked are dropped', async t => {

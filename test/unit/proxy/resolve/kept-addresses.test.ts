@@ -18,7 +18,11 @@ async function keeping(t: Test) {
   const clock = steppingClock()
   const directory = createDirectory(clock)
   const stopping = new AbortController()
-  const running = keepAddresses({ directory, volume, clock }, stopping.signal)
+  let limits = 0
+  const onLimit = () => {
+    limits += 1
+  }
+  const running = keepAddresses({ directory, volume, clock, onLimit }, stopping.signal)
   t.teardown(async () => {
     stopping.abort()
     await running
@@ -27,7 +31,7 @@ async function keeping(t: Test) {
     for (const { address } of entries) directory.lookup(address, stopping.signal).catch(() => undefined)
     directory.receive(entries)
   }
-  return { volume, clock, directory, learn }
+  return { volume, clock, directory, learn, limits: () => limits }
 }
 
 async function until(test: () => Promise<boolean>): Promise<void> {
@@ -50,6 +54,23 @@ t.test('what comes later is kept too, and what is unknown is not', async t => {
   learn({ kind: 'unknown', address: B }, plain(C))
   await until(async () => (await readAddresses(volume)).length === 2)
   t.same(await readAddresses(volume), [plain(A), plain(C)])
+})
+
+t.test('what does not fit is counted once at each writing', async t => {
+  const { volume, learn, limits } = await keeping(t)
+  learn(plain(A))
+  await until(async () => (await readAddresses(volume)).length === 1)
+  t.equal(limits(), 0)
+  const claims = (n: number): AddressEntry => ({
+    kind: 'ambiguous',
+    address: `10.245.${n >> 8}.${n & 255}`,
+    uids: ['1', '2'].map(digit => digit.repeat(200)),
+  })
+  const all = Array.from({ length: 3_000 }, (_, n) => claims(n))
+  learn(...all)
+  await until(async () => (await readAddresses(volume)).length > 1)
+  t.same((await readAddresses(volume)).at(-1), all.at(-1))
+  t.equal(limits(), 1)
 })
 
 t.test('a newer statement replaces what was kept', async t => {
