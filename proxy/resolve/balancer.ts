@@ -85,7 +85,7 @@ export class Balancer {
    * says with `report` how the opening went. Undefined: there is none, or none that was not tried.
    */
   take(tried: readonly Member[], stickyMs = 0): Member | undefined {
-    const member = tried.length > 0 ? this.#untried(tried) : (this.#due() ?? this.#stuck() ?? this.#pick())
+    const member = tried.length > 0 ? this.#untried(tried) : this.#first(stickyMs)
     if (member && stickyMs > 0) this.#sticky = { key: member.key, until: this.#options.now() + stickyMs }
     return member
   }
@@ -122,6 +122,12 @@ export class Balancer {
     }
   }
 
+  /** Affinity goes before everything else: nobody is taken from a healthy endpoint to probe another. */
+  #first(stickyMs: number): Member | undefined {
+    const stuck = stickyMs > 0 ? this.#stuck() : undefined
+    return stuck ?? this.#due() ?? this.#pick()
+  }
+
   /** One connection probes an endpoint whose time is over; if it fails, that connection is tried elsewhere. */
   #due(): Member | undefined {
     const now = this.#options.now()
@@ -144,15 +150,19 @@ export class Balancer {
 
   #pick(): Member | undefined {
     const { near, far } = this.#pool
-    if (near.length === 0) return this.#lighterOfTwo(far)
     const one = this.#lighterOfTwo(near)
+    if (!one || !isIn(one)) {
+      const elsewhere = this.#lighterOfTwo(far)
+      return elsewhere && (!one || isIn(elsewhere)) ? elsewhere : one
+    }
     const other = far[this.#below(far.length)]
-    return one && other && isIn(other) && one.open > NEAR_FACTOR * other.open + NEAR_EXTRA ? other : one
+    return other && isIn(other) && one.open > NEAR_FACTOR * other.open + NEAR_EXTRA ? other : one
   }
 
   /** Power of two choices: nearly as even as asking all, and no herd runs to the one that looks idle. */
   #lighterOfTwo(members: readonly Member[]): Member | undefined {
     const { length } = members
+    if (length === 0) return undefined
     const first = this.#below(length)
     const one = members[first]
     const other = length < 2 ? one : members[(first + 1 + this.#below(length - 1)) % length]

@@ -200,6 +200,33 @@ t.test('a Service with affinity keeps to its endpoint until that is out, gone or
   t.ok(stuck())
 })
 
+t.test('a probe that is due takes nobody from the endpoint that affinity keeps to', async t => {
+  const { balancer, events, time } = balanced(few)
+  const stuck = () => balancer.take([], 3_600_000)
+  const failed = stuck() as Member
+  balancer.report(failed, FAILED)
+  const kept = stuck() as Member
+  time.now = 2_000
+  for (let n = 0; n < 20; n++) t.equal(stuck(), kept)
+  balancer.update(few.filter(({ key }) => key !== kept.key))
+  t.equal(stuck(), failed, 'without one to keep to, it is probed')
+  balancer.report(failed, ANSWERED)
+  t.match(events.at(-1), { kind: 'returned' })
+})
+
+t.test('a Service that no longer asks for affinity is balanced at once', async t => {
+  const { balancer, counts } = balanced(few)
+  balancer.take([], 3_600_000)
+  t.same(Object.keys(counts(200)).sort(), ['a', 'b', 'c', 'd'])
+})
+
+t.test('where a whole zone is out and most of the Service, others are taken', async t => {
+  const near = ['near-1', 'near-2', 'near-3'].map(name => candidate(name, true))
+  const { balancer, find, counts } = balanced([...near, candidate('far')])
+  for (const member of near.map(({ key }) => find(key))) balancer.report(member, FAILED)
+  t.same(counts(200), { far: 200 })
+})
+
 t.test('the cost of a choice does not grow with the Service', async t => {
   const cost = (size: number): number => {
     const { balancer, take } = balanced(
