@@ -42,6 +42,8 @@ export type GateOptions = {
   readonly now: () => number
   /** How long a caller may take for one head; HEAD_TIMEOUT_MS unless told. */
   readonly headTimeoutMs?: number
+  /** How long a caller that was told the end may go on sending; LINGER_MS unless told. */
+  readonly lingerMs?: number
 }
 
 /** How it ended, as splice() says it. */
@@ -55,3 +57,4 @@ export type Gated = {
 export type Gate = (caller: ByteStream, application: ByteStream, options: GateOptions) => Promise<Gated>
 
 export const HEAD_TIMEOUT_MS = 30_000
+export const LINGER_MS = 5_000

@@ -1,16 +1,13 @@
 // The request gate of HTTP/1.1: one application connection for each caller's, what was authorized forwarded as it was read,
 // bodies and answers untouched. The two sides decide; this file owns the two streams: pauses, ends, and the result.
 import type { ByteStream } from '../../tunnel/byte-stream.ts'
-import type { Gate, Gated, GateOptions, RequestRefusal } from '../interface.ts'
+import { type Gate, type Gated, type GateOptions, LINGER_MS, type RequestRefusal } from '../interface.ts'
 import type { HttpRefusal } from '../refusal.ts'
 import { AnswerSide } from './answer-side.ts'
 import { Exchanges } from './exchanges.ts'
 import type { Link } from './link.ts'
 import { ownAnswer } from './own-answer.ts'
 import { RequestSide, toldOf } from './request-side.ts'
-
-/** How long a caller that was told the end may take to end its own direction. */
-const LINGER_MS = 5_000
 
 export const gateHttp1: Gate = (caller, application, options) =>
   new Http1Connection(caller, application, options).run()
@@ -28,7 +25,12 @@ class Http1Connection implements Link {
   #settled = false
   #callerPaused = false
   #applicationFull = false
+  /** It must read what we have answered by ourselves before we read on. */
+  #callerOwes = false
+  /** We have ended our direction to it. */
   #applicationEnded = false
+  /** It has ended its direction, or is gone. */
+  #applicationOver = false
   #finishing = false
   /** What was wrong, where no request could be told of it. */
   #untold: HttpRefusal | undefined
@@ -58,8 +60,16 @@ class Http1Connection implements Link {
   }
 
   toCaller(bytes: Buffer): void {
+    if (!this.#writeToCaller(bytes)) this.#application.pause()
+  }
+
+  answer(bytes: Buffer): void {
+    if (!this.#writeToCaller(bytes)) this.#callerOwes = true
+  }
+
+  #writeToCaller(bytes: Buffer): boolean {
     this.#options.traffic.bToA += bytes.length
-    if (!this.#caller.write(bytes)) this.#application.pause()
+    return this.#caller.write(bytes)
   }
 
   endApplication(): void {
@@ -76,6 +86,7 @@ class Http1Connection implements Link {
     if (this.#finishing || this.#settled) return
     this.#finishing = true
     this.#applicationFull = false
+    this.#callerOwes = false
     this.#exchanges.abandon(refusal && toldOf(refusal))
     this.#requests.dispose()
     this.#answers.dispose()
@@ -83,7 +94,8 @@ class Http1Connection implements Link {
     this.endApplication()
     this.#application.resume()
     this.#regulate()
-    this.#linger = setTimeout(() => this.#end(this.#outcome()), LINGER_MS)
+    // What an application has sent whole may still be on its way to a slow reader.
+    if (refusal || !this.#applicationOver) this.#startLinger()
   }
 
   answerAndFinish(refusal: HttpRefusal): void {
@@ -95,7 +107,7 @@ class Http1Connection implements Link {
     if (exchange) {
       exchange.status = refusal.status
       const withoutBody = exchange.request.method === 'HEAD'
-      this.toCaller(ownAnswer(refusal, { withoutBody, close: true }))
+      this.answer(ownAnswer(refusal, { withoutBody, close: true }))
     } else this.#untold = refusal
     this.#applicationEnded = true
     this.#application.reset()
@@ -107,6 +119,10 @@ class Http1Connection implements Link {
     const { front, length } = this.#exchanges
     if (length === 0) return true
     return front?.status === 0
+  }
+
+  get isCallerPaused(): boolean {
+    return this.#callerPaused
   }
 
   cutOff(): void {
@@ -121,13 +137,18 @@ class Http1Connection implements Link {
     this.#caller.open({
       data: chunk => {
         this.#requests.data(chunk)
+        if (this.#finishing) this.#startLinger()
         this.#regulate()
       },
       end: () => {
         this.#requests.end()
         this.#regulate()
       },
-      drain: () => this.#application.resume(),
+      drain: () => {
+        this.#callerOwes = false
+        this.#application.resume()
+        this.#regulate()
+      },
       closed: how => this.#closed(how),
     })
     this.#application.open({
@@ -135,12 +156,16 @@ class Http1Connection implements Link {
         this.#answers.data(chunk)
         this.#regulate()
       },
-      end: () => this.#answers.end(),
+      end: () => {
+        this.#applicationOver = true
+        this.#answers.end()
+      },
       drain: () => {
         this.#applicationFull = false
         this.#regulate()
       },
       closed: how => {
+        this.#applicationOver = true
         // Cut off behind its last answer, as servers do that did not read all: the answer must still arrive.
         if (how === 'reset' && !this.#settled && !this.#answers.owes) this.finish()
         this.#closed(this.#finishing ? 'ended' : how)
@@ -149,11 +174,17 @@ class Http1Connection implements Link {
   }
 
   #regulate(): void {
-    const wait = this.#applicationFull || this.#requests.blocked
+    const wait = this.#applicationFull || this.#callerOwes || this.#requests.blocked
     if (wait === this.#callerPaused || this.#settled) return
     this.#callerPaused = wait
     if (wait) this.#caller.pause()
     else this.#caller.resume()
+  }
+
+  /** What a caller sends behind the end is thrown away, but not for ever. */
+  #startLinger(): void {
+    if (this.#settled) return
+    this.#linger ??= setTimeout(() => this.#end(this.#outcome()), this.#options.lingerMs ?? LINGER_MS)
   }
 
   #closed(how: 'ended' | 'reset'): void {

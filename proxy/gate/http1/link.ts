@@ -4,6 +4,10 @@ import type { HttpRefusal } from '../refusal.ts'
 export type Link = {
   toApplication(bytes: Buffer): void
   toCaller(bytes: Buffer): void
+  /** In the application's place: a caller that does not read it is not read from. */
+  answer(bytes: Buffer): void
+  /** It is not read from at present: what is missing of it may be waiting. */
+  readonly isCallerPaused: boolean
   /** The caller has ended its direction. */
   endApplication(): void
   endCaller(): void

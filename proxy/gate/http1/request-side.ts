@@ -5,6 +5,7 @@ import type { HttpRequest } from '../../../shared/policy/model.ts'
 import { authorizeReadings } from '../authorize.ts'
 import { type GateOptions, HEAD_TIMEOUT_MS, type RequestRefusal } from '../interface.ts'
 import { HttpRefusal, malformed, tooSlow } from '../refusal.ts'
+import { isForbiddenTrailer } from '../trailers.ts'
 import { BodyReader } from './body.ts'
 import type { Exchanges } from './exchanges.ts'
 import { clientCertLine, forwardHead } from './forwarded-head.ts'
@@ -13,7 +14,6 @@ import type { Link } from './link.ts'
 import { LF } from './octets.ts'
 import { ownAnswer } from './own-answer.ts'
 import { INCOMPLETE, RequestHead } from './request-head.ts'
-import { isForbiddenTrailer } from './trailers.ts'
 
 type Mode =
   | 'head'
@@ -139,7 +139,7 @@ export class RequestSide {
     const end = head.read(bytes, at)
     if (end === INCOMPLETE) {
       this.#partial = true
-      this.#headTimer ??= setTimeout(() => this.#giveUp(), this.#options.headTimeoutMs ?? HEAD_TIMEOUT_MS)
+      this.#startTimer()
       return at
     }
     this.#stopTimer()
@@ -226,7 +226,7 @@ export class RequestSide {
       return
     }
     const { method } = request ?? {}
-    this.#link.toCaller(ownAnswer(refusal, { withoutBody: method === 'HEAD', close }))
+    this.#link.answer(ownAnswer(refusal, { withoutBody: method === 'HEAD', close }))
     this.#exchanges.refused(request, refusal.status, told)
     if (close) {
       this.#mode = 'over'
@@ -239,6 +239,14 @@ export class RequestSide {
     if (this.#partial) this.#fail(malformed('the caller ended in the middle of a head'))
     else if (this.#mode === 'body') this.#link.cutOff()
     else this.#link.endApplication()
+  }
+
+  #startTimer(): void {
+    this.#headTimer ??= setTimeout(() => {
+      this.#headTimer = undefined
+      if (this.#link.isCallerPaused) this.#startTimer()
+      else this.#giveUp()
+    }, this.#options.headTimeoutMs ?? HEAD_TIMEOUT_MS)
   }
 
   #stopTimer(): void {

@@ -5,8 +5,8 @@ import { normalizePath } from '../../../shared/http/path.ts'
 import type { HttpRequest } from '../../../shared/policy/model.ts'
 import { checkTrailers, type RequestHead, readRequest } from '../../http2/fields.ts'
 import type { Header } from '../../http2/header.ts'
-import { isForbiddenTrailer } from '../http1/trailers.ts'
 import { malformed, overLimit, upgradeRefused } from '../refusal.ts'
+import { isForbiddenTrailer } from '../trailers.ts'
 import { LIMITS } from './limits.ts'
 
 export type GatedRequest = {

@@ -292,3 +292,59 @@ t.test('every reading of a path is asked about, and one that is forbidden forbid
   application.send(OK)
   t.equal(live(), 0)
 })
+
+t.test('a caller that does not read our answers is not read from', async t => {
+  const { caller } = gateInMemory({ allow: () => false })
+  caller.accepts = false
+  caller.send(get('/'))
+  t.ok(caller.paused)
+  caller.drain()
+  t.notOk(caller.paused)
+})
+
+t.test('a caller that is slow to read answers of the application may go on sending', async t => {
+  const { caller, application } = gateInMemory()
+  caller.accepts = false
+  caller.send('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab')
+  application.send('HTTP/1.1 200 OK\r\n\r\n')
+  t.same([caller.paused, application.paused], [false, true])
+  caller.send('cd')
+  t.match(application.text, /abcd$/)
+})
+
+t.test('what an application has sent before its end may take its reader any time', async t => {
+  const { caller, application, result } = gateInMemory({ lingerMs: 20 })
+  caller.send(get('/'))
+  application.send(OK)
+  application.sendEnd()
+  t.ok(caller.ended)
+  await delay(60)
+  t.notOk(caller.wasReset, 'it may still be reading')
+  caller.sendEnd()
+  t.same(await result, { outcome: 'ended' })
+})
+
+t.test('a caller that goes on sending behind the end is cut off', async t => {
+  for (const last of [OK, '']) {
+    const { caller, application, result } = gateInMemory({ lingerMs: 20 })
+    caller.send(last ? get('/') : 'nonsense\r\n')
+    application.send(last)
+    if (last) application.sendEnd()
+    caller.send(get('/'))
+    await delay(60)
+    t.ok(caller.wasReset)
+    t.same(await result, { outcome: 'ended' })
+  }
+})
+
+t.test('the time for a head stands still while the caller is not read from', async t => {
+  const { caller, application } = gateInMemory({ headTimeoutMs: 20 })
+  application.accepts = false
+  caller.send(`${get('/')}GET / HTTP/1.1\r\n`)
+  application.send(OK)
+  await delay(60)
+  t.notMatch(caller.text, /408/)
+  application.drain()
+  await delay(60)
+  t.match(caller.text, /408/)
+})
