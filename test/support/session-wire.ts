@@ -37,6 +37,9 @@ export type Wire = {
   expect(...event: FrameEvent): Promise<FrameEvent | undefined>
   /** The last GOAWAY: its last stream, code and debug data. */
   goaway(): Promise<FrameEvent | undefined>
+  /** What the session sends gets no further until `unstick`. */
+  stick(): void
+  unstick(): void
   /** Until nothing moves any more. */
   quiet(): Promise<void>
   close(): void
@@ -94,6 +97,10 @@ export function sessionWire(role: 'client' | 'server', options: Partial<SessionO
       await quiet()
       return seen.findLast(([kind]) => kind === 'goaway')
     },
+    stick: () => {
+      ours.stuck = true
+    },
+    unstick: () => ours.unstick(),
     quiet,
     close: () => {
       session.destroy()

@@ -15,7 +15,7 @@ import { writeAnswer, writeConnect } from '../../../../proxy/tunnel/connect-head
 import { Allowance } from '../../../../proxy/tunnel/flow-control.ts'
 import { connectionWindow } from '../../../../proxy/tunnel/incoming.ts'
 import { Session } from '../../../../proxy/tunnel/session.ts'
-import { RATES, RECEIVE, SETTINGS_TIMEOUT_MS } from '../../../../proxy/tunnel/settings.ts'
+import { RATES, RECEIVE, SEND, SETTINGS_TIMEOUT_MS } from '../../../../proxy/tunnel/settings.ts'
 import type { FrameEvent } from '../../../support/http2-frames.ts'
 import { memoryPair } from '../../../support/memory-pair.ts'
 import { read, sessionWire, type Wire } from '../../../support/session-wire.ts'
@@ -171,16 +171,51 @@ for (const [limit, frame] of FLOODS) {
 
 t.test('a peer that makes us answer and does not read waits, and is told all of it later', async t => {
   const wire = sessionWire('server', { maxStreams: 100_000 })
-  const count = 12_000
-  for (let index = 0; index < count; index += 1)
-    wire.send(wire.connect(2 * index + 1), dataFrame(2 * index + 1, bytes(8), true))
+  const count = 30_000
+  const connects = (from: number) =>
+    wire.send(
+      ...Array.from({ length: count }, (_, index) => [
+        wire.connect(2 * (from + index) + 1),
+        dataFrame(2 * (from + index) + 1, bytes(8), true),
+      ]).flat(),
+    )
+  connects(0)
   await wire.quiet()
   t.equal(wire.requests.length, count)
-  for (const stream of wire.requests) stream.reset()
+  wire.stick()
+  for (const stream of wire.requests) {
+    wire.session.streams.answer(stream, writeAnswer(403, 'PSTN_POLICY_DENIED'), true)
+    stream.reset()
+  }
+  await wire.quiet()
+  t.same(wire.limits, [], 'nothing has come since')
+  connects(count)
+  await wire.quiet()
+  t.same([...new Set(wire.limits)], ['tunnel_answers'])
+  connects(2 * count)
+  await wire.quiet()
+  const taken = wire.requests.length
+  t.ok(taken < 3 * count, `${taken} were looked at`)
+  wire.unstick()
   await wire.quiet()
   t.equal(wire.seen.filter(([kind]) => kind === 'rstStream').length, count)
+  t.equal(wire.requests.length, 3 * count)
   wire.close()
 })
+
+t.test(
+  'writers beyond what a session may hold for its peer are held back, which is counted once',
+  async t => {
+    const wire = await connected()
+    const [stream] = wire.requests
+    for (let held = 0; held < SEND.unsent; held += 64 * KIB) stream?.write(bytes(64 * KIB))
+    await wire.quiet()
+    t.same(wire.limits, [])
+    for (let more = 0; more < 4; more += 1) t.equal(stream?.write(bytes(64 * KIB)), false)
+    t.same(wire.limits, ['tunnel_unsent'])
+    wire.close()
+  },
+)
 
 t.test(
   '6.8 a server gives notice, serves what was on its way, says its last word, and ends with its last stream',
