@@ -17,7 +17,7 @@ export type TunnelDialerOptions = {
   readonly clock: Clock
   /** The port of every peer's tunnel. */
   readonly port: number
-  /** A peer that is silent for two of these is dead. */
+  /** A peer that is silent for three of these is dead, and perhaps for two. */
   readonly livenessMs?: number
   onLimit?(limit: Limit): void
 }

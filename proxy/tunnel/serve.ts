@@ -16,7 +16,7 @@ import type { TunnelStream } from './stream.ts'
 
 export type ServeOptions = {
   readonly clock: Clock
-  /** A peer that is silent for two of these is dead. */
+  /** A peer that is silent for three of these is dead, and perhaps for two. */
   readonly livenessMs?: number
   onRequest(request: TunnelRequest): void
   onRefused(error: PosternError, peerAddress: string | undefined): void
