@@ -35,10 +35,14 @@ export function createAuthorizer(
 
   const stops = [
     policy.subscribe(compiled => {
-      // Before what else may end them: the reason that a reader can do something about.
-      closeChanged(connections.all, protocols.get())
-      callAll(connections.all, connection => connection.recheck(compiled))
-      callAll(requests.all, request => request.recheck(compiled))
+      const steps = [
+        // Before what else may end them: the reason that a reader can do something about.
+        () => closeChanged(connections.all, protocols.get()),
+        () => callAll(connections.all, connection => connection.recheck(compiled)),
+        () => callAll(requests.all, request => request.recheck(compiled)),
+      ]
+      // One that fails to end keeps nobody else alive.
+      callAll(steps, step => step())
     }),
     protocols.subscribe(declared => closeChanged(connections.all, declared)),
   ]

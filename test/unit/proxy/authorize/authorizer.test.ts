@@ -40,6 +40,17 @@ function given(t: Test, { policy = policies(), protocols = NO_PROTOCOLS }: Given
 }
 type Given = { policy?: CompiledPolicy; protocols?: Protocols }
 
+/** As the sidecar has them: both of one state. */
+function givenState(t: Test, before: Told) {
+  const state = live<Told>(before)
+  const policy = mapped(state, ({ policy }) => policy)
+  const protocols = mapped(state, ({ protocols }) => protocols)
+  const authorizer = createAuthorizer(policy, protocols)
+  t.teardown(() => authorizer[Symbol.dispose]())
+  return { state, authorizer }
+}
+type Told = { readonly policy: CompiledPolicy; readonly protocols: Protocols }
+
 const unexpected = (why: Revoked) => t.fail(`revoked: ${why.message}`)
 
 t.test('before the first policy nothing is decided', async t => {
@@ -185,15 +196,30 @@ for (const [it, before, after] of CHANGES)
   })
 
 t.test('a state that changes both gives the protocol as the reason, whichever is told first', async t => {
-  type Told = { readonly policy: CompiledPolicy; readonly protocols: Protocols }
-  const state = live<Told>({ policy: policies(), protocols: NO_PROTOCOLS })
-  using authorizer = createAuthorizer(
-    mapped(state, ({ policy }) => policy),
-    mapped(state, ({ protocols }) => protocols),
-  )
+  const { state, authorizer } = givenState(t, { policy: policies(), protocols: NO_PROTOCOLS })
   const { signal } = authorizer.authorizeConnection(CLIENT, 80)
   state.set({ policy: noDelete, protocols: { 80: 'http1' } })
   t.match(signal.reason, { code: 'PSTN_PROTOCOL_CHANGED' })
+})
+
+t.test('a connection that fails to end saves neither connections nor requests', async t => {
+  const before: Told = { policy: policies(), protocols: { 80: 'http1', 82: 'http1' } }
+  const { state, authorizer } = givenState(t, before)
+  const connections = [82, 81].map(port => authorizer.authorizeConnection(CLIENT, port))
+  const told: Revoked[] = []
+  authorizer.authorizeRequest(CLIENT, 80, DELETE, why => told.push(why))
+  for (const { signal } of connections)
+    signal.addEventListener('abort', () => {
+      throw new Error('cannot end')
+    })
+  const policy = policies({ policies: [denyPort(81), deny('no-delete', { methods: ['DELETE'] })] })
+  const errors = [{ message: 'cannot end' }, { message: 'cannot end' }]
+  t.throws(() => state.set({ policy, protocols: { 80: 'http1' } }), { errors })
+  t.match(
+    connections.map(({ signal }) => signal.reason),
+    [{ code: 'PSTN_PROTOCOL_CHANGED' }, { code: 'PSTN_POLICY_DENIED' }],
+  )
+  t.match(told, [{ code: 'PSTN_POLICY_DENIED' }])
 })
 
 t.test('a policy that is lost forbids everything', async t => {
