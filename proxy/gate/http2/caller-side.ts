@@ -21,6 +21,7 @@ import type { RequestRefusal } from '../interface.ts'
 import { HttpRefusal, malformed, overLimit } from '../refusal.ts'
 import { LIMITS } from './limits.ts'
 import type { Link } from './link.ts'
+import { isGrpc } from './own-answer.ts'
 import { refusalOf, streamErrorOf, toldOf } from './refusals.ts'
 import { readGatedRequest, readGatedTrailers } from './request-head.ts'
 import { longestFrame, settingsForApplication } from './settings.ts'
@@ -199,7 +200,13 @@ export class CallerSide implements FrameHandler {
       streams.refused(request, refusal.status, decision)
       return
     }
-    const stream = streams.add({ id, request, headers, grant, contentLeft: contentLength })
+    const stream = streams.add({
+      id,
+      request,
+      grpc: isGrpc(headers),
+      grant,
+      contentLeft: contentLength,
+    })
     this.#link.headersToApplication(id, forwarded, ended)
     if (ended) streams.callerEnded(stream)
   }
@@ -225,7 +232,7 @@ export class CallerSide implements FrameHandler {
 
   #answer(id: number, refusal: HttpRefusal, headers: readonly Header[], ended: boolean): void {
     this.#wrote = true
-    this.#link.answer(id, refusal, headers, ended)
+    this.#link.answer(id, refusal, isGrpc(headers), ended)
     if (!ended) this.#link.streams.leave(id)
   }
 

@@ -6,6 +6,8 @@ export const LIMITS = {
   /** Streams that ended before the caller did, and of which it is known that more may come. */
   leftStreams: 1_000,
   fields: 100,
+  /** As in a request line of HTTP/1.1: a path is kept while its request lives. */
+  pathBytes: 8 * 1024,
   /** Header lists as RFC 9113, section 6.5.2, counts them: names, values and 32 bytes for each field. */
   requestListBytes: 32 * 1024,
   answerListBytes: 64 * 1024,

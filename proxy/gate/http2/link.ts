@@ -70,8 +70,8 @@ export class Link {
   }
 
   /** Answers in the application's place. What the caller has not sent of the request it need not send any more. */
-  answer(streamId: number, refusal: HttpRefusal, request: readonly Header[], callerEnded: boolean): void {
-    this.headersToCaller(streamId, ownAnswer(refusal, request), true)
+  answer(streamId: number, refusal: HttpRefusal, toGrpc: boolean, callerEnded: boolean): void {
+    this.headersToCaller(streamId, ownAnswer(refusal, toGrpc), true)
     if (!callerEnded) this.toCaller.add(rstStreamFrame(streamId, ErrorCode.NO_ERROR))
   }
 
@@ -85,7 +85,7 @@ export class Link {
   /** The application's answer is none: ours stands in for it if none of it has left. */
   cutAnswer(stream: GatedStream, refusal: HttpRefusal): void {
     if (stream.status === 0) {
-      this.answer(stream.id, refusal, stream.headers, stream.callerEnded)
+      this.answer(stream.id, refusal, stream.grpc, stream.callerEnded)
       stream.status = refusal.status
     } else this.toCaller.add(rstStreamFrame(stream.id, ErrorCode.INTERNAL_ERROR))
     this.toApplication.add(rstStreamFrame(stream.id, ErrorCode.CANCEL))

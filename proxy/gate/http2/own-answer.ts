@@ -8,8 +8,8 @@ const GRPC_STATUS: { readonly [S in HttpRefusal['status']]?: number } = { 400: 1
 const GRPC_UNAVAILABLE = 14
 
 /** Ends the stream. A client of gRPC looks for the reason in trailers. */
-export function ownAnswer({ status, code }: HttpRefusal, request: readonly Header[]): readonly Header[] {
-  if (!isGrpc(request))
+export function ownAnswer({ status, code }: HttpRefusal, toGrpc: boolean): readonly Header[] {
+  if (!toGrpc)
     return [
       [':status', `${status}`],
       ['postern-code', code],
@@ -24,5 +24,5 @@ export function ownAnswer({ status, code }: HttpRefusal, request: readonly Heade
   ]
 }
 
-const isGrpc = (request: readonly Header[]): boolean =>
+export const isGrpc = (request: readonly Header[]): boolean =>
   request.some(([name, value]) => name === 'content-type' && /^application\/grpc(?:$|[+;-])/.test(value))

@@ -78,6 +78,7 @@ function methodOf({ method, protocol }: RequestHead, { connectProtocol }: HeadOp
 }
 
 function readTarget(sent: string): { readonly path: string; readonly target: string } {
+  if (sent.length > LIMITS.pathBytes) throw overLimit(`a path of more than ${LIMITS.pathBytes} bytes`, 414)
   const query = sent.indexOf('?')
   const raw = query < 0 ? sent : sent.slice(0, query)
   const path = raw === '*' ? raw : normalizePath(raw)

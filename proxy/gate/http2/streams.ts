@@ -1,14 +1,14 @@
 // The requests that were forwarded and are not over. A stream that is not here any more may still have frames on their way
 // from either side: they end at the gate.
 import type { HttpRequest } from '../../../shared/policy/model.ts'
-import type { Header } from '../../http2/header.ts'
 import type { GateOptions, RequestRefusal } from '../interface.ts'
 import { LIMITS } from './limits.ts'
 
 export type GatedStream = {
   readonly id: number
   readonly request: HttpRequest
-  readonly headers: readonly Header[]
+  /** Its caller reads answers as gRPC does. Nothing else is kept of its head: 2,000 of them would be 64 MiB. */
+  readonly grpc: boolean
   readonly grant: Disposable
   readonly startedAt: number
   /** Bytes of content that must still come; undefined where no length was told. */
@@ -74,7 +74,7 @@ export class Streams {
     this.#left.delete(id)
   }
 
-  add(stream: Pick<GatedStream, 'id' | 'request' | 'headers' | 'grant' | 'contentLeft'>): GatedStream {
+  add(stream: Pick<GatedStream, 'id' | 'request' | 'grpc' | 'grant' | 'contentLeft'>): GatedStream {
     const startedAt = this.#options.now()
     const live = { ...stream, startedAt, callerEnded: false, applicationEnded: false, status: 0 }
     this.#live.set(stream.id, live)

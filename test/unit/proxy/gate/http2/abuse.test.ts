@@ -1,4 +1,6 @@
 // What no honest peer sends, frame by frame: who is told what, and that the application sees none of it.
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import t, { type Test } from 'tap'
 import { ErrorCode } from '../../../../../proxy/http2/errors.ts'
 import {
@@ -88,6 +90,30 @@ t.test('lists beyond the limits are 431', async t => {
     refusedWith('PSTN_HTTP_LIMIT', '431', 3),
   ])
   t.same(gate.seenByApplication(), [])
+})
+
+t.test('a path beyond 8 KiB is 414, its query included', async t => {
+  const gate = http2InMemory()
+  const path = (length: number): Header => [':path', `/?${'a'.repeat(length - 2)}`]
+  gate.caller.send(gate.request(1, [...GET.slice(0, 3), path(8 * 1024)], true))
+  t.equal(gate.seenByApplication().length, 1)
+  gate.caller.send(gate.request(3, [...GET.slice(0, 3), path(8 * 1024 + 1)], true))
+  t.same(gate.seenByCaller(), [refusedWith('PSTN_HTTP_LIMIT', '414', 3)])
+  t.equal(gate.seenByApplication().length, 0)
+})
+
+t.test('of a request that lives no head is kept', async t => {
+  const gate = http2InMemory()
+  const ask = (id: number) => {
+    gate.caller.send(gate.request(id, [...POST, ['x', `${id}`.padStart(30_000, 'x')]]))
+    gate.seenByApplication()
+  }
+  ask(1)
+  const before = heapUsed()
+  for (let id = 3; id < 1_003; id += 2) ask(id)
+  const grown = heapUsed() - before
+  t.equal(gate.live.size, 501)
+  t.ok(grown < 5_000_000, `${grown} bytes for 500 heads of 30,000`)
 })
 
 t.test('a denied request with a body: the answer, an end, and the body’s window back', async t => {
@@ -508,6 +534,12 @@ t.test('a caller that is slow to read answers of the application may go on sendi
   gate.application.drain()
   t.equal(gate.caller.paused, false)
 })
+
+function heapUsed(): number {
+  setFlagsFromString('--expose-gc')
+  runInNewContext('gc')()
+  return process.memoryUsage().heapUsed
+}
 
 async function isOver(t: Test, gate: Http2InMemory, code: ErrorCode, told: string): Promise<void> {
   t.match(gate.seenByCaller().at(-1), ['goaway', Number, code, told])
