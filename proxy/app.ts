@@ -139,7 +139,7 @@ const limitCounter =
 type DataPath = {
   drainInbound(): Promise<unknown>
   drainOutbound(): Promise<void>
-  /** Ends what the application still has open to others. */
+  /** Ends what is still open, to the application and from it. */
   end(reason: PosternError): void
 }
 
@@ -160,11 +160,12 @@ async function startDataPath(
   const identify = identifyPeers(settings.trustDomain, trust, clock)
 
   const protocols = mapped(state, now => now?.protocols ?? NO_PROTOCOLS)
+  const authorizer = stack.use(createAuthorizer(policy, protocols))
   const inbound = createInbound({
     podIps,
     identity: config.identity,
     now: clock.monotonic,
-    authorizer: stack.use(createAuthorizer(policy, protocols)),
+    authorizer,
     observer,
     answerStartupProbe: ({ socket }) =>
       answerStartupProbe(socket, settings.startupPath, () => isReady(readiness())),
@@ -215,7 +216,10 @@ async function startDataPath(
   return {
     drainInbound: () => Promise.all([inboundCapture.drain(), tunnel.drain()]),
     drainOutbound: () => outboundCapture.drain(),
-    end: reason => shutdown.abort(reason),
+    end: reason => {
+      shutdown.abort(reason)
+      authorizer.endAll(reason)
+    },
   }
 }
 

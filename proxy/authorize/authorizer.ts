@@ -1,6 +1,7 @@
 // Authorize: who may open a connection, and which requests may pass on it, for as long as they live. A change of policy
 // decides on all of them again and ends what it forbids.
 import { callAll } from '../../shared/ending.ts'
+import type { PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
 import type { CompiledPolicy } from '../../shared/policy/compile.ts'
 import type { Caller, HttpRequest } from '../../shared/policy/model.ts'
@@ -23,6 +24,8 @@ export type Authorizer = Disposable & {
     http: HttpRequest,
     onRevoked: (why: Revoked) => void,
   ): RequestGrant
+  /** Ends every connection that was let in. */
+  endAll(why: PosternError): void
 }
 
 /** `policy` is undefined until one has arrived, which is not the same as an empty one. */
@@ -51,6 +54,7 @@ export function createAuthorizer(
       new LiveConnection(connections, { caller, port }, protocolOf(protocols.get(), port)),
     authorizeRequest: (caller, port, http, onRevoked) =>
       new LiveRequest(requests, caller, port, http, onRevoked),
+    endAll: why => callAll(connections.all, connection => connection.revoke(why)),
     [Symbol.dispose]: () => {
       for (const stop of stops) stop()
     },

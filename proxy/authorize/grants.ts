@@ -35,7 +35,7 @@ export type Grant = Disposable & {
    * each request is still to be authorized, so that its caller gets an answer instead of a closed connection.
    */
   readonly protocol: Protocol | undefined
-  /** Aborts with Revoked. */
+  /** Aborts with Revoked, or with why every connection is ended. */
   readonly signal: EndSignal
 }
 
@@ -81,7 +81,7 @@ export class LiveConnection implements Grant {
     if (why) this.revoke(why)
   }
 
-  revoke(why: Revoked): void {
+  revoke(why: PosternError): void {
     this.#all.delete(this)
     this.signal.abort(why)
   }

@@ -1,6 +1,7 @@
 import t, { type Test } from 'tap'
 import { createAuthorizer } from '../../../../proxy/authorize/authorizer.ts'
 import type { Revoked } from '../../../../proxy/authorize/grants.ts'
+import { PosternError } from '../../../../shared/errors.ts'
 import { live, mapped } from '../../../../shared/live.ts'
 import { type CompiledPolicy, compile } from '../../../../shared/policy/compile.ts'
 import type {
@@ -105,6 +106,18 @@ t.test('a change that comes while a connection or request is decided on is not m
   const told: Revoked[] = []
   t.equal(authorizer.authorizeRequest(CLIENT, 80, GET, why => told.push(why)).decision.allow, true)
   t.match(told, [{ code: 'PSTN_POLICY_DENIED' }])
+})
+
+t.test('all that was let in can be ended, with a reason, and nothing else', async t => {
+  const { authorizer } = given(t, { policy: policies({ policies: [denyPort(80)] }) })
+  const [refused, over, open, other] = [80, 81, 82, 83].map(port =>
+    authorizer.authorizeConnection(CLIENT, port),
+  )
+  over?.[Symbol.dispose]()
+  const why = new PosternError('PSTN_DRAINING', 'the time is over')
+  authorizer.endAll(why)
+  for (const grant of [open, other]) t.equal(grant?.signal.reason, why)
+  for (const grant of [refused, over]) t.equal(grant?.signal.aborted, false)
 })
 
 t.test('what has ended is not decided on again', async t => {
