@@ -52,8 +52,13 @@ function fits(type: number, flags: number, length: number): boolean {
   }
 }
 
+/** A window that changes changes for every stream: a frame full of such changes is work for seconds (CVE-2020-11080). */
+const MAX_SETTINGS = 32
+
 /** @throws Http2Error */
 export function checkSettings(payload: Buffer, from: 'client' | 'server'): SettingEntry[] {
+  if (payload.length > 6 * MAX_SETTINGS)
+    throw new Http2Error(ErrorCode.ENHANCE_YOUR_CALM, `SETTINGS of ${payload.length} bytes`)
   const entries: SettingEntry[] = []
   for (let at = 0; at < payload.length; at += 6) {
     const id = payload.readUInt16BE(at)

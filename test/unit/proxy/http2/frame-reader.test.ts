@@ -187,6 +187,11 @@ const REFUSED: readonly (readonly [what: string, code: ErrorCode, bytes: Buffer]
   ['SETTINGS on a stream', PROTOCOL_ERROR, frame(settings, 0, 1)],
   ['SETTINGS of five bytes', FRAME_SIZE_ERROR, frame(settings, 0, 0, '0000000000')],
   ['an acknowledgement with settings', FRAME_SIZE_ERROR, frame(settings, Flag.ack, 0, '000100000000')],
+  [
+    'SETTINGS that go on and on (CVE-2020-11080)',
+    ENHANCE_YOUR_CALM,
+    settingsFrame(Array.from({ length: 33 }, () => [Setting.initialWindowSize, 1] as const)),
+  ],
   ['ENABLE_PUSH of 2', PROTOCOL_ERROR, settingsFrame([[Setting.enablePush, 2]])],
   [
     'an initial window of 2^31',
