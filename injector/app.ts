@@ -18,6 +18,7 @@ import { describeConfig, type InjectorConfig } from './config.ts'
 import { type ControlServer, serveControl } from './control/server.ts'
 import { createDirectory, type Directory } from './directory/directory.ts'
 import { policyReporter, worldMetrics } from './directory/policy-report.ts'
+import { protocolReporter } from './directory/protocol-report.ts'
 import { servicesSelecting } from './directory/snapshot.ts'
 import { type Watches, watchWorld } from './directory/watches.ts'
 import { LEASE_TIMING, type LeaseTiming, lead } from './leader.ts'
@@ -157,7 +158,9 @@ function startDirectory(context: Context): { directory: Directory; watches: Watc
     },
     onPolicy: policyReporter({ ...context, leads: () => leading.get() }),
   })
-  worldMetrics(registry, directory.world)
+  const { world } = directory
+  directory.subscribe(protocolReporter({ ...context, world, leads: () => leading.get() }))
+  worldMetrics(registry, world)
   return { directory, watches: watchWorld(directory, context) }
 }
 

@@ -1,39 +1,18 @@
 // Says what is wrong with policy ConfigMaps where people look for it: the log, a metric and an Event on the ConfigMap.
 // Admission refuses most of it; what was written while the webhook was away, or before it, ends here.
-import type { CoreV1Event } from '@kubernetes/client-node'
 import type { Clock } from '../../shared/clock.ts'
 import type { Kube } from '../../shared/kube/rest.ts'
 import { failure, type Logger } from '../../shared/log.ts'
 import type { Registry } from '../../shared/metrics.ts'
-import { INJECTOR_NAME } from '../../shared/names.ts'
 import type { PolicyRecord } from './policies.ts'
+import { type WarningEvent, warningEvent } from './warning-event.ts'
 import type { World } from './world.ts'
 
-/** The API server refuses longer ones. */
-const MAX_MESSAGE = 1024
-
-type EventObject = Omit<CoreV1Event, 'firstTimestamp' | 'lastTimestamp'> & {
-  readonly firstTimestamp: string
-  readonly lastTimestamp: string
-}
-
-export function policyEvent({ namespace, name, problems, inForce }: PolicyRecord, now: number): EventObject {
-  const time = new Date(now).toISOString()
+export function policyEvent({ namespace, name, problems, inForce }: PolicyRecord, now: number): WarningEvent {
   const consequence =
     inForce === 'deny all' ? 'all that it could cover is denied' : 'the last good version stays'
-  return {
-    apiVersion: 'v1',
-    kind: 'Event',
-    metadata: { generateName: 'postern-', namespace },
-    involvedObject: { apiVersion: 'v1', kind: 'ConfigMap', name, namespace },
-    type: 'Warning',
-    reason: 'PolicyInvalid',
-    message: `PSTN_POLICY_INVALID: ${problems.join('. ')} (${consequence})`.slice(0, MAX_MESSAGE),
-    source: { component: INJECTOR_NAME },
-    firstTimestamp: time,
-    lastTimestamp: time,
-    count: 1,
-  }
+  const message = `PSTN_POLICY_INVALID: ${problems.join('. ')} (${consequence})`
+  return warningEvent({ kind: 'ConfigMap', namespace, name }, 'PolicyInvalid', message, now)
 }
 
 export type PolicyReporter = {

@@ -40,31 +40,50 @@ export const namedPorts = ({ spec }: V1Pod): NamedPort[] =>
       name && protocol === 'TCP' ? [{ name, port: containerPort }] : [],
     )
 
+/** What one Service says of a port. */
+export type Said = { readonly service: string; readonly protocol: Declaration['protocol'] }
+
 export function protocolsOf(world: World, pod: PodRecord): Protocols {
-  const declared = declaredByServices(world, pod)
+  const declared = new Map<number, Declaration['protocol']>()
+  for (const [port, said] of saidByServices(world, pod)) declared.set(port, agreed(said) ?? 'opaque')
   for (const [port, protocol] of Object.entries(pod.protocols)) declared.set(Number(port), protocol)
   const protocols: { [port: string]: Protocol } = {}
   for (const [port, protocol] of declared) {
-    const isOurs = isOwnPort(port) || pod.skipInboundPorts.includes(port)
-    if (protocol !== 'opaque' && !isOurs) protocols[port] = protocol
+    if (protocol !== 'opaque' && isGated(pod, port)) protocols[port] = protocol
   }
   return protocols
 }
 
-function declaredByServices(world: World, pod: PodRecord): Map<number, Declaration['protocol']> {
-  const declared = new Map<number, Declaration['protocol']>()
+/** Ports about which Services disagree and no annotation decides, with what each of them says. */
+export function disputedPorts(world: World, pod: PodRecord): [port: number, said: readonly Said[]][] {
+  return [...saidByServices(world, pod)]
+    .filter(([port, said]) => !agreed(said) && !Object.hasOwn(pod.protocols, port) && isGated(pod, port))
+    .map(([port, said]) => [port, said.toSorted(byService)])
+}
+
+const byService = (a: Said, b: Said): number => (a.service < b.service ? -1 : Number(a.service > b.service))
+
+/** Undefined: they do not. */
+function agreed([first, ...others]: readonly Said[]): Declaration['protocol'] | undefined {
+  return others.every(({ protocol }) => protocol === first?.protocol) ? first?.protocol : undefined
+}
+
+const isGated = ({ skipInboundPorts }: PodRecord, port: number): boolean =>
+  !isOwnPort(port) && !skipInboundPorts.includes(port)
+
+/** By port. */
+function saidByServices(world: World, pod: PodRecord): Map<number, Said[]> {
+  const all = new Map<number, Said[]>()
   const services = [...world.declaringServices.get(pod.namespace)].flatMap(
     key => world.services.get(key) ?? [],
   )
-  for (const { declares } of services.filter(({ selector }) => isSelected(pod, selector))) {
+  for (const { name, declares } of services.filter(({ selector }) => isSelected(pod, selector))) {
     for (const { target, protocol } of declares) {
       const port = portOf(pod, target)
-      if (port === undefined) continue
-      const agreed = (declared.get(port) ?? protocol) === protocol
-      declared.set(port, agreed ? protocol : 'opaque')
+      if (port !== undefined) all.getOrInsertComputed(port, () => []).push({ service: name, protocol })
     }
   }
-  return declared
+  return all
 }
 
 const isSelected = ({ labels }: PodRecord, selector: PodRecord['labels'] | undefined): boolean =>
