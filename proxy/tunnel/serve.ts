@@ -45,13 +45,14 @@ export function serve(
   { growth, onClose }: Served,
 ): Session {
   const { livenessMs = LIVENESS_INTERVAL_MS, onLimit = () => {} } = options
+  const unanswered = new Set<TunnelStream>()
   const session: Session = new Session({
     role: 'server',
     socket,
     reads: LentReads.of(socket),
     growth,
     maxStreams: SERVER_LIMITS.maxConcurrentStreams,
-    onRequest: (stream, request) => admit(session, stream, request, peer, options),
+    onRequest: (stream, request) => admit({ session, peer, unanswered }, stream, request, options),
     onLimit,
     onClose: () => {
       liveness[Symbol.dispose]()
@@ -62,15 +63,28 @@ export function serve(
   return session
 }
 
+type Connection = {
+  readonly session: Session
+  readonly peer: Peer
+  /** A stream that its peer has reset is gone at once; that its application is being dialled is not (CVE-2023-44487). */
+  readonly unanswered: Set<TunnelStream>
+}
+
 function admit(
-  session: Session,
+  connection: Connection,
   stream: TunnelStream,
   request: TunnelHead,
-  peer: Peer,
-  { clock, onRequest, onRefused }: ServeOptions,
+  { clock, onRequest, onRefused, onLimit }: ServeOptions,
 ): void {
+  const { session, peer, unanswered } = connection
+  if (unanswered.size >= SERVER_LIMITS.maxConcurrentStreams) {
+    onLimit?.('tunnel_streams')
+    session.streams.fail(stream.id, ErrorCode.REFUSED_STREAM)
+    return
+  }
   if (request.kind === 'connect' && clock.now() < peer.notAfter.getTime()) {
-    onRequest(tunnelRequest(session, stream, request, peer))
+    unanswered.add(stream)
+    onRequest(tunnelRequest(connection, stream, request))
     return
   }
   const error = refusal(request, peer)
@@ -92,19 +106,22 @@ function refusal(request: TunnelHead, { identity, serial }: Peer): PosternError 
 }
 
 const tunnelRequest = (
-  session: Session,
+  { session, peer, unanswered }: Connection,
   stream: TunnelStream,
   { authority, headers }: ConnectRequest,
-  peer: Peer,
 ): TunnelRequest => ({
   peer,
   authority,
   headers,
   accept: () => {
+    unanswered.delete(stream)
     session.streams.answer(stream, writeAnswer(200), false)
     return stream
   },
-  refuse: (status, code) => refuse(session, stream, status, code),
+  refuse: (status, code) => {
+    unanswered.delete(stream)
+    refuse(session, stream, status, code)
+  },
 })
 
 /** NO_ERROR after the answer asks the client to stop sending (RFC 9113, section 8.1). */

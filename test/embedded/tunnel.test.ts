@@ -120,6 +120,37 @@ t.test('what is no CONNECT is answered 400', async t => {
   session.destroy()
 })
 
+t.test('a peer that resets its requests has no more of them under way than one that waits', async t => {
+  const requests: TunnelRequest[] = []
+  await using pair = await tunnelPair({ onRequest: request => requests.push(request) })
+  const socket = connectTls({
+    ...pair.clientTls.get()?.context,
+    port: pair.server.port,
+    host: '127.0.0.1',
+    ALPNProtocols: ['h2'],
+    rejectUnauthorized: false,
+  })
+  const session = connectHttp2('https://127.0.0.1', { createConnection: () => socket })
+  session.on('error', () => {})
+  const ask = () =>
+    session.request({ ':method': 'CONNECT', ':authority': '127.0.0.1:8080' }).on('error', () => {})
+  const most = SERVER_LIMITS.maxConcurrentStreams
+  while (requests.length < most) {
+    const streams = Array.from({ length: 256 }, ask)
+    const expected = requests.length + streams.length
+    while (requests.length < expected) await delay(5)
+    for (const stream of streams) stream.close(constants.NGHTTP2_CANCEL)
+  }
+  const signal = AbortSignal.timeout(5_000)
+  await t.rejects(once(ask(), 'response', { signal }), { message: /REFUSED_STREAM/ })
+  t.same(pair.limits, ['tunnel_streams'])
+  requests[0]?.refuse(503, 'PSTN_APP_UNREACHABLE')
+  ask()
+  while (requests.length === most && !signal.aborted) await delay(5)
+  t.equal(requests.length, most + 1, 'for each that is answered there is room for another')
+  session.destroy()
+})
+
 t.test('a client without a certificate, without h2 or without TLS gets nothing', async t => {
   await using pair = await tunnelPair({ onRequest: echo })
   const { port } = pair.server
