@@ -160,8 +160,8 @@ export const CODES = {
     'Heads are due within 30 seconds of their first byte.',
   ),
   PSTN_HTTP_UPGRADE: info(
-    'A request asks for CONNECT, h2c or another protocol than WebSocket on a port that is declared HTTP.',
-    'Declare the port as http2 for h2c, or declare no protocol for it.',
+    'A request asks for CONNECT, or to go on in another protocol than WebSocket, on a port that is declared HTTP.',
+    'docs/http.md has what passes. Declare no protocol for the port if its application needs it.',
   ),
   PSTN_HTTP_ANSWER: info(
     'The application’s answer is not HTTP as declared for the port, so that its end cannot be known.',

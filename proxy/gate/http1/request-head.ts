@@ -14,6 +14,11 @@ export const INCOMPLETE = -1
 const MAX_METHOD = 32
 const VERSION_BYTES = 8
 const NOTHING: readonly number[] = []
+/**
+ * What clients offer with every request of theirs (Java's own of h2c, Apache's of TLS), and go on without: a server may
+ * ignore it (RFC 9110, section 7.8). The application never sees it, and so cannot accept.
+ */
+const OFFER = /^(?:h2c|tls\/1\.[0-9])$/
 
 /** Reused for every request of a connection: each `read` forgets the last. */
 export class RequestHead {
@@ -39,6 +44,7 @@ export class RequestHead {
   #normalHost = ''
   #connection = ''
   #upgrade: string | undefined
+  #http2Settings: string | undefined
   #expect: string | undefined
 
   /** The index behind the head that begins at `start`, or INCOMPLETE. @throws PosternError HttpRefusal where the status is not 400 */
@@ -75,6 +81,7 @@ export class RequestHead {
     this.#host = undefined
     this.#connection = ''
     this.#upgrade = undefined
+    this.#http2Settings = undefined
     this.#expect = undefined
     this.#fields.reset()
   }
@@ -128,7 +135,7 @@ export class RequestHead {
   #take(bytes: Buffer, fields: FieldReader): void {
     const name = fields.known
     if (name === 'x-forwarded-client-cert') {
-      this.removed = [...this.removed, fields.start, fields.end]
+      this.#remove(fields)
       return
     }
     if (fields.lookalike) throw malformed(`a field name could be taken for ${name}`)
@@ -151,16 +158,23 @@ export class RequestHead {
         this.#connection = this.#connection === '' ? value : `${this.#connection},${value}`
         break
       case 'upgrade':
-        this.#upgrade = once(name, this.#upgrade, value)
+        this.#upgrade = once(name, this.#upgrade, value.toLowerCase())
+        if (OFFER.test(this.#upgrade)) this.#remove(fields)
         break
       case 'expect':
         this.#expect = once(name, this.#expect, value)
         break
       case 'http2-settings':
-        throw upgradeRefused('http2-settings asks for h2c')
+        this.#http2Settings = once(name, this.#http2Settings, value)
+        this.#remove(fields)
+        break
       default:
         throw malformed(`unexpected ${name}`)
     }
+  }
+
+  #remove({ start, end }: FieldReader): void {
+    this.removed = [...this.removed, start, end]
   }
 
   #conclude(method: string, target: string): void {
@@ -217,9 +231,10 @@ export class RequestHead {
   }
 
   #switching(method: string): void {
-    if (this.#upgrade === undefined) return
-    if (this.#upgrade.toLowerCase() !== 'websocket')
-      throw upgradeRefused('an upgrade to something else than websocket')
+    if (this.#http2Settings !== undefined && this.#upgrade !== 'h2c')
+      throw upgradeRefused('http2-settings without an offer of h2c')
+    if (this.#upgrade === undefined || OFFER.test(this.#upgrade)) return
+    if (this.#upgrade !== 'websocket') throw upgradeRefused('an upgrade to something else than websocket')
     if (method !== 'GET' || this.isHttp10 || this.hasBody || this.length !== undefined)
       throw upgradeRefused('an upgrade by something else than a GET of HTTP/1.1 without a body')
     if (!/(?:^|[, \t])upgrade(?:$|[, \t])/.test(this.#connection.toLowerCase()))

@@ -25,6 +25,17 @@ t.test('what is changed: the target, and who calls', async t => {
   )
 })
 
+t.test('offers of HTTP/2 and TLS are dropped, and the request goes on', async t => {
+  const { caller, application } = gateInMemory({ forwardedClientCert: 'By=b;URI=u' })
+  caller.send(
+    get('/', 'Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nX: 1\r\nHTTP2-Settings: AA\r\n'),
+  )
+  const wanted = get('/', 'Connection: Upgrade, HTTP2-Settings\r\nX: 1\r\n')
+  t.equal(application.text, wanted.replace('Host:', 'x-forwarded-client-cert: By=b;URI=u\r\nHost:'))
+  application.send(OK)
+  t.equal(caller.text, OK)
+})
+
 t.test('a request is alive from its head to the end of its answer', async t => {
   const { caller, application, live } = gateInMemory()
   caller.send('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab')
