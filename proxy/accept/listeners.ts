@@ -16,7 +16,7 @@ export type Captured = {
 
 export type CaptureOptions = {
   readonly originalDestination: OriginalDestination
-  /** Beyond it new connections are closed at once (PSTN_LIMIT). */
+  /** Beyond it new connections are reset at once (PSTN_LIMIT). */
   readonly maxConnections: number
   onConnection(connection: Captured): void
   /** A connection that was closed because it cannot be handled, or there are too many. */
@@ -47,15 +47,16 @@ export async function listenInbound(options: CaptureOptions): Promise<CaptureLis
 export async function bind(host: string, port: number, options: CaptureOptions): Promise<CaptureListener> {
   const sockets = new Set<Socket>()
   const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true })
-  server.maxConnections = options.maxConnections
   server.on('connection', socket => {
+    // Not the server's own maxConnections, which ends them in order: an application would take that for an answer.
+    if (sockets.size >= options.maxConnections) {
+      const why = `more than ${options.maxConnections} connections`
+      refuse(socket, new PosternError('PSTN_LIMIT', why), options)
+      return
+    }
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
     accept(socket, options)
-  })
-  server.on('drop', data => {
-    const peer = endpoint(data?.remoteAddress, data?.remotePort)
-    options.onRefused(new PosternError('PSTN_LIMIT', `more than ${options.maxConnections} connections`), peer)
   })
   server.listen({ host, port })
   await once(server, 'listening')
@@ -76,16 +77,26 @@ export async function bind(host: string, port: number, options: CaptureOptions):
   }
 }
 
-function accept(socket: Socket, { originalDestination, onConnection, onRefused }: CaptureOptions): void {
-  const peer = endpoint(socket.remoteAddress, socket.remotePort)
+function accept(socket: Socket, options: CaptureOptions): void {
+  const { originalDestination, onConnection } = options
+  const peer = peerOf(socket)
   try {
     if (!peer) throw new PosternError('PSTN_INTERCEPTION', 'the peer left before it was accepted')
     const destination = originalDestination(socket)
     onConnection({ socket, destination, peer })
   } catch (thrown) {
-    socket.once('error', () => {}).resetAndDestroy()
-    onRefused(asPosternError(thrown, 'PSTN_INTERCEPTION'), peer)
+    refuse(socket, asPosternError(thrown, 'PSTN_INTERCEPTION'), options, peer)
   }
+}
+
+function refuse(
+  socket: Socket,
+  error: PosternError,
+  { onRefused }: CaptureOptions,
+  peer = peerOf(socket),
+): void {
+  socket.once('error', () => {}).resetAndDestroy()
+  onRefused(error, peer)
 }
 
 const MISSING_FAMILY = ['EADDRNOTAVAIL', 'EAFNOSUPPORT']
@@ -111,9 +122,9 @@ function joined(listeners: readonly CaptureListener[]): CaptureListener {
   }
 }
 
-function endpoint(address: string | undefined, port: number | undefined): Destination | undefined {
-  const canonical = canonicalAddress(address ?? '')
-  return canonical === undefined || port === undefined ? undefined : { address: canonical, port }
+function peerOf({ remoteAddress, remotePort }: Socket): Destination | undefined {
+  const address = canonicalAddress(remoteAddress ?? '')
+  return address === undefined || remotePort === undefined ? undefined : { address, port: remotePort }
 }
 
 function boundTo(server: Server): Destination {
