@@ -78,6 +78,7 @@ t.test(`${MINUTES} minutes`, { skip: requireNetns() || requireApiServer() }, asy
   }
   let seed = 0
   const samples: Sample[] = []
+  const seen = new Set<unknown>()
   await Promise.all([
     loop(100, async turn => {
       const [target, port] = [hosts[turn % hosts.length] ?? host, turn % hosts.length < 2 ? PORT.talk : 80]
@@ -116,6 +117,8 @@ t.test(`${MINUTES} minutes`, { skip: requireNetns() || requireApiServer() }, asy
       add('endpoint changes', { done: 1 })
     }),
     loop(SAMPLE_MS, async turn => {
+      // A pod keeps the end of its log alone.
+      for (const serial of serials(pair)) seen.add(serial)
       const [atServer, atClient] = await Promise.all(
         SIDECARS.map(end => memoryOf(pair[end].sidecar.pid ?? 0)),
       )
@@ -134,7 +137,7 @@ t.test(`${MINUTES} minutes`, { skip: requireNetns() || requireApiServer() }, asy
   }
   for (const port of [PORT.talk, PORT.up, PORT.down, PORT.idle, PORT.random])
     t.same(Object.keys(await serverApp.outcomes({ port })), ['done'], `the server on ${port}`)
-  t.ok(serials(pair) > 1 || MINUTES < 3, `${serials(pair)} certificates of the server were seen`)
+  t.ok(seen.size > 1 || MINUTES < 3, `${seen.size} certificates of the server were seen`)
   for (const end of SIDECARS) {
     const early = around(samples, EARLY).map(sample => sample[end].rssBytes)
     const late = around(samples, 1).map(sample => sample[end].rssBytes)
@@ -194,9 +197,8 @@ async function changeEndpoints({ mesh: { kube }, server, client }: Pair, turn: n
   await kube.patch(path, 'application/merge-patch+json', { endpoints })
 }
 
-const serials = ({ client }: Pair): number =>
-  new Set(client.lines.map(({ destination }) => Reflect.get(Object(destination), 'serial')).filter(Boolean))
-    .size
+const serials = ({ client }: Pair): unknown[] =>
+  client.lines.map(({ destination }) => Reflect.get(Object(destination), 'serial')).filter(Boolean)
 
 const mean = (values: readonly number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / values.length
