@@ -6,12 +6,12 @@ import { type Direction, transfer } from './load/bulk.ts'
 import { h2load } from './load/h2load.ts'
 import { holdStreams, paced, probeWhileBusy } from './load/processes.ts'
 import { wrk } from './load/wrk.ts'
+import { workingSet } from './memory-group.ts'
 import { cpuSeconds, type Memory, memory } from './process-usage.ts'
 import { BULK_BYTES, MAX_STREAMS } from './stage.ts'
 import { percentile } from './statistics.ts'
 import type { Running, SubjectName } from './subject.ts'
 
-const FIXED_RATE = 1_000
 const FIXED_RATE_CONNECTIONS = 32
 const BYTES_PER_MB = 1_000_000
 const GIB = 2 ** 30
@@ -48,15 +48,15 @@ const keepAlive = (connections: number, quick: readonly SubjectName[]): Experime
   },
 })
 
-const fixedRate: Experiment = {
-  name: 'fixed-rate',
-  quick: ['postern-l4', 'envoy-l4'],
+const fixedRate = (rate: number, quick: readonly SubjectName[]): Experiment => ({
+  name: `fixed-rate-${rate}`,
+  quick,
   run: async (running, { seconds }) => {
-    const times = await paced(running, FIXED_RATE, FIXED_RATE_CONNECTIONS, seconds)
+    const times = await paced(running, rate, FIXED_RATE_CONNECTIONS, seconds)
     const at = (share: number) => percentile(times, share)
-    return figures(`${FIXED_RATE} requests/s`, latencies({ p50: at(0.5), p99: at(0.99), p999: at(0.999) }))
+    return figures(`${rate} requests/s`, latencies({ p50: at(0.5), p99: at(0.99), p999: at(0.999) }))
   },
-}
+})
 
 const newConnections: Experiment = {
   name: 'new-connections',
@@ -101,7 +101,9 @@ const memoryFigures = (load: string, proxies: readonly number[]): Figure[] => {
   const each: Memory[] = proxies.map(pid => memory([pid]))
   const largest = (of: keyof Memory) => Math.max(...each.map(memory => memory[of])) / BYTES_PER_MB
   const total = (of: keyof Memory) => each.reduce((sum, memory) => sum + memory[of], 0) / BYTES_PER_MB
+  const sets = proxies.map(workingSet).filter(bytes => bytes !== undefined)
   return figures(`memory, ${load}`, {
+    ...(sets.length > 0 && { 'working set': [Math.max(...sets) / BYTES_PER_MB, UNITS.memory] as const }),
     private: [largest('private'), UNITS.memory],
     PSS: [largest('pss'), UNITS.memory],
     RSS: [largest('rss'), UNITS.memory],
@@ -153,7 +155,8 @@ export const EXPERIMENTS: readonly Experiment[] = [
   keepAlive(1, ['direct', 'postern-l4', 'envoy-l4']),
   keepAlive(32, ['direct', 'postern-l4', 'postern-http', 'envoy-l4', 'envoy-l7']),
   keepAlive(256, []),
-  fixedRate,
+  fixedRate(1_000, ['postern-l4', 'envoy-l4']),
+  fixedRate(5_000, []),
   newConnections,
   bulk('download'),
   bulk('upload'),

@@ -10,6 +10,7 @@ import { requireCommands, requireNetns } from '../test/support/requirements.ts'
 import { EXPERIMENTS } from './experiments.ts'
 import { raiseFileLimit } from './file-limit.ts'
 import { describeMachine } from './machine.ts'
+import { removeGroups } from './memory-group.ts'
 import { type Mesh, startMesh } from './mesh.ts'
 import { type Options, parseOptions, USAGE } from './options.ts'
 import { report } from './report.ts'
@@ -26,6 +27,8 @@ const RESULTS = fileURLToPath(new URL('results/', import.meta.url))
 
 async function measureAll(options: Options): Promise<Outcome> {
   await using stack = new AsyncDisposableStack()
+  removeGroups()
+  stack.defer(removeGroups)
   const directory = await mkdtemp(join(SCRATCH, 'postern-bench-'))
   stack.defer(() => rm(directory, { recursive: true, force: true, maxRetries: 5 }))
   await buildBundles(join(directory, 'dist'))

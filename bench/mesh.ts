@@ -18,6 +18,7 @@ import { INJECTOR_PORTS, PORTS, PROXY_UID } from '../shared/ports.ts'
 import { enterNamespace } from '../test/support/enter-namespace.ts'
 import type { Namespace, Network } from '../test/support/netns.ts'
 import { startTlsFront, type TlsFront, writeTokenVolume } from './api-server.ts'
+import { ownGroup } from './memory-group.ts'
 import { lastLines, start } from './stage.ts'
 
 export type Bundles = { readonly proxy: string; readonly injector: string }
@@ -149,6 +150,7 @@ async function startPod(context: Context, spec: PodSpec): Promise<Sidecar> {
   if (code !== 0) throw ended(directory, name, INIT_CONTAINER, code)
   const started = performance.now()
   const sidecar = run(PROXY_CONTAINER, PROXY_UID)
+  ownGroup(sidecar.pid)
   await eventually(async () => {
     if (sidecar.exitCode !== null) throw ended(directory, name, PROXY_CONTAINER, sidecar.exitCode)
     return isReady(namespace.ipv4 ?? '')

@@ -6,6 +6,7 @@ import type { Network } from '../test/support/netns.ts'
 import type { Effort, Experiment, Figure } from './experiment.ts'
 import { EXPERIMENTS } from './experiments.ts'
 import { wrk } from './load/wrk.ts'
+import { groupsMissing } from './memory-group.ts'
 import type { Mesh } from './mesh.ts'
 import type { Options } from './options.ts'
 import { createRecorder, type Result } from './results.ts'
@@ -76,6 +77,8 @@ export async function runAll(options: Options, surroundings: Surroundings): Prom
       present.push(subject)
     })
   const plan = planOf(options, present)
+  const lacksGroups = plan.some(({ experiment }) => experiment.fresh) && groupsMissing()
+  if (lacksGroups) missing.push(`working set: ${lacksGroups}`)
   for (const { experiment, subjects, title } of plan.filter(({ experiment }) => experiment.fresh)) {
     say(title)
     for (const subject of subjects)

@@ -90,7 +90,7 @@ export async function listening(namespace: Namespace, port: number): Promise<voi
   const deadline = performance.now() + READY_MS
   while (performance.now() < deadline) {
     if ((await namespace.check('ss', ['-Hltn', `sport = :${port}`])).trim() !== '') return
-    await delay(25)
+    await delay(5)
   }
   throw new Error(`nothing listens on port ${port} of ${namespace.name} after ${READY_MS / 1000} s`)
 }

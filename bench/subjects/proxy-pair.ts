@@ -3,6 +3,7 @@
 import { once } from 'node:events'
 import { chown } from 'node:fs/promises'
 import { join } from 'node:path'
+import { ownGroup } from '../memory-group.ts'
 import { APP_UID, type Backend, lastLines, listening, start } from '../stage.ts'
 import type { Context, Running } from '../subject.ts'
 import type { Side } from './peer-certificates.ts'
@@ -39,6 +40,7 @@ export async function startPair(
     const began = performance.now()
     const log = join(directory, `${side}.log`)
     const child = start(place[side], command, args, log, { uid: APP_UID })
+    ownGroup(child.pid)
     const failed = new Promise<never>((_, reject) => {
       child.once('error', reject)
       child.once('exit', code => reject(new Error(`${command} ended with ${code}: ${lastLines(log)}`)))

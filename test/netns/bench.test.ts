@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { groupsMissing } from '../../bench/memory-group.ts'
 import type { Result } from '../../bench/results.ts'
 import { run } from '../support/processes.ts'
 import { requireCommands, requireNetns } from '../support/requirements.ts'
@@ -14,7 +15,7 @@ const skip = requireNetns() || requireCommands('curl', 'h2load', 'haproxy', 'ngi
 t.test('a short run measures Postern and a peer, and says what it measured', { skip }, async t => {
   const json = join(scratchDirectory(t), 'out.json')
   const subjects = ['direct', 'postern-l4', 'haproxy']
-  const only = ['--only', subjects.join(), '--measure', 'streams-1000,fixed-rate,new-connections,upload']
+  const only = ['--only', subjects.join(), '--measure', 'streams-1000,fixed-rate-1000,new-connections,upload']
   const { code, stdout, stderr } = await run(process.execPath, [
     MAIN,
     '--ci',
@@ -34,6 +35,9 @@ t.test('a short run measures Postern and a peer, and says what it measured', { s
     t.ok(value(subject, '1000 requests/s: p99') > 0, `${subject}: latency`)
   }
   t.ok(value('postern-l4', 'memory, 1000 streams: private') > 10, 'memory of the proxies, not of a shell')
+  const lack = groupsMissing()
+  if (lack) t.match(stdout, `NOT MEASURED working set: ${lack}`)
+  else t.ok(value('postern-l4', 'memory, 1000 streams: working set') > 10)
   t.ok(value('postern-l4', 'new connections: CPU per connection') > 0, 'and their CPU')
   t.equal(value('direct', 'new connections: CPU per connection'), 0)
   t.notMatch(stdout, /^FAILED/m)

@@ -1,6 +1,9 @@
+import { createServer, type Socket } from 'node:net'
+import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { parseH2load } from '../../../bench/load/h2load.ts'
 import { parseWrk } from '../../../bench/load/wrk.ts'
+import { run } from '../../support/processes.ts'
 
 const wrkSays = (failed: number, requests = 30_000) => `Running 3s test @ http://10.77.0.3:8080/1k
   1 threads and 32 connections
@@ -35,4 +38,25 @@ t.test('requests of h2load that were not answered with 200 are failures', async 
     /1 of 2 requests failed: h2load says/,
   )
   t.throws(() => parseH2load('', '', 2), /requests failed/)
+})
+
+t.test('a load at a fixed rate tells the time of each request, however many there are', async t => {
+  const sockets = new Set<Socket>()
+  const answer = `HTTP/1.1 200 OK\r\ncontent-length: 1024\r\n\r\n${'x'.repeat(1024)}`
+  const server = createServer({ noDelay: true }, socket => {
+    sockets.add(socket)
+    socket.on('error', () => {}).on('data', () => socket.write(answer))
+  })
+  t.teardown(() => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const address = server.address()
+  const port = typeof address === 'object' && address ? address.port : 0
+  const pacer = fileURLToPath(new URL('../../../bench/load/pacer.ts', import.meta.url))
+  const { stdout } = await run(process.execPath, [pacer, '127.0.0.1', String(port), '15000', '32', '1'])
+  const times: number[] = JSON.parse(stdout)
+  t.equal(times.length, 15_000)
+  t.ok(times.every(time => time > 0))
 })
