@@ -4,18 +4,27 @@ import { BLOCK_BYTES, giveBlock, takeBlock } from '../tunnel/blocks.ts'
 import { ByteQueue } from '../tunnel/byte-queue.ts'
 import type { ByteStream, Sink } from '../tunnel/byte-stream.ts'
 import { LentReads } from '../tunnel/lent-reads.ts'
+import { type Writer, writeTo } from '../tunnel/socket-write.ts'
 
 /** From so many bytes on a chunk is bulk, which is gathered for a turn: one system call, and one wake-up of the reader. */
 const BULK_BYTES = 4 * 1024
 
+/** Where a small write is copied to; it is free again once the kernel has taken it, mostly at once. */
+let small = Buffer.allocUnsafeSlow(BULK_BYTES)
+
 /** `socket` must be half-open (allowHalfOpen), and is not used otherwise any more. */
-export class SocketStream implements ByteStream {
-  readonly #socket: Socket
+export class SocketStream implements ByteStream, Writer {
+  readonly socket: Socket
   readonly #reads: LentReads | undefined
-  /** Gathered bulk, and what came behind it. */
+  /** Gathered: bulk, what came behind it, and what comes while a write is in flight; full blocks wait before it. */
   #block: Buffer | undefined
   #at = 0
+  #full: Buffer[] = []
   #scheduled = false
+  /** The memory of the write that is in flight. */
+  #writing: Buffer | undefined
+  #isSlow = false
+  #isEnding = false
   #isDone = false
   #isClosed = false
   #sink: Sink | undefined
@@ -26,12 +35,12 @@ export class SocketStream implements ByteStream {
 
   /** `reads`: those that the socket was made with. */
   constructor(socket: Socket, reads = LentReads.of(socket)) {
-    this.#socket = socket.on('error', () => {})
+    this.socket = socket.on('error', () => {})
     this.#reads = reads
   }
 
   open(sink: Sink): void {
-    const socket = this.#socket
+    const socket = this.socket
     if (socket.closed) {
       process.nextTick(() => sink.closed('reset'))
       return
@@ -43,7 +52,6 @@ export class SocketStream implements ByteStream {
       this.#ended = 'read'
       this.#deliverHeld()
     })
-    socket.on('drain', () => sink.drain())
     socket.once('close', hadError => {
       this.#drop()
       const ended = !hadError && (this.#isDone || (socket.readableEnded && socket.writableFinished))
@@ -56,33 +64,47 @@ export class SocketStream implements ByteStream {
 
   pause(): void {
     this.#paused = true
-    this.#socket.pause()
+    this.socket.pause()
   }
 
   resume(): void {
     this.#paused = false
     this.#deliverHeld()
-    if (!this.#paused) this.#socket.resume()
+    if (!this.#paused) this.socket.resume()
   }
 
   write(chunk: Buffer): boolean {
-    if (this.#block || chunk.length >= BULK_BYTES) this.#gather(chunk)
-    else this.#socket.write(Buffer.from(chunk))
-    return !this.#socket.writableNeedDrain
+    if (this.#block || this.#writing || chunk.length >= BULK_BYTES) this.#gather(chunk)
+    else this.#writeSmall(chunk)
+    this.#isSlow = this.#writing !== undefined
+    return !this.#isSlow
   }
 
   end(): void {
-    const socket = this.#socket
+    this.#isEnding = true
     this.#flush()
-    // Where the other side has ended and the kernel has every byte, closing says all that a shutdown before it would.
-    this.#isDone = this.#ended === 'told' && socket.writableLength === 0 && !socket.destroyed
-    if (this.#isDone) socket.destroy()
-    else socket.end()
+    if (!this.#writing) this.#finish()
   }
 
   reset(): void {
     this.#drop()
-    this.#socket.resetAndDestroy()
+    this.socket.resetAndDestroy()
+  }
+
+  onWritten(): void {
+    if (this.#writing?.length === BLOCK_BYTES) giveBlock(this.#writing)
+    this.#writing = undefined
+    for (let block = this.#full.shift(); block; block = this.#full.shift()) {
+      this.#write(block, block)
+      if (this.#writing) return
+    }
+    this.#flush()
+    if (this.#writing) return
+    if (this.#isEnding) this.#finish()
+    else if (this.#isSlow) {
+      this.#isSlow = false
+      this.#sink?.drain()
+    }
   }
 
   #lent(chunk: Buffer): void {
@@ -102,31 +124,64 @@ export class SocketStream implements ByteStream {
     if (this.#isClosed) this.#sink?.closed('ended')
   }
 
+  /** One copy: the chunk is lent, and the kernel may not take all of it at once. */
+  #writeSmall(chunk: Buffer): void {
+    chunk.copy(small)
+    if (writeTo(this, small.subarray(0, chunk.length))) return
+    this.#writing = small
+    small = Buffer.allocUnsafeSlow(BULK_BYTES)
+  }
+
   #gather(chunk: Buffer): void {
     for (let from = 0; from < chunk.length; ) {
       this.#block ??= takeBlock()
       const copied = chunk.copy(this.#block, this.#at, from)
       from += copied
       this.#at += copied
-      if (this.#at === BLOCK_BYTES) this.#flush()
+      if (this.#at === BLOCK_BYTES) this.#fullBlock(this.#block)
     }
     if (this.#scheduled) return
     this.#scheduled = true
     setImmediate(flush, this)
   }
 
-  #flush(): void {
-    const block = this.#block
-    if (!block) return
-    this.#socket.write(block.subarray(0, this.#at), () => giveBlock(block))
+  #fullBlock(block: Buffer): void {
+    if (!this.#writing) {
+      this.#flush()
+      return
+    }
+    this.#full.push(block)
     this.#block = undefined
     this.#at = 0
+  }
+
+  #flush(): void {
+    const block = this.#block
+    if (!block || this.#writing) return
+    const written = block.subarray(0, this.#at)
+    this.#block = undefined
+    this.#at = 0
+    this.#write(block, written)
+  }
+
+  #write(block: Buffer, written: Buffer): void {
+    if (writeTo(this, written)) giveBlock(block)
+    else this.#writing = block
+  }
+
+  #finish(): void {
+    const socket = this.socket
+    // Where the other side has ended and the kernel has every byte, closing says all that a shutdown before it would.
+    this.#isDone = this.#ended === 'told' && !socket.destroyed
+    if (this.#isDone) socket.destroy()
+    else socket.end()
   }
 
   #drop(): void {
     if (this.#block) giveBlock(this.#block)
     this.#block = undefined
     this.#at = 0
+    this.#full = []
   }
 
   static onTurn(stream: SocketStream): void {

@@ -4,6 +4,7 @@
 import type { Duplex } from 'node:stream'
 import { FRAME_HEADER_BYTES, writeDataHeader } from '../http2/frames.ts'
 import { BLOCK_BYTES, giveBlock, takeBlock } from './blocks.ts'
+import { type Writer, writeTo } from './socket-write.ts'
 
 export type OutputSource = {
   /** Writes frames of waiting streams into `block` from `at` on, at most up to its end. Returns the offset behind. */
@@ -12,8 +13,8 @@ export type OutputSource = {
   onFilled(): void
 }
 
-export class Output {
-  readonly #socket: Duplex
+export class Output implements Writer {
+  readonly socket: Duplex
   readonly #source: OutputSource
   /** What is gathered: `#at` bytes, and control frames for which there is no more room. */
   #block: Buffer | undefined
@@ -21,14 +22,13 @@ export class Output {
   #waiting: Buffer[] = []
   #waitingBytes = 0
   #scheduled = false
-  #writing = false
+  #writing: Buffer | undefined
   #busy = false
   #ending = false
   #requests = 0
 
-  /** `socket` must have copied what it was given when it calls back: TLS has encrypted it. */
   constructor(socket: Duplex, source: OutputSource) {
-    this.#socket = socket
+    this.socket = socket
     this.#source = source
   }
 
@@ -78,18 +78,24 @@ export class Output {
     this.wake()
   }
 
+  onWritten(): void {
+    if (this.#writing) giveBlock(this.#writing)
+    this.#writing = undefined
+    if (!this.#scheduled) this.#flush()
+  }
+
   #open(): Buffer {
     this.#block ??= takeBlock()
     return this.#block
   }
 
   #flush(): void {
-    if (this.#writing || this.#socket.destroyed || this.#socket.writableEnded) return
+    if (this.#writing || this.socket.destroyed || this.socket.writableEnded) return
     const block = this.#open()
     this.#takeWaiting(block)
     if (this.#waiting.length === 0) this.#at = this.#source.fill(block, this.#at)
     if (this.#at > 0) this.#write(block)
-    else if (this.#ending) this.#socket.end()
+    else if (this.#ending) this.socket.end()
   }
 
   #write(block: Buffer): void {
@@ -98,12 +104,8 @@ export class Output {
     this.#at = 0
     this.#busy = this.#requests > 1
     this.#requests = 0
-    this.#writing = true
-    this.#socket.write(written, () => {
-      this.#writing = false
-      giveBlock(block)
-      if (!this.#scheduled) this.#flush()
-    })
+    this.#writing = block
+    if (writeTo(this, written)) process.nextTick(() => this.onWritten())
     this.#source.onFilled()
   }
 
