@@ -26,6 +26,7 @@ export class SocketStream implements ByteStream, Writer {
   #isSlow = false
   #isEnding = false
   #isDone = false
+  #isReset = false
   #isClosed = false
   #sink: Sink | undefined
   #paused = false
@@ -54,7 +55,8 @@ export class SocketStream implements ByteStream, Writer {
     })
     socket.once('close', hadError => {
       this.#drop()
-      const ended = !hadError && (this.#isDone || (socket.readableEnded && socket.writableFinished))
+      const ended =
+        !this.#isReset && !hadError && (this.#isDone || (socket.readableEnded && socket.writableFinished))
       this.#isClosed = true
       if (!ended) sink.closed('reset')
       else if (this.#ended === 'told') sink.closed('ended')
@@ -68,6 +70,7 @@ export class SocketStream implements ByteStream, Writer {
   }
 
   resume(): void {
+    if (this.#isReset) return
     this.#paused = false
     this.#deliverHeld()
     if (!this.#paused) this.socket.resume()
@@ -87,13 +90,19 @@ export class SocketStream implements ByteStream, Writer {
   }
 
   reset(): void {
+    if (this.#isReset) return
+    this.#isReset = true
     this.#drop()
-    this.socket.resetAndDestroy()
+    this.#held.clear()
+    if (this.#isClosed) process.nextTick(() => this.#sink?.closed('reset'))
+    else if (this.#isShuttingDown) this.#resetLater()
+    else this.socket.resetAndDestroy()
   }
 
   onWritten(): void {
     if (this.#writing?.length === BLOCK_BYTES) giveBlock(this.#writing)
     this.#writing = undefined
+    if (this.#isReset) return
     for (let block = this.#full.shift(); block; block = this.#full.shift()) {
       this.#write(block, block)
       if (this.#writing) return
@@ -107,7 +116,22 @@ export class SocketStream implements ByteStream, Writer {
     }
   }
 
+  /** libuv refuses to reset a socket in this state, and Node then never closes it. */
+  get #isShuttingDown(): boolean {
+    const socket = this.socket
+    return (
+      !socket.destroyed && socket.writableEnded && !socket.writableFinished && socket.writableLength === 0
+    )
+  }
+
+  #resetLater(): void {
+    this.pause()
+    this.socket.once('finish', () => this.socket.resetAndDestroy())
+  }
+
   #lent(chunk: Buffer): void {
+    // Where it was paused as it was opened, Node goes on reading.
+    if (this.#paused) this.socket.pause()
     if (this.#paused || this.#held.length > 0) this.#held.push(chunk)
     else this.#sink?.data(this.#sink.borrows ? chunk : Buffer.from(chunk))
   }
@@ -118,7 +142,7 @@ export class SocketStream implements ByteStream, Writer {
       if (!chunk) break
       this.#sink?.data(chunk)
     }
-    if (this.#paused || this.#ended !== 'read') return
+    if (this.#paused || this.#isReset || this.#ended !== 'read') return
     this.#ended = 'told'
     this.#sink?.end()
     if (this.#isClosed) this.#sink?.closed('ended')

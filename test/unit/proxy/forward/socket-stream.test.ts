@@ -150,3 +150,90 @@ t.test(
     t.same(told, ['last words', 'end', 'ended'])
   },
 )
+
+t.test('a reset right behind an end closes the socket: it is no end in order', async t => {
+  const { stream, application } = await dialled(t)
+  const told: string[] = []
+  const closed = Promise.withResolvers<void>()
+  stream.open(
+    sink({
+      data: () => told.push('data'),
+      end: () => told.push('end'),
+      closed: how => {
+        told.push(how)
+        closed.resolve()
+      },
+    }),
+  )
+  await delay(5)
+  const gone = once(application, 'error', { signal: AbortSignal.timeout(5_000) })
+  application.resume().write('not read any more')
+  stream.write(Buffer.from('x'))
+  stream.end()
+  stream.reset()
+  stream.reset()
+  await Promise.race([closed.promise, delay(2_000)])
+  application.write('nor this')
+  t.match(await gone, [{ code: /ECONNRESET|EPIPE/ }])
+  t.same(told, ['reset'])
+})
+
+t.test('a reset of what was closed, and waits to be read, is told', async t => {
+  const { stream, application } = await dialled(t)
+  const told: string[] = []
+  stream.open(
+    sink({ data: () => told.push('data'), end: () => told.push('end'), closed: how => told.push(how) }),
+  )
+  stream.pause()
+  application.resume().end('last words')
+  stream.end()
+  await delay(50)
+  stream.reset()
+  t.same(told, [], 'not during the call')
+  await delay(5)
+  stream.resume()
+  t.same(told, ['reset'])
+})
+
+t.test('a stream that is paused as it is opened is not read on and on', async t => {
+  const { stream, application } = await dialled(t)
+  let bytes = 0
+  const ended = Promise.withResolvers<void>()
+  stream.open(
+    sink({
+      data: chunk => {
+        bytes += chunk.length
+      },
+      end: ended.resolve,
+    }),
+  )
+  stream.pause()
+  const flood = Buffer.alloc(32 * 1024 * 1024)
+  application.end(flood)
+  await delay(200)
+  t.ok(application.writableLength > 0, 'who writes is pushed back on')
+  stream.resume()
+  await ended.promise
+  t.equal(bytes, flood.length)
+  stream.reset()
+})
+
+t.test('after a reset nobody is told to go on', async t => {
+  const { stream } = await dialled(t)
+  const told: string[] = []
+  const closed = Promise.withResolvers<void>()
+  stream.open(
+    sink({
+      drain: () => told.push('drain'),
+      closed: how => {
+        told.push(how)
+        closed.resolve()
+      },
+    }),
+  )
+  while (stream.write(Buffer.alloc(64 * 1024))) await delay(0)
+  stream.reset()
+  await closed.promise
+  await delay(5)
+  t.same(told, ['reset'])
+})
