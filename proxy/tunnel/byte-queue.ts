@@ -1,6 +1,8 @@
 // Bytes that wait, for a reader or for a window: copies, since what was written is only lent, in memory of about their size
 // however small the pieces were.
 
+import { CHUNK_BYTES, giveChunk, takeChunk } from './blocks.ts'
+
 const LEAST_BLOCK = 4096
 
 export class ByteQueue {
@@ -18,7 +20,7 @@ export class ByteQueue {
     this.#length += bytes.length
     if (bytes.length <= this.#room) this.#extend(bytes)
     else {
-      const block = Buffer.allocUnsafeSlow(Math.max(LEAST_BLOCK, bytes.length))
+      const block = blockFor(bytes.length)
       bytes.copy(block)
       this.#chunks.push(block.subarray(0, bytes.length))
       this.#room = block.length - bytes.length
@@ -42,7 +44,7 @@ export class ByteQueue {
       if (!chunk) break
       const copied = chunk.copy(target, to, 0, end - to)
       to += copied
-      if (copied === chunk.length) this.shift()
+      if (copied === chunk.length) this.#drop(chunk)
       else {
         this.#chunks[0] = chunk.subarray(copied)
         this.#length -= copied
@@ -60,6 +62,11 @@ export class ByteQueue {
     return length
   }
 
+  #drop(chunk: Buffer): void {
+    this.shift()
+    if (chunk.buffer.byteLength === CHUNK_BYTES) giveChunk(Buffer.from(chunk.buffer))
+  }
+
   #extend(bytes: Buffer): void {
     const last = this.#chunks.length - 1
     const chunk = this.#chunks[last]
@@ -70,3 +77,8 @@ export class ByteQueue {
     this.#room -= bytes.length
   }
 }
+
+const blockFor = (bytes: number): Buffer =>
+  bytes > CHUNK_BYTES / 2 && bytes <= CHUNK_BYTES
+    ? takeChunk()
+    : Buffer.allocUnsafeSlow(Math.max(LEAST_BLOCK, bytes))
