@@ -27,6 +27,7 @@ export class SocketStream implements ByteStream, Writer {
   #isEnding = false
   #isDone = false
   #isReset = false
+  /** In order, before the end was told. */
   #isClosed = false
   #sink: Sink | undefined
   #paused = false
@@ -57,9 +58,9 @@ export class SocketStream implements ByteStream, Writer {
       this.#drop()
       const ended =
         !this.#isReset && !hadError && (this.#isDone || (socket.readableEnded && socket.writableFinished))
-      this.#isClosed = true
-      if (!ended) sink.closed('reset')
+      if (!ended) this.#cutOff()
       else if (this.#ended === 'told') sink.closed('ended')
+      else this.#isClosed = true
     })
     socket.resume()
   }
@@ -94,7 +95,7 @@ export class SocketStream implements ByteStream, Writer {
     this.#isReset = true
     this.#drop()
     this.#held.clear()
-    if (this.#isClosed) process.nextTick(() => this.#sink?.closed('reset'))
+    if (this.#isClosed && this.#ended === 'read') process.nextTick(() => this.#sink?.closed('reset'))
     else if (this.#isShuttingDown) this.#resetLater()
     else this.socket.resetAndDestroy()
   }
@@ -122,6 +123,12 @@ export class SocketStream implements ByteStream, Writer {
     return (
       !socket.destroyed && socket.writableEnded && !socket.writableFinished && socket.writableLength === 0
     )
+  }
+
+  #cutOff(): void {
+    this.#isReset = true
+    this.#held.clear()
+    this.#sink?.closed('reset')
   }
 
   #resetLater(): void {

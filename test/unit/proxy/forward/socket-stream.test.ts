@@ -237,3 +237,38 @@ t.test('after a reset nobody is told to go on', async t => {
   await delay(5)
   t.same(told, ['reset'])
 })
+
+for (const how of ['ended', 'reset'] as const) {
+  t.test(`a close is told once, ${how}, whatever is asked for after it`, async t => {
+    const { stream, application } = await dialled(t)
+    const told: string[] = []
+    const closed = Promise.withResolvers<void>()
+    stream.open(
+      sink({
+        data: () => told.push('data'),
+        end: () => told.push('end'),
+        closed: how => {
+          told.push(how)
+          closed.resolve()
+        },
+      }),
+    )
+    // Paused as it was opened, it holds what is read; and what a reset cuts off is not read later.
+    if (how === 'reset') stream.pause()
+    application.resume().write('words')
+    await delay(20)
+    if (how === 'ended') {
+      application.end()
+      stream.end()
+    } else {
+      application.resetAndDestroy()
+      await delay(20)
+      stream.write(Buffer.from('notices it'))
+    }
+    await closed.promise
+    stream.resume()
+    stream.reset()
+    await delay(5)
+    t.same(told, how === 'ended' ? ['data', 'end', 'ended'] : ['reset'])
+  })
+}
