@@ -95,7 +95,13 @@ export class Output implements Writer {
     this.#takeWaiting(block)
     if (this.#waiting.length === 0) this.#at = this.#source.fill(block, this.#at)
     if (this.#at > 0) this.#write(block)
-    else if (this.#ending) this.socket.end()
+    else this.#rest(block)
+  }
+
+  #rest(block: Buffer): void {
+    this.#block = undefined
+    giveBlock(block)
+    if (this.#ending) this.socket.end()
   }
 
   #write(block: Buffer): void {
