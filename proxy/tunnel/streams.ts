@@ -133,8 +133,10 @@ export class Streams implements StreamOwner {
     this.incoming.receive(flowControlled)
     const stream = this.#live.get(id)
     if (stream && !stream.remoteEnded && !this.#asked.has(id)) {
-      if (!stream.receive(piece, flowControlled, endStream)) this.fail(id, ErrorCode.FLOW_CONTROL_ERROR)
-      else if (stream.isEnded) this.#end(stream, 'ended')
+      if (!stream.receive(piece, flowControlled, endStream)) {
+        this.incoming.consume(flowControlled)
+        this.fail(id, ErrorCode.FLOW_CONTROL_ERROR)
+      } else if (stream.isEnded) this.#end(stream, 'ended')
       return
     }
     this.incoming.consume(flowControlled)

@@ -295,6 +295,26 @@ t.test('an answer that ends the stream is an answer and an end', async t => {
   wire.close()
 })
 
+t.test(
+  'a stream that takes more than its window costs its neighbours nothing of the connection’s',
+  async t => {
+    const wire = sessionWire('server')
+    const count = 100
+    let sent = 0
+    for (let id = 1; id < 2 * count; id += 2) {
+      wire.send(wire.connect(id), ...Array.from({ length: 5 }, () => dataFrame(id, bytes(16 * KIB), false)))
+      sent += 5 * 16 * KIB
+      t.ok(await wire.expect('rstStream', id, 'FLOW_CONTROL_ERROR'))
+    }
+    const credited = wire.seen
+      .filter(([kind, id]) => kind === 'windowUpdate' && id === 0)
+      .slice(1)
+      .reduce((sum, [, , by]) => sum + Number(by), 0)
+    t.ok(sent - credited < RECEIVE.connectionStep, `${credited} of ${sent} bytes`)
+    wire.close()
+  },
+)
+
 t.test('windows: what is sent is what the peer has room for, stream by stream and in sum', async t => {
   const wire = await connected()
   const [stream] = wire.requests
