@@ -118,6 +118,7 @@ export class TunnelConnection {
       void retireAtExpiry(expiries, clock, this.#over.signal, () => this.retire())
       this.#live = { session: this.#start(socket, reads, options), socket, peer }
       if (this.#retired) this.#live.session.retire()
+      else this.#rest()
       return this.#live
     } catch (thrown) {
       socket.destroy()

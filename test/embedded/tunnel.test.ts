@@ -2,12 +2,13 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { connect as connectHttp2, constants } from 'node:http2'
 import { connect as connectTcp, createServer, type Socket } from 'node:net'
-import { setTimeout as delay } from 'node:timers/promises'
+import { mock } from 'node:test'
+import { setTimeout as delay, setInterval } from 'node:timers/promises'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
 import { tunnelTls } from '../../proxy/identify/tunnel-tls.ts'
 import type { TunnelRequest } from '../../proxy/tunnel/interface.ts'
-import { SERVER_LIMITS } from '../../proxy/tunnel/settings.ts'
+import { DIALER_LIMITS, SERVER_LIMITS } from '../../proxy/tunnel/settings.ts'
 import { PosternError } from '../../shared/errors.ts'
 import { testAuthority } from '../support/certificates.ts'
 import { DuplexOf, withDuplex } from '../support/duplex-of.ts'
@@ -76,6 +77,39 @@ t.test('streams share a connection, and spill to another beyond its room', async
   for (const { stream } of streams) stream.end('x')
   for (const { stream } of streams) t.equal(String(await readAll(stream)), 'x')
 })
+
+t.test('a connection on which no stream was opened ends, too, when it has been idle', async t => {
+  const relay = createServer()
+  const dialled = once(relay, 'connection')
+  await using pair = await tunnelPair({
+    onRequest: echo,
+    dialPort: async port => {
+      relay.on('connection', (near: Socket) => near.pipe(connectTcp({ host: '127.0.0.1', port })).pipe(near))
+      await once(relay.listen(0, '127.0.0.1'), 'listening')
+      return Number(Reflect.get(Object(relay.address()), 'port'))
+    },
+  })
+  t.teardown(() => relay.close())
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
+  const controller = new AbortController()
+  const opening = pair.open({}, controller.signal)
+  controller.abort(new Error('the application is gone'))
+  await t.rejects(opening, { message: 'the application is gone' })
+  const [near] = await dialled
+  await ticks(20)
+  t.match(near, { destroyed: false, readableEnded: false })
+  mock.timers.tick(DIALER_LIMITS.idleMs)
+  await ticks(20)
+  t.match(near, { readableEnded: true })
+})
+
+/** Of ten milliseconds, also where setTimeout is mocked. */
+async function ticks(count: number): Promise<void> {
+  const interval = setInterval(10)
+  for (let left = count; left > 0; left -= 1) await interval.next()
+  await interval.return?.()
+}
 
 t.test('a peer of another identity is refused before a CONNECT is sent', async t => {
   const requests: TunnelRequest[] = []
