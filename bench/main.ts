@@ -62,7 +62,7 @@ function brokenFloors({ subjects, experiments }: Options, results: readonly Resu
     (what: string) =>
     ({ target: { title, against } }: Verdict) =>
       `${what}: ${title}${against ? `, against ${against}` : ''}`
-  return [...broken.map(line('BELOW 0.8 OF THE FLOOR')), ...unknown.map(line('NOT MEASURED'))]
+  return [...broken.map(line('MORE THAN A FIFTH BEHIND')), ...unknown.map(line('NOT MEASURED'))]
 }
 
 async function main(options: Options): Promise<number> {

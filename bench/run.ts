@@ -5,7 +5,6 @@ import { join } from 'node:path'
 import type { Network } from '../test/support/netns.ts'
 import type { Effort, Experiment, Figure } from './experiment.ts'
 import { EXPERIMENTS } from './experiments.ts'
-import { wrk } from './load/wrk.ts'
 import { groupsMissing } from './memory-group.ts'
 import type { Mesh } from './mesh.ts'
 import type { Options } from './options.ts'
@@ -37,7 +36,8 @@ const EFFORTS: Readonly<Record<Options['effort'], Effort>> = {
   quick: { seconds: 3, probes: 200 },
   ci: { seconds: 2, probes: 100 },
 }
-const WARM_UP = { connections: 32, seconds: 1 }
+/** Before the first repeat each load runs once for everybody, uncounted: what compiles or caches at run time has done so. */
+const WARM_UP: Effort = { seconds: 1, probes: 20 }
 
 export async function runAll(options: Options, surroundings: Surroundings): Promise<Outcome> {
   const { say } = surroundings
@@ -60,7 +60,7 @@ export async function runAll(options: Options, surroundings: Surroundings): Prom
     attempt(`${experiment.name} of ${name}`, async () => {
       const figures = await experiment.run(running, effort)
       recorder.record(name, figures)
-      say(`  ${name}: ${figures.map(shown).join(', ')}`)
+      if (figures.length > 0) say(`  ${name}: ${figures.map(shown).join(', ')}`)
     })
 
   const wanted = new Set(
@@ -93,11 +93,9 @@ export async function runAll(options: Options, surroundings: Surroundings): Prom
   const running = new Map<Subject, Running>()
   for (const subject of new Set(lasting.flatMap(({ subjects }) => subjects)))
     await attempt(`start of ${subject.name}`, async () => {
-      const started = stack.use(await start(subject))
-      await wrk(started, WARM_UP)
-      running.set(subject, started)
+      running.set(subject, stack.use(await start(subject)))
     })
-  for (const { experiment, subjects, title } of lasting) {
+  for (const { experiment, subjects, title } of [...warmUp(lasting), ...lasting]) {
     say(title)
     for (const subject of subjects) {
       const started = running.get(subject)
@@ -128,6 +126,22 @@ function planOf({ effort, experiments, repeats }: Options, present: readonly Sub
 }
 
 type Starter = (subject: Subject) => Promise<Running>
+
+/** The steps of one repeat, as experiments that tell nothing. */
+function warmUp(lasting: readonly Step[]): Step[] {
+  const once = new Map(lasting.map(step => [step.experiment, step]))
+  return [...once.values()].map(({ experiment, subjects }) => ({
+    title: `warm-up: ${experiment.name}`,
+    experiment: {
+      ...experiment,
+      run: async running => {
+        await experiment.run(running, WARM_UP)
+        return []
+      },
+    },
+    subjects,
+  }))
+}
 
 /** Each start has a directory of its own. */
 function createStarter({ network, place, mesh, directory }: Surroundings): Starter {

@@ -14,6 +14,7 @@ const more: Target = {
   aim: 2,
 }
 const less: Target = { ...more, better: 'less', atLeast: 1.2, aim: 1 }
+const behind: Target = { ...more, held: 1 }
 const absolute: Target = {
   title: 'MB',
   measure: 'rate',
@@ -42,6 +43,14 @@ const cases: [string, Target, number, string, boolean][] = [
   ['less is better: the floor itself passes', less, 120, 'pass', false],
   ['less is better: a little above is a miss', less, 140, 'miss', false],
   ['less is better: more than a fifth above is broken', less, 151, 'miss', true],
+  ['what is behind its floor, as it was, is a miss and not broken', behind, 100, 'miss', false],
+  [
+    'what is behind its floor, and falls back further by more than a fifth, is broken',
+    behind,
+    79,
+    'miss',
+    true,
+  ],
   ['a value without a peer is compared itself', absolute, 30, 'pass', false],
   ['a value without a peer can be broken', absolute, 44, 'miss', true],
 ]
