@@ -4,7 +4,7 @@ import { Ending, type EndSignal } from '../../shared/ending.ts'
 import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
 import type { CompiledPolicy } from '../../shared/policy/compile.ts'
-import { evaluate, inboundMode } from '../../shared/policy/evaluate.ts'
+import { evaluate, evaluateAnyRequest, inboundMode } from '../../shared/policy/evaluate.ts'
 import type { Caller, Decision, HttpRequest, PolicyRequest } from '../../shared/policy/model.ts'
 import type { Protocol } from '../../shared/protocol.ts'
 
@@ -32,7 +32,7 @@ export type Grant = Disposable & {
   readonly decision: Decision
   /**
    * What the connection speaks, for all its life. Undefined: opaque bytes, and everything has been decided. Otherwise
-   * each request is still to be authorized, so that its caller gets an answer instead of a closed connection.
+   * some request of its caller could pass, and each is still to be authorized.
    */
   readonly protocol: Protocol | undefined
   /** Aborts with Revoked, or with why every connection is ended. */
@@ -47,8 +47,6 @@ export type Watched<T> = {
   readonly policy: Live<CompiledPolicy | undefined>
   readonly all: Set<T>
 }
-
-const PASSED: Decision = Object.freeze({ allow: true })
 
 export class LiveConnection implements Grant {
   readonly decision: Decision
@@ -137,17 +135,20 @@ export class LiveRequest implements RequestGrant, PolicyRequest {
 
 type Decide<T> = (compiled: CompiledPolicy | undefined, asked: T) => Decision
 
-/** Plaintext must pass the mode; a connection of requests needs to pass nothing else. */
+/** Requests are decided on one by one: their connection is refused where none of them could pass. */
 const decideConnection: Decide<Pick<LiveConnection, 'protocol' | 'request'>> = (
   compiled,
   { protocol, request },
-) =>
-  protocol === undefined ? decide(compiled, request) : (refusedByMode(ready(compiled), request) ?? PASSED)
+) => (protocol === undefined ? decide(compiled, request) : decide(compiled, request, evaluateAnyRequest))
 
 /** Plaintext must pass the mode before any policy is asked. */
-function decide(compiled: CompiledPolicy | undefined, request: PolicyRequest): Decision {
+function decide(
+  compiled: CompiledPolicy | undefined,
+  request: PolicyRequest,
+  evaluateIt: typeof evaluate = evaluate,
+): Decision {
   const policy = ready(compiled)
-  return refusedByMode(policy, request) ?? evaluate(policy, request)
+  return refusedByMode(policy, request) ?? evaluateIt(policy, request)
 }
 
 function forbidden<T>(

@@ -1,25 +1,28 @@
 // The one evaluator: proxy, CLI and tests cannot disagree about a decision. Order and meaning are Istio's (DENY, then
 // ALLOW, then the default), with one addition: what is not known never helps the caller. An identity field, `not…` or
 // not, never lets a plaintext peer match ALLOW and always lets it match DENY; so does an HTTP field with opaque bytes.
-import type {
-  CompiledOperation,
-  CompiledPolicy,
-  CompiledRule,
-  CompiledSource,
-  KnownCaller,
-} from './compile.ts'
+import type { CompiledOperation, CompiledPolicy, CompiledSource, KnownCaller } from './compile.ts'
 import { httpMatches } from './http-match.ts'
 import type { AuthorizationPolicy, Decision, InboundMode, PolicyRequest } from './model.ts'
-import { findRule, type Question } from './rule-index.ts'
+import { findRule, type Matches, type Question } from './rule-index.ts'
 import { includes } from './string-set.ts'
 
 export function evaluate(compiled: CompiledPolicy, request: PolicyRequest): Decision {
+  return decide(compiled, request, ruleMatches)
+}
+
+/** Of a connection whose requests are decided on one by one, before the first: refused if each of them would be. */
+export function evaluateAnyRequest(compiled: CompiledPolicy, connection: PolicyRequest): Decision {
+  return decide(compiled, connection, ruleFavours)
+}
+
+function decide(compiled: CompiledPolicy, request: PolicyRequest, matches: Matches): Decision {
   const caller = compiled.callerOf(request.caller.identity)
   const denies: Question = { action: 'DENY', caller, request }
   const found =
-    findRule(caller ? compiled.deny : compiled.denyUnknown, ruleMatches, denies) ??
-    findRule(compiled.allow, ruleMatches, { action: 'ALLOW', caller, request }) ??
-    findRule(compiled.unsupported, ruleMatches, denies)
+    findRule(caller ? compiled.deny : compiled.denyUnknown, matches, denies) ??
+    findRule(compiled.allow, matches, { action: 'ALLOW', caller, request }) ??
+    findRule(compiled.unsupported, matches, denies)
   return found?.decision ?? compiled.otherwise
 }
 
@@ -30,18 +33,25 @@ export function inboundMode({ mode }: CompiledPolicy, port: number): InboundMode
 
 type Action = AuthorizationPolicy['action']
 
-const ruleMatches = ({ from, to }: CompiledRule, { action, caller, request }: Question): boolean =>
-  operationMatches(to, action, request) && sourceMatches(from, action, caller)
+const ruleMatches: Matches = ({ from, to }, { action, caller, request }) =>
+  operationMatches(to, action, request, httpMatches) && sourceMatches(from, action, caller)
+
+/** Of all requests, the one that fares best: it is what an ALLOW rule names, and not what a DENY rule does. */
+const ruleFavours: Matches = ({ from, to }, { action, caller, request }) =>
+  operationMatches(to, action, request, isAllow) && sourceMatches(from, action, caller)
+
+const isAllow: typeof httpMatches = (_, action) => action === 'ALLOW'
 
 function operationMatches(
   to: readonly CompiledOperation[] | undefined,
   action: Action,
   { port, http: known }: PolicyRequest,
+  matchesHttp: typeof httpMatches,
 ): boolean {
   if (to === undefined) return true
   for (const { ports, notPorts, http } of to) {
     const hasPort = (ports === undefined || ports.has(port)) && !notPorts?.has(port)
-    if (hasPort && (http === undefined || httpMatches(http, action, known))) return true
+    if (hasPort && (http === undefined || matchesHttp(http, action, known))) return true
   }
   return false
 }

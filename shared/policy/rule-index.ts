@@ -38,7 +38,7 @@ export type Question = {
   readonly request: PolicyRequest
 }
 
-type Matches = (rule: CompiledRule, question: Question) => boolean
+export type Matches = (rule: CompiledRule, question: Question) => boolean
 
 /** The first rule, in the order of the policies, that `matches`. */
 export function findRule(

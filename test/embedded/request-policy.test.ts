@@ -76,6 +76,39 @@ t.test('each request is decided on, and what is refused leaves the connection to
   t.equal(count, 1)
 })
 
+t.test('a caller of whom no request could pass holds no connection of the application', async t => {
+  const server = createTcpServer(socket => socket.pipe(socket))
+  let connections = 0
+  server.on('connection', () => {
+    connections += 1
+  })
+  await using path = await dataPath(server)
+  const strangers: AuthorizationPolicy = {
+    ...READING,
+    rules: [{ from: [{ namespaces: ['elsewhere'] }], to: [{ methods: ['GET'] }] }],
+  }
+  for (const protocol of ['http1', 'http2'] as const) {
+    declare(path, server, protocol)
+    path.policy.set(compiled([strangers]))
+    for (const dial of [path.dial, path.dialPlain]) {
+      await endOf(dial())
+      t.match(await path.server.next('decision'), { code: 'PSTN_POLICY_DENIED', policy: 'shop/requests' })
+    }
+    t.match(await path.client.next('decision'), { code: 'PSTN_POLICY_DENIED' }, 'and its own log says why')
+    t.equal(connections, 0, protocol)
+  }
+})
+
+t.test('a caller of whom no request could pass any more loses its connection', async t => {
+  const server = application()
+  await using path = await dataPath(server)
+  declare(path, server, 'http1')
+  using caller = client(path)
+  t.equal(await caller.status('GET', '/orders'), 200)
+  path.policy.set(compiled([{ ...READING, rules: [{ from: [{ namespaces: ['elsewhere'] }] }] }]))
+  t.match(await path.server.next('connection'), { outcome: 'closed', code: 'PSTN_POLICY_DENIED' })
+})
+
 t.test('a policy that comes to forbid a request ends it while it lives', async t => {
   const server = application()
   await using path = await dataPath(server)

@@ -2,7 +2,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { compile } from '../../../shared/policy/compile.ts'
-import { evaluate } from '../../../shared/policy/evaluate.ts'
+import { evaluate, evaluateAnyRequest } from '../../../shared/policy/evaluate.ts'
 import type { OperationMatch, PolicyRequest, PolicySet, SourceMatch } from '../../../shared/policy/model.ts'
 import { reference } from './reference.ts'
 
@@ -140,6 +140,26 @@ t.test('what opaque bytes are allowed, every request is allowed: what is not kno
     }),
     { numRuns: RUNS / 10 },
   )
+})
+
+t.test('what no request could pass, none does, and a policy without HTTP fields decides alike', async t => {
+  const seen = { refused: 0, open: 0 }
+  fc.assert(
+    fc.property(policySet, request, (set, asked) => {
+      const compiled = compile(set, { trustDomain: TRUST_DOMAIN })
+      const connection = { ...asked, http: undefined }
+      const best = evaluateAnyRequest(compiled, connection)
+      const opaque = evaluate(compiled, connection)
+      if (!best.allow && (opaque.allow || evaluate(compiled, asked).allow)) return false
+      seen.refused += Number(!best.allow)
+      seen.open += Number(best.allow && !opaque.allow)
+      const fields = set.policies.flatMap(({ rules }) => rules.flatMap(({ to = [] }) => to))
+      const hasHttp = fields.some(entry => Object.keys(entry).some(field => !/ports$/i.test(field)))
+      return hasHttp || best.allow === opaque.allow
+    }),
+    { numRuns: RUNS },
+  )
+  for (const [what, count] of Object.entries(seen)) t.ok(count > RUNS / 20, `control: ${what} ${count} times`)
 })
 
 t.test('a plaintext caller is never allowed what a rule with an identity gives', async () => {

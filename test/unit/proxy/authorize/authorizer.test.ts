@@ -130,25 +130,27 @@ t.test('what has ended is not decided on again', async t => {
   t.equal(grant.signal.aborted, false)
 })
 
-t.test(
-  'a connection of requests is let in, whatever the policy says, and its requests are decided on',
-  async t => {
-    const policy = policies({
-      policies: [denyPort(80), deny('no-delete', { ports: [82], methods: ['DELETE'] })],
-    })
-    const { authorizer } = given(t, { policy, protocols: { 80: 'http1', 81: 'http1', 82: 'http2' } })
-    const connection = authorizer.authorizeConnection(CLIENT, 80)
-    t.match(connection, { decision: { allow: true }, protocol: 'http1' })
-    t.match(authorizer.authorizeRequest(CLIENT, 80, GET, unexpected).decision, {
-      allow: false,
-      code: 'PSTN_POLICY_DENIED',
-      policy: 'shop/no-80',
-    })
-    t.equal(authorizer.authorizeConnection(CLIENT, 82).protocol, 'http2')
-    t.equal(authorizer.authorizeRequest(CLIENT, 82, DELETE, unexpected).decision.allow, false)
-    t.equal(authorizer.authorizeRequest(CLIENT, 82, GET, unexpected).decision.allow, true)
-  },
-)
+t.test('a connection of requests is let in if one could pass, and its requests are decided on', async t => {
+  const policy = policies({
+    policies: [denyPort(80), deny('no-delete', { ports: [82], methods: ['DELETE'] })],
+  })
+  const { authorizer } = given(t, { policy, protocols: { 80: 'http1', 81: 'http1', 82: 'http2' } })
+  const refused = { allow: false, code: 'PSTN_POLICY_DENIED', policy: 'shop/no-80', rule: 0 }
+  t.match(authorizer.authorizeConnection(CLIENT, 80), { decision: refused, protocol: 'http1' })
+  t.match(authorizer.authorizeRequest(CLIENT, 80, GET, unexpected).decision, refused)
+  t.match(authorizer.authorizeConnection(CLIENT, 82), { decision: { allow: true }, protocol: 'http2' })
+  t.equal(authorizer.authorizeRequest(CLIENT, 82, DELETE, unexpected).decision.allow, false)
+  t.equal(authorizer.authorizeRequest(CLIENT, 82, GET, unexpected).decision.allow, true)
+})
+
+t.test('a connection of requests ends when none of them could pass any more', async t => {
+  const { authorizer, policy } = given(t, { protocols: { 80: 'http1', 81: 'http1' } })
+  const forbidden = authorizer.authorizeConnection(CLIENT, 80)
+  const other = authorizer.authorizeConnection(CLIENT, 81)
+  policy.set(policies({ policies: [denyPort(80), deny('no-delete', { methods: ['DELETE'] })] }))
+  t.match(forbidden.signal.reason, { code: 'PSTN_POLICY_DENIED', policy: 'shop/no-80' })
+  t.equal(other.signal.aborted, false)
+})
 
 t.test('a connection of opaque bytes is refused what only some requests are', async t => {
   const { authorizer } = given(t, { policy: noDelete, protocols: { 80: 'http1' } })

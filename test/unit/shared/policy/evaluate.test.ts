@@ -1,6 +1,6 @@
 import t from 'tap'
 import { compile } from '../../../../shared/policy/compile.ts'
-import { evaluate, inboundMode } from '../../../../shared/policy/evaluate.ts'
+import { evaluate, evaluateAnyRequest, inboundMode } from '../../../../shared/policy/evaluate.ts'
 import type {
   AuthorizationPolicy,
   Decision,
@@ -401,3 +401,27 @@ t.test('more identities than are remembered are still told apart', async t => {
     }
   t.same(allowed, [7, 7])
 })
+
+const SOME = policy('ALLOW', { ...from({ namespaces: ['shop'] }), to: [{ methods: ['GET'] }] })
+const STRANGER = 'spiffe://cluster.local/ns/other/sa/a'
+const BEST: readonly (readonly [it: string, of: AuthorizationPolicy, caller: string, allow: boolean])[] = [
+  ['an ALLOW rule names some requests of this caller', SOME, ORDERS, true],
+  ['no ALLOW rule names the caller', SOME, STRANGER, false],
+  ['no ALLOW rule names the port', policy('ALLOW', { to: [{ ports: [9090] }] }), ORDERS, false],
+  ['a DENY rule forbids some requests', policy('DENY', { to: [{ methods: ['GET'] }] }), ORDERS, true],
+  ['a DENY rule forbids all but some', policy('DENY', { to: [{ notPaths: ['/'] }] }), ORDERS, true],
+  ['a DENY rule forbids the port', policy('DENY', { to: [{ ports: [8080] }] }), ORDERS, false],
+  ['a DENY rule forbids the caller', policy('DENY', from({ namespaces: ['shop'] })), ORDERS, false],
+  ['a DENY rule forbids others', policy('DENY', from({ namespaces: ['shop'] })), STRANGER, true],
+  ['this version cannot know what is allowed', { ...SOME, features: ['of-tomorrow'] }, ORDERS, false],
+]
+for (const [it, of, identity, allow] of BEST)
+  t.test(`a connection of requests is ${allow ? 'let in' : 'refused'} where ${it}`, async t => {
+    const set: PolicySet = {
+      mode: { inbound: 'permissive', ports: {} },
+      policies: [of],
+      defaultAction: 'allow',
+    }
+    const connection = { caller: { address: '10.0.0.7', identity }, port: 8080 }
+    t.equal(evaluateAnyRequest(compile(set, { trustDomain: TRUST_DOMAIN }), connection).allow, allow)
+  })
