@@ -1,5 +1,5 @@
 // Writing to a socket's handle, as socket.write does at last, past the Writable before it: whose states, ticks and copies
-// cost more than the rest of a small write (docs/adr/0005). Who writes has one write in flight, and gathers meanwhile.
+// cost more than the rest of a small write (docs/adr/0006). Who writes has one write in flight, and gathers meanwhile.
 // This file alone knows how a socket writes to its handle; that may change with a Node release, which a test notices.
 import type { Duplex } from 'node:stream'
 import { getSystemErrorName } from 'node:util'
@@ -11,6 +11,9 @@ export type Writer = {
   onWritten(): void
 }
 
+/** The memory of all writes that the kernel has not taken yet. */
+export const inFlight = { bytes: 0 }
+
 /**
  * True: it is done, and `chunk` is the caller's again. False: it is in flight, and `onWritten` says when it is not; until
  * then `chunk` must stay as it is, and nothing else may be written. What fails destroys the socket, whose 'close' tells.
@@ -19,7 +22,12 @@ export function writeTo(writer: Writer, chunk: Buffer): boolean {
   if (writer.socket.destroyed) return true
   const handle: unknown = Reflect.get(writer.socket, '_handle')
   if (NATIVE && isWritable(handle)) return writeNative(NATIVE, handle, writer, chunk)
-  writer.socket.write(chunk, () => writer.onWritten())
+  const { byteLength } = chunk.buffer
+  inFlight.bytes += byteLength
+  writer.socket.write(chunk, () => {
+    inFlight.bytes -= byteLength
+    writer.onWritten()
+  })
   return false
 }
 
@@ -30,6 +38,7 @@ function writeNative(native: Native, handle: Writable, writer: Writer, chunk: Bu
   const error = handle.writeBuffer(request, chunk)
   if (error === 0 && native.streamBaseState[native.kLastWriteWasAsync]) {
     request.chunk = chunk
+    inFlight.bytes += chunk.buffer.byteLength
     spare = undefined
     return false
   }
@@ -39,8 +48,9 @@ function writeNative(native: Native, handle: Writable, writer: Writer, chunk: Bu
 }
 
 function onComplete(this: WriteRequest, status: number): void {
-  const { writer } = this
-  if (!writer) return
+  const { writer, chunk } = this
+  if (!writer || !chunk) return
+  inFlight.bytes -= chunk.buffer.byteLength
   if (status !== 0) fail(writer, status)
   writer.onWritten()
 }
