@@ -161,12 +161,14 @@ async function startDataPath(
 
   const protocols = mapped(state, now => now?.protocols ?? NO_PROTOCOLS)
   const authorizer = stack.use(createAuthorizer(policy, protocols))
+  const draining = new Ending()
   const inbound = createInbound({
     podIps,
     identity: config.identity,
     now: clock.monotonic,
     authorizer,
     observer,
+    draining,
     answerStartupProbe: ({ socket }) =>
       answerStartupProbe(socket, settings.startupPath, () => isReady(readiness())),
   })
@@ -214,7 +216,11 @@ async function startDataPath(
   })
   stack.defer(() => void stop())
   return {
-    drainInbound: () => Promise.all([inboundCapture.drain(), tunnel.drain()]),
+    drainInbound: () => {
+      const over = Promise.all([inboundCapture.drain(), tunnel.drain()])
+      draining.abort(undefined)
+      return over
+    },
     drainOutbound: () => outboundCapture.drain(),
     end: reason => {
       shutdown.abort(reason)

@@ -1,5 +1,6 @@
 // What reaches this pod, from accept to its end: through the tunnel from identified peers, or captured in plaintext.
 // Read this file and outbound.ts first; each stage is a folder of its name.
+import type { EndSignal } from '../shared/ending.ts'
 import { asPosternError } from '../shared/errors.ts'
 import type { Caller } from '../shared/policy/model.ts'
 import type { Protocol } from '../shared/protocol.ts'
@@ -27,6 +28,8 @@ export type InboundParts = {
   readonly identity: string
   readonly authorizer: Authorizer
   readonly observer: Observer
+  /** Aborts when the sidecar begins to drain. */
+  readonly draining: EndSignal
   /** Monotonic milliseconds. */
   readonly now: () => number
   readonly answerStartupProbe: (connection: Captured) => void
@@ -110,7 +113,7 @@ const GATES: { readonly [P in Protocol]: Gate } = { http1: gateHttp1, http2: gat
 
 /** Opaque bytes were decided on as a whole; of a declared port each request is. */
 async function carry(
-  { authorizer, observer, now }: InboundParts,
+  { authorizer, observer, draining, now }: InboundParts,
   { record, caller, clientCert, proceed }: Arrival,
   application: ByteStream,
   port: number,
@@ -124,6 +127,7 @@ async function carry(
   record.protocol = protocol
   return GATES[protocol](proceed(), application, {
     signal,
+    draining,
     traffic,
     forwardedClientCert: clientCert?.(),
     now,

@@ -32,6 +32,8 @@ export type RequestOutcome = {
 export type GateOptions = {
   /** Ends the connection at once: both sides are reset. */
   readonly signal: EndSignal
+  /** The sidecar takes nothing new: the connection ends in order as soon as nothing is under way. */
+  readonly draining?: EndSignal
   readonly authorize: AuthorizeRequest
   /** The value of x-forwarded-client-cert; undefined where the caller is not identified. Every other one is removed. */
   readonly forwardedClientCert: string | undefined

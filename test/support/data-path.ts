@@ -16,6 +16,7 @@ import { createResolver } from '../../proxy/resolve/resolver.ts'
 import { createServices } from '../../proxy/resolve/services.ts'
 import { systemClock } from '../../shared/clock.ts'
 import type { AddressEntry, State } from '../../shared/control/messages.ts'
+import { Ending } from '../../shared/ending.ts'
 import { live, type Settable } from '../../shared/live.ts'
 import { createRegistry, type Registry } from '../../shared/metrics.ts'
 import { type CompiledPolicy, compile } from '../../shared/policy/compile.ts'
@@ -45,6 +46,8 @@ export type DataPath = AsyncDisposable & {
   dial(): Socket
   /** A connection to the called pod that does not come from a sidecar. */
   dialPlain(): Socket
+  /** The called sidecar begins to drain; resolves when its last connection has ended. */
+  drain(): Promise<unknown>
   /** What captured connections were dialled at, instead of the application. */
   readonly destination: { outbound?: Destination; inbound?: Destination }
 }
@@ -65,11 +68,13 @@ export async function dataPath(application: Server): Promise<DataPath> {
   const policy = live<CompiledPolicy | undefined>(compiled())
   const protocols = live<Protocols>(NO_PROTOCOLS)
   const authorizer = stack.use(createAuthorizer(policy, protocols))
+  const draining = new Ending()
   const inbound = createInbound({
     podIps: [app.address],
     identity: SERVER_ID,
     now: systemClock.monotonic,
     authorizer,
+    draining,
     observer: server.observer,
     answerStartupProbe: ({ socket }) => socket.end('HTTP/1.1 200 OK\r\n\r\n'),
   })
@@ -133,6 +138,11 @@ export async function dataPath(application: Server): Promise<DataPath> {
     destination,
     dial: () => dialListener(outboundListener),
     dialPlain: () => dialListener(inboundListener),
+    drain: () => {
+      const drained = Promise.all([inboundListener.drain(), pair.server.drain()])
+      draining.abort(undefined)
+      return drained
+    },
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   }
 }
@@ -147,7 +157,8 @@ async function listening(application: Server, stack: AsyncDisposableStack): Prom
   application.listen(0, '127.0.0.1')
   await once(application, 'listening')
   stack.defer(async () => {
-    const closed = once(application.close(), 'close')
+    const closed = once(application, 'close')
+    application.close()
     for (const socket of sockets) socket.destroy()
     await closed
   })

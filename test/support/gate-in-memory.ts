@@ -108,7 +108,7 @@ export type GateInMemory = {
 }
 
 export type InMemoryOptions = Partial<
-  Pick<GateOptions, 'signal' | 'forwardedClientCert' | 'headTimeoutMs' | 'lingerMs'>
+  Pick<GateOptions, 'signal' | 'draining' | 'forwardedClientCert' | 'headTimeoutMs' | 'lingerMs'>
 > & {
   readonly allow?: (request: HttpRequest) => boolean
 }

@@ -8,12 +8,16 @@ import { INCOMPLETE } from './request-head.ts'
 
 const STATUS_LINE_START = 12
 const SP_OR_CR = [0x20, CR]
+const EMPTY_LINE_BYTES = 2
 
 export class AnswerHead {
   status = 0
   chunked = false
   length: number | undefined
   toWebSocket = false
+  /** Where a line that says `close` goes: in the place of the one about the connection, or before the empty one. */
+  closeStart = 0
+  closeEnd = 0
 
   readonly #fields = new FieldReader()
 
@@ -23,6 +27,7 @@ export class AnswerHead {
       this.chunked = false
       this.length = undefined
       this.toWebSocket = false
+      this.closeEnd = 0
       this.#fields.reset()
       const fieldsStart = this.#readStatusLine(bytes, start)
       return fieldsStart === INCOMPLETE ? INCOMPLETE : this.#readFields(bytes, start, fieldsStart)
@@ -79,12 +84,18 @@ export class AnswerHead {
       case 'upgrade':
         this.toWebSocket = fields.value(bytes).toLowerCase() === 'websocket'
         break
+      case 'connection':
+        if (!/^(?:close|keep-alive)$/i.test(fields.value(bytes))) break
+        this.closeStart = fields.start
+        this.closeEnd = fields.end
+        break
       default:
     }
   }
 
   #conclude(end: number): number {
     if (this.chunked && this.length !== undefined) throw badAnswer('content-length and transfer-encoding')
+    if (this.closeEnd === 0) this.closeStart = this.closeEnd = end - EMPTY_LINE_BYTES
     return end
   }
 }

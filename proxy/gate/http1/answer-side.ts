@@ -9,6 +9,7 @@ import { INCOMPLETE } from './request-head.ts'
 import type { RequestSide } from './request-side.ts'
 
 const NOTHING: Buffer = Buffer.alloc(0)
+const CLOSE = Buffer.from('connection: close\r\n')
 
 export class AnswerSide {
   readonly #link: Link
@@ -19,6 +20,8 @@ export class AnswerSide {
   #mode: 'head' | 'body' | 'opaque' | 'over' = 'head'
   /** A head whose end has not come. */
   #held = NOTHING
+  /** The head that was read last is to say that nothing comes behind its answer. */
+  #saysClose = false
 
   constructor(link: Link, exchanges: Exchanges, requests: RequestSide) {
     this.#link = link
@@ -65,9 +68,19 @@ export class AnswerSide {
       failure = thrown
     }
     this.#held = at === bytes.length ? NOTHING : bytes.subarray(at)
-    if (at > 0) this.#link.toCaller(at === bytes.length ? bytes : bytes.subarray(0, at))
+    if (at > 0) this.#pass(at === bytes.length ? bytes : bytes.subarray(0, at))
     if (failure !== undefined) this.#fail(failure)
     else if (this.#exchanges.length < inFlight || this.#isOpaque()) this.#requests.advance()
+  }
+
+  #pass(bytes: Buffer): void {
+    if (!this.#saysClose) {
+      this.#link.toCaller(bytes)
+      return
+    }
+    this.#saysClose = false
+    const { closeStart, closeEnd } = this.#head
+    this.#link.toCaller(Buffer.concat([bytes.subarray(0, closeStart), CLOSE, bytes.subarray(closeEnd)]))
   }
 
   #isOpaque(): boolean {
@@ -93,6 +106,7 @@ export class AnswerSide {
 
   #begin(front: Exchange): void {
     front.status = this.#head.status
+    this.#saysClose = this.#requests.endBehind(front)
     const framing = framingOf(front.request.method, this.#head)
     if (framing === undefined) this.#complete()
     else {

@@ -33,6 +33,10 @@ export class Exchanges {
     return front?.answered ? undefined : front
   }
 
+  get last(): Exchange | undefined {
+    return this.#queue.at(-1)
+  }
+
   begin(request: HttpRequest, grant: Disposable, webSocket: boolean): void {
     const startedAt = this.#options.now()
     this.#queue.push({ request, grant, startedAt, webSocket, sent: false, status: 0, answered: false })
@@ -40,7 +44,7 @@ export class Exchanges {
 
   /** The latest request has been forwarded whole. */
   sent(): void {
-    const last = this.#queue.at(-1)
+    const { last } = this
     if (last) last.sent = true
     if (last?.answered) this.#remove()
   }

@@ -21,6 +21,8 @@ class Http1Connection implements Link {
   readonly #answers: AnswerSide
   readonly #result = Promise.withResolvers<Gated>()
   readonly #onAbort: () => void
+  readonly #onDrain: () => void
+  #draining = false
   #open = 2
   #settled = false
   #callerPaused = false
@@ -44,13 +46,20 @@ class Http1Connection implements Link {
     this.#requests = new RequestSide(this, this.#exchanges, options)
     this.#answers = new AnswerSide(this, this.#exchanges, this.#requests)
     this.#onAbort = () => this.abort(options.signal.reason)
+    this.#onDrain = () => {
+      this.#draining = true
+      this.#requests.drain()
+      this.#regulate()
+    }
   }
 
   run(): Promise<Gated> {
-    const { signal } = this.#options
+    const { signal, draining } = this.#options
     signal.addEventListener('abort', this.#onAbort, { once: true })
+    draining?.addEventListener('abort', this.#onDrain, { once: true })
     if (signal.aborted) this.#onAbort()
     else this.#start()
+    if (draining?.aborted) this.#onDrain()
     return this.#result.promise
   }
 
@@ -95,7 +104,7 @@ class Http1Connection implements Link {
     this.#application.resume()
     this.#regulate()
     // What an application has sent whole may still be on its way to a slow reader.
-    if (refusal || !this.#applicationOver) this.#startLinger()
+    if (refusal || !(this.#applicationOver || this.#draining)) this.#startLinger()
   }
 
   answerAndFinish(refusal: HttpRefusal): void {
@@ -174,6 +183,7 @@ class Http1Connection implements Link {
   }
 
   #regulate(): void {
+    if (this.#draining && this.#requests.isIdle) this.finish()
     const wait = this.#applicationFull || this.#callerOwes || this.#requests.blocked
     if (wait === this.#callerPaused || this.#settled) return
     this.#callerPaused = wait
@@ -202,6 +212,7 @@ class Http1Connection implements Link {
     this.#settled = true
     clearTimeout(this.#linger)
     this.#options.signal.removeEventListener('abort', this.#onAbort)
+    this.#options.draining?.removeEventListener('abort', this.#onDrain)
     this.#exchanges.abandon(outcome === 'aborted' ? refusalOf(reason) : undefined)
     this.#requests.dispose()
     this.#answers.dispose()

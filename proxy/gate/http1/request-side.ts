@@ -7,7 +7,7 @@ import { type GateOptions, HEAD_TIMEOUT_MS, type RequestRefusal } from '../inter
 import { HttpRefusal, malformed, tooSlow } from '../refusal.ts'
 import { isForbiddenTrailer } from '../trailers.ts'
 import { BodyReader } from './body.ts'
-import type { Exchanges } from './exchanges.ts'
+import type { Exchange, Exchanges } from './exchanges.ts'
 import { clientCertLine, forwardHead } from './forwarded-head.ts'
 import { LIMITS } from './limits.ts'
 import type { Link } from './link.ts'
@@ -54,6 +54,12 @@ export class RequestSide {
   /** `#held` begins a head whose end has not come. */
   #partial = false
   #ended = false
+  /** The next answer that can say so is the last. */
+  #draining = false
+  /** No request has come. */
+  #isNew = true
+  /** The request that is being read is the last. */
+  #last = false
   #waiting: Waiting | undefined
   #headTimer: NodeJS.Timeout | undefined
   #pieces: Buffer[] = []
@@ -71,6 +77,25 @@ export class RequestSide {
     const mode = this.#mode
     if (mode === 'head') return this.#exchanges.length >= LIMITS.inFlight
     return mode === 'refusing' || mode === 'switching'
+  }
+
+  /** A kept connection on which nothing is under way. A new one is not idle: its first request is. */
+  get isIdle(): boolean {
+    if (this.#exchanges.length > 0) return false
+    return this.#mode === 'over' || (this.#mode === 'head' && this.#held.length === 0 && !this.#isNew)
+  }
+
+  /** Nobody can be told the end before an answer: what comes until then is still served. */
+  drain(): void {
+    this.#draining = true
+  }
+
+  /** Whether the answer to `exchange`, which begins now, is the last. */
+  endBehind(exchange: Exchange): boolean {
+    if (!this.#draining || exchange !== this.#exchanges.last || this.#mode === 'refusing') return false
+    this.#last = true
+    if (this.#mode === 'head') this.dispose()
+    return true
   }
 
   data(chunk: Buffer): void {
@@ -143,6 +168,7 @@ export class RequestSide {
       return at
     }
     this.#stopTimer()
+    this.#isNew = false
     const { request } = head
     const grant = authorizeReadings(this.#options.authorize, request, this.#onRevoked)
     const { decision } = grant
@@ -183,7 +209,7 @@ export class RequestSide {
   }
 
   #next(): Mode {
-    return this.#head.last ? 'over' : 'head'
+    return this.#last || this.#head.last ? 'over' : 'head'
   }
 
   /** Only a small body of known length is worth reading for the connection’s sake. */
@@ -218,7 +244,8 @@ export class RequestSide {
     const waiting = this.#waiting
     const { broken = false } = waiting ?? {}
     if (waiting === undefined || this.#exchanges.length > (broken ? 1 : 0)) return
-    const { refusal, told, request, close } = waiting
+    const { refusal, told, request } = waiting
+    const close = waiting.close || this.#draining
     this.#waiting = undefined
     if (broken) {
       this.#mode = 'over'

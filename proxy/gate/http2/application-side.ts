@@ -118,8 +118,8 @@ export class ApplicationSide implements FrameHandler {
 
   /** What it will not serve is over: the caller repeats it elsewhere. */
   goaway(lastStreamId: number, code: number, debug: Buffer): void {
-    this.#link.toCaller.add(goawayFrame(lastStreamId, code, debug))
-    this.#link.lastServed = lastStreamId
+    this.#link.lastServed = Math.min(this.#link.lastServed, lastStreamId)
+    this.#link.toCaller.add(goawayFrame(this.#link.lastServed, code, debug))
     this.#link.streams.abandon(lastStreamId)
   }
 

@@ -19,6 +19,9 @@ import { badAnswerOf, refusalOf, toldOf } from './refusals.ts'
 
 /** How long a caller that was told the end may take to end its own direction. */
 const LINGER_MS = 5_000
+/** A caller that was told of the end and has sent requests before it knew: they are served. */
+const NOTICE_MS = 1_000
+const ANY_STREAM = 2 ** 31 - 1
 
 export const gateHttp2: Gate = (caller, application, options) =>
   new Http2Connection(caller, application, options).run()
@@ -32,6 +35,7 @@ class Http2Connection {
   readonly #answers: ApplicationSide
   readonly #result = Promise.withResolvers<Gated>()
   readonly #onAbort: () => void
+  readonly #onDrain: () => void
   #open = 2
   #settled = false
   #finishing = false
@@ -42,6 +46,9 @@ class Http2Connection {
   /** What the gate itself found wrong, while the caller is still told so. */
   #reason: HttpRefusal | undefined
   #headTimer: NodeJS.Timeout | undefined
+  #notice: NodeJS.Timeout | undefined
+  /** The caller knows which stream is its last. */
+  #saidLast = false
   #linger: NodeJS.Timeout | undefined
 
   constructor(caller: ByteStream, application: ByteStream, options: GateOptions) {
@@ -52,13 +59,16 @@ class Http2Connection {
     this.#requests = new CallerSide(this.#link)
     this.#answers = new ApplicationSide(this.#link)
     this.#onAbort = () => this.#end('aborted', options.signal.reason)
+    this.#onDrain = () => this.#drain()
   }
 
   run(): Promise<Gated> {
-    const { signal } = this.#options
+    const { signal, draining } = this.#options
     signal.addEventListener('abort', this.#onAbort, { once: true })
+    draining?.addEventListener('abort', this.#onDrain, { once: true })
     if (signal.aborted) this.#onAbort()
     else this.#start()
+    if (draining?.aborted) this.#onDrain()
     return this.#result.promise
   }
 
@@ -103,6 +113,7 @@ class Http2Connection {
     if (this.#requests.wroteBack) this.#callerOwes = true
     this.#watchHead()
     this.#regulate()
+    this.#finishIfDrained()
   }
 
   #fromApplication(chunk: Buffer): void {
@@ -114,6 +125,7 @@ class Http2Connection {
     }
     this.#link.flush()
     this.#regulate()
+    this.#finishIfDrained()
   }
 
   #applicationEnded(): void {
@@ -158,6 +170,31 @@ class Http2Connection {
     }, this.#options.headTimeoutMs ?? HEAD_TIMEOUT_MS).unref()
   }
 
+  /** As RFC 9113, section 6.8, advises: a notice first, so that no request that is on its way is lost. */
+  #drain(): void {
+    if (this.#finishing || this.#settled) return
+    this.#sayGoaway(ANY_STREAM)
+    this.#notice = setTimeout(() => {
+      if (this.#finishing) return
+      this.#saidLast = true
+      this.#sayGoaway(this.#link.streams.highest)
+      this.#finishIfDrained()
+    }, NOTICE_MS).unref()
+  }
+
+  #sayGoaway(lastStreamId: number): void {
+    const link = this.#link
+    link.lastServed = Math.min(link.lastServed, lastStreamId)
+    link.toCaller.add(goawayFrame(link.lastServed, ErrorCode.NO_ERROR))
+    link.flush()
+  }
+
+  #finishIfDrained(): void {
+    if (!this.#saidLast || this.#link.streams.size > 0) return
+    this.#link.toCaller.release(settingsFrame([]))
+    this.#finish('end')
+  }
+
   /** The connection cannot go on, and the caller is told why. */
   #giveUp(refusal: HttpRefusal, code: ErrorCode): void {
     if (this.#finishing || this.#settled) return
@@ -171,16 +208,19 @@ class Http2Connection {
     this.#finish()
   }
 
-  /** The caller gets an orderly end behind what was written; whatever it still sends is thrown away. The application is cut off. */
-  #finish(): void {
+  /** The caller gets an orderly end behind what was written; whatever it still sends is thrown away. */
+  #finish(application: 'end' | 'reset' = 'reset'): void {
     if (this.#finishing || this.#settled) return
     this.#finishing = true
     this.#requests.stop()
     this.#answers.stop()
     clearTimeout(this.#headTimer)
-    this.#link.toApplication.reset()
+    this.#link.toApplication[application]()
     this.#link.toCaller.end()
     this.#caller.resume()
+    this.#application.resume()
+    // In peace a slow reader has all the time that the drain has.
+    if (application === 'end') return
     this.#linger = setTimeout(() => this.#end(this.#outcome()), LINGER_MS).unref()
   }
 
@@ -199,7 +239,9 @@ class Http2Connection {
     this.#settled = true
     clearTimeout(this.#linger)
     clearTimeout(this.#headTimer)
+    clearTimeout(this.#notice)
     this.#options.signal.removeEventListener('abort', this.#onAbort)
+    this.#options.draining?.removeEventListener('abort', this.#onDrain)
     this.#requests.stop()
     this.#answers.stop()
     this.#link.streams.abandon(0, outcome === 'aborted' ? refusalFrom(reason) : undefined)
