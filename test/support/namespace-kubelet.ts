@@ -59,12 +59,18 @@ export async function reportRunning(
   })
 }
 
-/** In a namespace of its own, or in one that the test has made for it. */
+export type PodPlace = {
+  /** One that the test has made for it, instead of one of its own. */
+  readonly namespace?: Namespace | undefined
+  /** The `proxy/main.ts` of another version. */
+  readonly main?: string | undefined
+}
+
 export async function runPod(
   server: ApiServer,
   network: Network,
   pod: V1Pod,
-  given?: Namespace,
+  { namespace: given, main = MAIN }: PodPlace = {},
 ): Promise<RunningPod> {
   const { name = '', namespace: kubeNamespace = '', uid = '' } = pod.metadata ?? {}
   const serviceAccount = pod.spec?.serviceAccountName ?? ''
@@ -110,7 +116,7 @@ export async function runPod(
       env: environment(containerOf(pod, container)),
     }
     const options = { env, stdio: ['ignore', 'pipe', 'inherit'] as const, ...(uid !== undefined && { uid }) }
-    return namespace.spawn(process.execPath, [...NODE_FLAGS, MAIN, ...args], {
+    return namespace.spawn(process.execPath, [...NODE_FLAGS, main, ...args], {
       ...options,
       stdio: [...options.stdio],
     })

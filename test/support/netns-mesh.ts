@@ -9,8 +9,8 @@ import { createNamespace, createServiceAccount, install, until } from '../kube/s
 import { pointWebhooksAt } from '../kube/support/webhook-configurations.ts'
 import { type ApiServer, startApiServer } from './api-server.ts'
 import { enterNamespace } from './enter-namespace.ts'
-import { type LogLine, type RunningPod, reportRunning, runPod } from './namespace-kubelet.ts'
-import { createNetwork, type Namespace, type Network } from './netns.ts'
+import { type LogLine, type PodPlace, type RunningPod, reportRunning, runPod } from './namespace-kubelet.ts'
+import { createNetwork, type Network } from './netns.ts'
 import { scratchDirectory } from './scratch.ts'
 
 export const MESH_NAMESPACE = 'shop'
@@ -24,13 +24,11 @@ export type MeshOptions = {
   readonly leafSeconds?: number
 }
 
-export type PodOptions = {
+export type PodOptions = PodPlace & {
   /** The pod's name, where nothing else is said. */
   readonly serviceAccount?: string
   readonly labels?: Record<string, string>
   readonly annotations?: Record<string, string>
-  /** A namespace that has the addresses of another pod that is gone. */
-  readonly namespace?: Namespace
 }
 
 export type Mesh = {
@@ -88,7 +86,7 @@ export async function startMesh(
     injector,
     start: async (name, options = {}) => {
       const pod = await admitted(server, name, options)
-      const running = stack.use(await runPod(server, network, pod, options.namespace))
+      const running = stack.use(await runPod(server, network, pod, options))
       await until(() => isReady(running))
       return running
     },
