@@ -39,6 +39,7 @@ import { keepAddresses, readAddresses } from './resolve/kept-addresses.ts'
 import { createResolver } from './resolve/resolver.ts'
 import { createServices } from './resolve/services.ts'
 import { createTunnelDialer } from './tunnel/dialer.ts'
+import { Held } from './tunnel/held.ts'
 import type { TunnelTls } from './tunnel/interface.ts'
 import { listenTunnel } from './tunnel/server.ts'
 
@@ -173,6 +174,7 @@ async function startDataPath(
       answerStartupProbe(socket, settings.startupPath, () => isReady(readiness())),
   })
   const onLimit = limitCounter(metrics)
+  const held = new Held(onLimit)
   const tunnel = stack.use(
     await listenTunnel({
       ...listeners.tunnel,
@@ -182,6 +184,7 @@ async function startDataPath(
       onRequest: request => void inbound.tunnelled(request),
       onRefused: refusedAtAccept('inbound'),
       onLimit,
+      held,
     }),
   )
   const inboundCapture = stack.use(
@@ -192,7 +195,7 @@ async function startDataPath(
   )
 
   const dialer = stack.use(
-    createTunnelDialer({ tls, identify, clock, port: listeners.peerTunnelPort, onLimit }),
+    createTunnelDialer({ tls, identify, clock, port: listeners.peerTunnelPort, onLimit, held }),
   )
   const services = createServices({
     outbound: settings.outbound,

@@ -143,7 +143,7 @@ export const CODES = {
     'Is it listening on the pod address (not only on loopback)?',
   ),
   PSTN_LIMIT: info(
-    'A limit on connections, streams, resets or handshakes was reached.',
+    'A limit on connections, streams, resets, handshakes or held bytes was reached.',
     'See docs/operations.md.',
   ),
   // The request gate, on ports that are declared HTTP.

@@ -75,8 +75,11 @@ function readHead(headers: readonly Header[], known: ReadonlySet<string>, stream
   return { pseudo, fields }
 }
 
+/** Of what a peer sent, in a message that is logged. */
+const SHOWN = 120
+
 const malformed = (what: string, streamId: number) =>
-  new Http2Error(ErrorCode.PROTOCOL_ERROR, `a malformed message: ${what}`, streamId)
+  new Http2Error(ErrorCode.PROTOCOL_ERROR, `a malformed message: ${what.slice(0, SHOWN)}`, streamId)
 
 function checkField([name, value]: Header, streamId: number): void {
   // A pseudo-header field that comes late is caught here: a colon is not allowed in a name.

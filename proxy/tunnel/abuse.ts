@@ -14,6 +14,7 @@ export type Limit =
   | 'tunnel_headers'
   | 'tunnel_answers'
   | 'tunnel_unsent'
+  | 'tunnel_held'
 
 export type Rate = { readonly burst: number; readonly perSecond: number }
 

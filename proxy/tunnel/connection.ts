@@ -12,6 +12,7 @@ import { type Answer, writeConnect } from './connect-headers.ts'
 import { retireAtExpiry } from './expiry.ts'
 import type { Allowance } from './flow-control.ts'
 import { handshake } from './handshake.ts'
+import type { Held } from './held.ts'
 import type { IdentifyPeer, KeepPeer, Peer, TunnelTarget, TunnelTls } from './interface.ts'
 import type { LentReads } from './lent-reads.ts'
 import { watchLiveness } from './liveness.ts'
@@ -26,6 +27,7 @@ export type ConnectionOptions = {
   readonly port: number
   readonly livenessMs?: number
   readonly growth: Allowance
+  readonly held: Held
   onLimit?(limit: Limit): void
 }
 
@@ -127,13 +129,14 @@ export class TunnelConnection {
   }
 
   #start(socket: TLSSocket, reads: LentReads, options: ConnectionOptions): Session {
-    const { growth, onLimit = () => {}, livenessMs = LIVENESS_INTERVAL_MS } = options
+    const { growth, held, onLimit = () => {}, livenessMs = LIVENESS_INTERVAL_MS } = options
     const { remoteAddress } = socket
     const session = new Session({
       role: 'client',
       socket,
       reads,
       growth,
+      held,
       maxStreams: DIALER_LIMITS.streamsPerConnection,
       onRequest: () => {},
       onLimit,

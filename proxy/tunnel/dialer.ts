@@ -6,6 +6,7 @@ import type { Live } from '../../shared/live.ts'
 import type { Limit } from './abuse.ts'
 import { StreamRefused, TunnelConnection } from './connection.ts'
 import { Allowance } from './flow-control.ts'
+import { Held } from './held.ts'
 import type { IdentifyPeer, TunnelDialer, TunnelTarget, TunnelTls } from './interface.ts'
 import { createKeeper } from './keeper.ts'
 import { RECEIVE } from './settings.ts'
@@ -19,6 +20,8 @@ export type TunnelDialerOptions = {
   readonly port: number
   /** A peer that is silent for three of these is dead, and perhaps for two. */
   readonly livenessMs?: number
+  /** Shared with the listener: it is of one process. */
+  readonly held?: Held
   onLimit?(limit: Limit): void
 }
 
@@ -26,7 +29,7 @@ export type TunnelDialerOptions = {
 const ATTEMPTS = 4
 
 export function createTunnelDialer(options: TunnelDialerOptions): TunnelDialer {
-  const { tls, clock } = options
+  const { tls, clock, held = new Held(options.onLimit) } = options
   const keeper = createKeeper(options.identify)
   const growth = new Allowance(RECEIVE.growth)
   const pool = new Map<string, Set<TunnelConnection>>()
@@ -37,7 +40,7 @@ export function createTunnelDialer(options: TunnelDialerOptions): TunnelDialer {
     pool.set(key, connections)
     const connection = new TunnelConnection(
       target,
-      { ...options, identify: keeper.identify, tls: own, growth },
+      { ...options, identify: keeper.identify, tls: own, growth, held },
       () => {
         connections.delete(connection)
         if (connections.size === 0 && pool.get(key) === connections) pool.delete(key)

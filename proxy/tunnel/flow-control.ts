@@ -44,6 +44,11 @@ export class ReceiveWindow {
     return this.#limit
   }
 
+  /** What has come and was not consumed. */
+  get held(): number {
+    return this.#held
+  }
+
   /** False: the peer sent more than it was granted. */
   receive(bytes: number): boolean {
     this.#granted -= bytes

@@ -3,6 +3,7 @@
 import { ErrorCode, Http2Error } from '../http2/errors.ts'
 import { windowUpdateFrame } from '../http2/frames.ts'
 import { type Allowance, ReceiveWindow } from './flow-control.ts'
+import type { Held } from './held.ts'
 import type { Output } from './output.ts'
 import { RECEIVE } from './settings.ts'
 import type { TunnelStream } from './stream.ts'
@@ -19,22 +20,26 @@ export class Incoming {
   roundTrip = 1
   readonly #output: Output
   readonly #growth: Allowance
+  readonly #held: Held
   readonly #window: ReceiveWindow
 
-  /** `growth` is shared with other sessions. */
-  constructor(output: Output, maxStreams: number, growth: Allowance) {
+  /** `growth` and `held` are shared with other sessions. */
+  constructor(output: Output, maxStreams: number, growth: Allowance, held: Held) {
     this.#output = output
     this.#growth = growth
+    this.#held = held
     this.#window = new ReceiveWindow(connectionWindow(maxStreams), RECEIVE.connectionStep)
   }
 
   receive(bytes: number): void {
     if (!this.#window.receive(bytes))
       throw new Http2Error(ErrorCode.FLOW_CONTROL_ERROR, 'more than the connection’s window')
+    this.#held.bytes += bytes
   }
 
   /** Bytes were thrown away, or a reader has taken them. */
   consume(bytes: number): void {
+    this.#held.bytes -= bytes
     const due = this.#window.consume(bytes)
     if (due > 0) this.#output.control(windowUpdateFrame(0, due))
   }
@@ -42,7 +47,7 @@ export class Incoming {
   /** Grants the peer of `stream` `due` bytes anew, and more if it is quick. */
   grant(stream: TunnelStream, due: number): void {
     const now = performance.now()
-    const quick = now - stream.creditedAt < QUICK_ROUND_TRIPS * this.roundTrip
+    const quick = now - stream.creditedAt < QUICK_ROUND_TRIPS * this.roundTrip && !this.#held.isTight
     stream.creditedAt = now
     const { receiveWindow } = stream
     const wanted = quick ? Math.min(receiveWindow.limit, RECEIVE.mostStreamWindow - receiveWindow.limit) : 0

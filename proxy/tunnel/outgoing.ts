@@ -3,6 +3,7 @@ import { ErrorCode, Http2Error } from '../http2/errors.ts'
 import { FRAME_HEADER_BYTES, INITIAL } from '../http2/frames.ts'
 import type { Limit } from './abuse.ts'
 import { SendWindow } from './flow-control.ts'
+import type { Held } from './held.ts'
 import type { Output } from './output.ts'
 import { Scheduler } from './scheduler.ts'
 import { SEND } from './settings.ts'
@@ -12,6 +13,8 @@ import type { TunnelStream } from './stream.ts'
 const LEAST_ROOM = 1024
 
 export type OutgoingOptions = {
+  /** Shared with other sessions. */
+  readonly held: Held
   onLimit(limit: Limit): void
   /** A frame of it was written; its last one perhaps. */
   onWritten(stream: TunnelStream): void
@@ -34,7 +37,7 @@ export class Outgoing {
 
   /** Unsent bytes of one stream at which its writer is held back. */
   get unsentMark(): number {
-    return this.#unsent > SEND.unsent ? 0 : SEND.unsentPerStream
+    return this.#unsent > SEND.unsent || this.#options.held.isTight ? 0 : SEND.unsentPerStream
   }
 
   /** Sends of `chunk` what fits into the next write, if nobody waits for room there. Returns how much. */
@@ -59,13 +62,17 @@ export class Outgoing {
   queued(stream: TunnelStream, bytes: number): void {
     const before = this.#unsent
     this.#unsent += bytes
+    this.#options.held.bytes += bytes
     if (before <= SEND.unsent && this.#unsent > SEND.unsent) this.#options.onLimit('tunnel_unsent')
+    this.#options.held.check()
     this.#scheduler.add(stream)
     if (stream.turn.queued) this.#output.wake()
   }
 
+  /** It waits no more: sent or thrown away. */
   dropped(bytes: number): void {
     this.#unsent -= bytes
+    this.#options.held.bytes -= bytes
   }
 
   /** WINDOW_UPDATE of the connection. */
@@ -85,7 +92,7 @@ export class Outgoing {
       const end = stream.writeFrame(block, at, bytes)
       const sent = end - at
       this.#window.take(sent - FRAME_HEADER_BYTES)
-      this.#unsent -= sent - FRAME_HEADER_BYTES
+      this.dropped(sent - FRAME_HEADER_BYTES)
       if (this.#written.at(-1) !== stream) this.#written.push(stream)
       at = end
       return sent

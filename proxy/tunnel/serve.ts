@@ -7,6 +7,7 @@ import { ErrorCode } from '../http2/errors.ts'
 import type { Limit } from './abuse.ts'
 import { type ConnectRequest, type TunnelHead, writeAnswer } from './connect-headers.ts'
 import type { Allowance } from './flow-control.ts'
+import type { Held } from './held.ts'
 import type { Peer, TunnelRequest } from './interface.ts'
 import { LentReads } from './lent-reads.ts'
 import { watchLiveness } from './liveness.ts'
@@ -23,15 +24,16 @@ export type ServeOptions = {
   onLimit?(limit: Limit): void
 }
 
-/** What a connection needs beyond what all have in common. */
-export type Served = { readonly growth: Allowance; onClose(): void }
+/** What all connections share. */
+export type Shared = { readonly growth: Allowance; readonly held: Held }
 
 /** For a peer that is not identified: only to say why, with `dismiss`. */
-export const serveNobody = (socket: Duplex, growth: Allowance): Session =>
+export const serveNobody = (socket: Duplex, { growth, held }: Shared): Session =>
   new Session({
     role: 'server',
     socket,
     growth,
+    held,
     maxStreams: 0,
     onRequest: () => {},
     onLimit: () => {},
@@ -42,7 +44,8 @@ export function serve(
   socket: TLSSocket,
   peer: Peer,
   options: ServeOptions,
-  { growth, onClose }: Served,
+  { growth, held }: Shared,
+  onClose: () => void,
 ): Session {
   const { livenessMs = LIVENESS_INTERVAL_MS, onLimit = () => {} } = options
   const unanswered = new Set<TunnelStream>()
@@ -51,8 +54,9 @@ export function serve(
     socket,
     reads: LentReads.of(socket),
     growth,
+    held,
     maxStreams: SERVER_LIMITS.maxConcurrentStreams,
-    onRequest: (stream, request) => admit({ session, peer, unanswered }, stream, request, options),
+    onRequest: (stream, request) => admit({ session, peer, unanswered, held }, stream, request, options),
     onLimit,
     onClose: () => {
       liveness[Symbol.dispose]()
@@ -66,6 +70,7 @@ export function serve(
 type Connection = {
   readonly session: Session
   readonly peer: Peer
+  readonly held: Held
   /** A stream that its peer has reset is gone at once; that its application is being dialled is not (CVE-2023-44487). */
   readonly unanswered: Set<TunnelStream>
 }
@@ -76,10 +81,17 @@ function admit(
   request: TunnelHead,
   { clock, onRequest, onRefused, onLimit }: ServeOptions,
 ): void {
-  const { session, peer, unanswered } = connection
+  const { session, peer, unanswered, held } = connection
   if (unanswered.size >= SERVER_LIMITS.maxConcurrentStreams) {
     onLimit?.('tunnel_streams')
     session.streams.fail(stream.id, ErrorCode.REFUSED_STREAM)
+    return
+  }
+  if (held.isTight) {
+    // On another connection it would fare no better, and should not be asked again there.
+    onLimit?.('tunnel_held')
+    onRefused(new PosternError('PSTN_LIMIT', 'too much is held for others that do not read'), peer.address)
+    refuse(session, stream, 503, 'PSTN_LIMIT')
     return
   }
   if (request.kind === 'connect' && clock.now() < peer.notAfter.getTime()) {
@@ -99,7 +111,10 @@ function refusal(request: TunnelHead, { identity, serial }: Peer): PosternError 
       // Live streams go on; what was valid at the handshake may not open new ones for ever.
       return new PosternError('PSTN_PEER_EXPIRED', `${identity}, serial ${serial}`)
     case 'other':
-      return new PosternError('PSTN_TUNNEL_MALFORMED', `${request.method} is no CONNECT`)
+      return new PosternError(
+        'PSTN_TUNNEL_MALFORMED',
+        `${JSON.stringify(request.method.slice(0, 100))} is no CONNECT`,
+      )
     case 'malformed':
       return new PosternError('PSTN_TUNNEL_MALFORMED', request.why)
   }

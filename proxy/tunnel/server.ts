@@ -15,6 +15,7 @@ import { ErrorCode } from '../http2/errors.ts'
 import type { Limit } from './abuse.ts'
 import { retireAtExpiry } from './expiry.ts'
 import { Allowance } from './flow-control.ts'
+import { Held } from './held.ts'
 import type { IdentifyPeer, Peer, TunnelServer, TunnelTls } from './interface.ts'
 import { createKeeper } from './keeper.ts'
 import { type ServeOptions, serve, serveNobody } from './serve.ts'
@@ -29,6 +30,8 @@ export type TunnelServerOptions = ServeOptions & {
   /** Undefined: no certificate yet; every handshake fails. */
   readonly tls: Live<TunnelTls | undefined>
   readonly identify: IdentifyPeer
+  /** Shared with the dialler: it is of one process. */
+  readonly held?: Held
 }
 
 /** Without a certificate there is no handshake, and nobody is trusted. */
@@ -37,7 +40,8 @@ const NOTHING_YET: SecureContextOptions = { ca: [], minVersion: 'TLSv1.3' }
 export async function listenTunnel(options: TunnelServerOptions): Promise<TunnelServer> {
   const { tls, clock, onRefused } = options
   const keeper = createKeeper(options.identify)
-  const growth = new Allowance(RECEIVE.growth)
+  const { held = new Held(options.onLimit) } = options
+  const shared = { growth: new Allowance(RECEIVE.growth), held }
   const sessions = new Map<Session, { peer: Peer; socket: TLSSocket }>()
   let closed: Promise<unknown> | undefined
   const retireAll = () => {
@@ -75,7 +79,7 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
         over.abort()
         sessions.delete(session)
       }
-      const session = serve(socket, peer, options, { growth, onClose })
+      const session = serve(socket, peer, options, shared, onClose)
       sessions.set(session, { peer, socket })
       void retireAtExpiry([ownExpiry(socket), peer.notAfter], clock, over.signal, () => session.retire())
       // Its handshake was under way when the drain began.
@@ -83,7 +87,7 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
     } catch (thrown) {
       const refusal = asPosternError(thrown, 'PSTN_PEER_UNTRUSTED')
       onRefused(refusal, socket.remoteAddress)
-      serveNobody(socket, growth).dismiss(ErrorCode.INADEQUATE_SECURITY, refusal.code)
+      serveNobody(socket, shared).dismiss(ErrorCode.INADEQUATE_SECURITY, refusal.code)
     }
   })
 

@@ -19,7 +19,7 @@ import { Allowed } from './abuse.ts'
 import { connectionWindow } from './incoming.ts'
 import type { LentReads } from './lent-reads.ts'
 import { Output } from './output.ts'
-import { LINGER_MS, NOTICE_MS, RATES, RECEIVE, SEND, SETTINGS_TIMEOUT_MS } from './settings.ts'
+import { LINGER_MS, NOTICE_MS, RATES, RECEIVE, SEND, SETTINGS_TIMEOUT_MS, UNREAD_MS } from './settings.ts'
 import { Streams, type StreamsOptions } from './streams.ts'
 
 export type SessionOptions = Omit<StreamsOptions, 'onIdle' | 'onFault' | 'lends'> & {
@@ -37,6 +37,7 @@ export type SessionOptions = Omit<StreamsOptions, 'onIdle' | 'onFault' | 'lends'
 
 const RETIRE = Buffer.from('retiring')
 const LIVENESS = Buffer.from('liveness')
+const LAST = Buffer.from('the last')
 
 export class Session {
   readonly streams: Streams
@@ -167,6 +168,7 @@ export class Session {
         this.#charge('tunnel_pings')
         if (!ack) this.#output.control(pingFrame(opaque, true))
         else if (opaque.equals(RETIRE)) this.#lastWord()
+        else if (opaque.equals(LAST)) this.#after(LINGER_MS, () => this.destroy())
       },
       goaway: (lastStreamId, _code, debug) => this.#goaway(lastStreamId, debug.toString('latin1')),
       windowUpdate: (id, increment) => streams.windowUpdate(id, increment),
@@ -182,6 +184,7 @@ export class Session {
     } catch (thrown) {
       this.#fail(thrown)
     }
+    this.#options.held.check()
     // Who makes us answer and does not read the answers waits.
     if (this.#output.waitingBytes > SEND.answers) {
       this.#options.onLimit('tunnel_answers')
@@ -228,7 +231,10 @@ export class Session {
   #finishIfIdle(): void {
     if (this.#state !== 'retiring' || !this.#final || this.streams.size > 0) return
     if (this.#options.role === 'client') this.#output.control(goawayFrame(0, ErrorCode.NO_ERROR))
+    // Who answers it has read all. Until then it may be slow, but goes on sending no longer than one that is silent may be.
+    this.#output.control(pingFrame(LAST, false))
     this.#end()
+    this.#after(UNREAD_MS, () => this.destroy())
   }
 
   #end(): void {

@@ -49,6 +49,16 @@ export const SEND = {
   answers: 256 * KIB,
 } as const
 
+/** Of a sidecar: what all its streams cost and hold for whoever does not read, of the 256 MiB that it may have. */
+export const HELD = {
+  /** Of a stream, whatever it holds. */
+  stream: 6 * KIB,
+  /** New streams are refused, and what is held grows by nothing that was not granted before. */
+  tight: 96 * MIB,
+  /** Streams are reset. */
+  most: 128 * MIB,
+} as const
+
 /** Legacy applications reset connections as a matter of course: 10,000 at once, 1,000 a second. */
 export const RATES = {
   tunnel_resets: { burst: 10_000, perSecond: 1_000 },
@@ -64,5 +74,7 @@ export const LIVENESS_INTERVAL_MS = 4_500
 export const SETTINGS_TIMEOUT_MS = 10_000
 /** Between the notice of a graceful end and its last word, if the peer does not answer a PING (RFC 9113, section 6.8). */
 export const NOTICE_MS = 1_000
-/** How long a peer whose connection was ended with a reason gets to read it. */
+/** How long a peer gets to end a connection whose last word it has read, or should have: one that was ended with a reason. */
 export const LINGER_MS = 1_000
+/** How long it may take to read the last bytes of a connection that ends in order, as long as a silent one is believed. */
+export const UNREAD_MS = 3 * LIVENESS_INTERVAL_MS

@@ -33,6 +33,10 @@ export class TunnelStream implements ByteStream, Flow {
   readonly sendWindow: SendWindow
   /** When its peer was last granted more. */
   creditedAt: number
+  /** Since when its reader does not read, if it does not. */
+  pausedAt: number
+  /** Since when nothing of what waits has been sent, if something does. */
+  waitingSince: number
   readonly #owner: StreamOwner
   readonly #outbound = new ByteQueue()
   readonly #inbound = new ByteQueue()
@@ -51,6 +55,8 @@ export class TunnelStream implements ByteStream, Flow {
     this.sendWindow = new SendWindow(windows.send)
     this.receiveWindow = new ReceiveWindow(windows.receive)
     this.creditedAt = now
+    this.pausedAt = now
+    this.waitingSince = now
   }
 
   open(sink: Sink): void {
@@ -63,7 +69,9 @@ export class TunnelStream implements ByteStream, Flow {
   }
 
   pause(): void {
+    if (this.#paused) return
     this.#paused = true
+    this.pausedAt = performance.now()
   }
 
   resume(): void {
@@ -80,9 +88,11 @@ export class TunnelStream implements ByteStream, Flow {
     const sent = this.#outbound.length === 0 ? this.#owner.send(this, chunk) : 0
     if (sent === chunk.length) return true
     const rest = chunk.subarray(sent)
+    if (this.#outbound.length === 0) this.waitingSince = performance.now()
     this.#outbound.push(rest)
     this.#owner.queued(this, rest.length)
-    this.#full = this.#outbound.length > this.#owner.unsentMark
+    // Once full it stays so until `drain` is told.
+    this.#full ||= this.#outbound.length > this.#owner.unsentMark
     return !this.#full
   }
 
@@ -139,6 +149,7 @@ export class TunnelStream implements ByteStream, Flow {
 
   /** A frame of it was written: the writer may go on. Not to be called while frames are being written. */
   onWritten(): void {
+    if (this.#outbound.length > 0) this.waitingSince = performance.now()
     if (this.#full && this.#outbound.length <= this.#owner.unsentMark / 2) {
       this.#full = false
       this.#sink?.drain()

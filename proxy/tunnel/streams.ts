@@ -14,6 +14,7 @@ import { HpackEncoder } from '../http2/hpack-encoder.ts'
 import type { Limit } from './abuse.ts'
 import { type Answer, readAnswer, readConnect, type TunnelHead } from './connect-headers.ts'
 import type { Allowance } from './flow-control.ts'
+import type { Held } from './held.ts'
 import { Incoming } from './incoming.ts'
 import { Outgoing } from './outgoing.ts'
 import type { Output } from './output.ts'
@@ -26,6 +27,7 @@ export type StreamsOptions = {
   readonly maxStreams: number
   /** What windows may grow by, shared with other sessions. */
   readonly growth: Allowance
+  readonly held: Held
   /** Whether what is read is only lent. */
   readonly lends: boolean
   onRequest(stream: TunnelStream, request: TunnelHead): void
@@ -65,8 +67,9 @@ export class Streams implements StreamOwner {
   constructor(options: StreamsOptions, output: Output) {
     this.#options = options
     this.#output = output
-    this.incoming = new Incoming(output, options.maxStreams, options.growth)
+    this.incoming = new Incoming(output, options.maxStreams, options.growth, options.held)
     this.outgoing = new Outgoing(output, {
+      held: options.held,
       onLimit: options.onLimit,
       onWritten: stream => {
         stream.onWritten()
@@ -205,12 +208,14 @@ export class Streams implements StreamOwner {
 
   over(stream: TunnelStream): void {
     this.incoming.release(stream)
+    this.#options.held.left(stream)
   }
 
   #create(id: number): TunnelStream {
     const windows = { send: this.#peerWindow, receive: RECEIVE.streamWindow }
     const stream = new TunnelStream(id, this, windows, performance.now())
     this.#live.set(id, stream)
+    this.#options.held.opened(stream)
     return stream
   }
 
@@ -218,6 +223,7 @@ export class Streams implements StreamOwner {
   #end(stream: TunnelStream, how: Ending, code: ErrorCode = ErrorCode.NO_ERROR): void {
     const { id } = stream
     if (!this.#live.delete(id)) return
+    if (stream.receiveWindow.held === 0) this.#options.held.left(stream)
     this.#ended.set(id, how)
     if (this.#ended.size > REMEMBERED)
       for (const first of this.#ended.keys()) {
@@ -259,6 +265,7 @@ export class Streams implements StreamOwner {
     }
     const stream = this.#create(id)
     const request = readConnect(list, id)
+    if (request.kind === 'other') this.#options.onFault()
     if (endStream) stream.receive(Buffer.alloc(0), 0, true)
     this.#options.onRequest(stream, request)
   }

@@ -6,9 +6,17 @@ import { mock } from 'node:test'
 import { setTimeout as delay, setInterval } from 'node:timers/promises'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
+import { FrameReader } from '../../proxy/http2/frame-reader.ts'
+import {
+  CONNECTION_PREFACE,
+  pingFrame,
+  settingsAckFrame,
+  settingsFrame,
+  windowUpdateFrame,
+} from '../../proxy/http2/frames.ts'
 import { tunnelTls } from '../../proxy/identify/tunnel-tls.ts'
 import type { TunnelRequest } from '../../proxy/tunnel/interface.ts'
-import { DIALER_LIMITS, SERVER_LIMITS } from '../../proxy/tunnel/settings.ts'
+import { DIALER_LIMITS, LINGER_MS, NOTICE_MS, SERVER_LIMITS, UNREAD_MS } from '../../proxy/tunnel/settings.ts'
 import { PosternError } from '../../shared/errors.ts'
 import { testAuthority } from '../support/certificates.ts'
 import { DuplexOf, withDuplex } from '../support/duplex-of.ts'
@@ -151,6 +159,29 @@ t.test('what is no CONNECT is answered 400', async t => {
   const stream = session.request({ ':method': 'GET', ':path': '/' })
   const [headers] = await once(stream, 'response')
   t.match(headers, { ':status': 400, 'postern-code': 'PSTN_TUNNEL_MALFORMED' })
+  session.destroy()
+})
+
+t.test('of what a peer sent a refusal quotes little', async t => {
+  await using pair = await tunnelPair({ onRequest: echo })
+  const socket = connectTls({
+    ...pair.clientTls.get()?.context,
+    port: pair.server.port,
+    host: '127.0.0.1',
+    ALPNProtocols: ['h2'],
+    rejectUnauthorized: false,
+  })
+  const session = connectHttp2('https://127.0.0.1', { createConnection: () => socket })
+  const long = 'X'.repeat(5_000)
+  const other = session.request({ ':method': long, ':path': '/' })
+  await once(other, 'response')
+  const malformed = session.request({ ':method': 'GET', ':path': '/', [long.toLowerCase()]: '\x01' })
+  await t.rejects(once(malformed, 'response'), { message: /PROTOCOL_ERROR/ })
+  t.same(
+    pair.refused.map(({ code }) => code),
+    ['PSTN_TUNNEL_MALFORMED', 'PSTN_TUNNEL_MALFORMED'],
+  )
+  for (const { message } of pair.refused) t.ok(message.length < 200, message.slice(0, 50))
   session.destroy()
 })
 
@@ -472,6 +503,74 @@ t.test('a connection that was ended in order ends, too, when its peer falls sile
   await delay(500)
   t.ok(await wire.isAbandoned(), 'on either side')
 })
+
+for (const [how, answers, withinMs] of [
+  ['has read the last word', true, LINGER_MS],
+  ['does not say whether it has read it', false, UNREAD_MS],
+] as const) {
+  t.test(`a peer that ${how} and goes on sending does not hold up a drain`, async t => {
+    await using pair = await tunnelPair({ onRequest: echo })
+    const options = {
+      ...pair.clientTls.get()?.context,
+      port: pair.server.port,
+      host: '127.0.0.1',
+      ALPNProtocols: ['h2'],
+      rejectUnauthorized: false,
+      allowHalfOpen: true,
+    }
+    const socket = connectTls(options)
+    await once(
+      socket.on('error', () => {}),
+      'secureConnect',
+    )
+    socket.write(Buffer.concat([CONNECTION_PREFACE, settingsFrame([]), settingsAckFrame()]))
+    if (answers) answerPings(socket)
+    else socket.resume()
+    mock.timers.enable({ apis: ['setTimeout'] })
+    t.teardown(() => mock.timers.reset())
+    const sending = setInterval(10)
+    void (async () => {
+      for await (const _ of sending) if (!socket.destroyed) socket.write(windowUpdateFrame(0, 1))
+    })()
+    await ticks(20)
+    let drained = false
+    void pair.server.drain().then(() => {
+      drained = true
+    })
+    await ticks(20)
+    if (!answers) mock.timers.tick(NOTICE_MS)
+    await ticks(20)
+    t.ok(socket.readableEnded, 'it was told that this is the end')
+    t.notOk(drained, 'and has a moment to read it')
+    mock.timers.tick(withinMs)
+    await ticks(20)
+    t.ok(drained)
+    await sending.return?.()
+    socket.destroy()
+  })
+}
+
+/** A client that does nothing else. */
+function answerPings(socket: TLSSocket): void {
+  const ignore = () => {}
+  const reader = new FrameReader(
+    {
+      data: ignore,
+      headers: ignore,
+      priority: ignore,
+      rstStream: ignore,
+      settings: ignore,
+      settingsAck: ignore,
+      ping: opaque => socket.write(pingFrame(opaque, true)),
+      goaway: ignore,
+      windowUpdate: ignore,
+      unknown: ignore,
+      streamError: ignore,
+    },
+    { from: 'server', maxFrameSize: 16_384 },
+  )
+  socket.on('data', (chunk: Buffer) => reader.push(chunk))
+}
 
 /** A TCP relay that can swallow everything, as a network does whose other side is gone. */
 async function relay(t: Test) {

@@ -7,6 +7,7 @@ import t from 'tap'
 import { ErrorCode } from '../../proxy/http2/errors.ts'
 import { writeAnswer } from '../../proxy/tunnel/connect-headers.ts'
 import { Allowance } from '../../proxy/tunnel/flow-control.ts'
+import { Held } from '../../proxy/tunnel/held.ts'
 import { Session } from '../../proxy/tunnel/session.ts'
 import { failedOf, h2spec } from '../support/h2spec.ts'
 import { requireGo } from '../support/requirements.ts'
@@ -45,6 +46,7 @@ const answering = () =>
       socket,
       maxStreams: 100,
       growth: new Allowance(0),
+      held: new Held(),
       onLimit: () => {},
       onClose: () => {},
       onRequest: (stream, { kind }) => {

@@ -3,6 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import type { ByteStream } from '../../proxy/tunnel/byte-stream.ts'
 import { writeAnswer, writeConnect } from '../../proxy/tunnel/connect-headers.ts'
 import { Allowance } from '../../proxy/tunnel/flow-control.ts'
+import { Held } from '../../proxy/tunnel/held.ts'
 import { Session } from '../../proxy/tunnel/session.ts'
 import { RECEIVE } from '../../proxy/tunnel/settings.ts'
 import { type MemoryEnd, memoryPair } from './memory-pair.ts'
@@ -99,6 +100,7 @@ export class Conversation {
   readonly pairs = new Map<number, { client?: Talker; server?: Talker }>()
   readonly failures: string[] = []
   readonly growth = new Allowance(RECEIVE.growth)
+  readonly held = new Held()
   readonly client: Session
   readonly server: Session
   readonly ends: [MemoryEnd, MemoryEnd] = memoryPair()
@@ -106,7 +108,13 @@ export class Conversation {
   asked = 0
 
   constructor(random: Random) {
-    const common = { maxStreams: 20, growth: this.growth, onLimit: () => {}, onClose: () => {} }
+    const common = {
+      maxStreams: 20,
+      growth: this.growth,
+      held: this.held,
+      onLimit: () => {},
+      onClose: () => {},
+    }
     this.client = new Session({ ...common, role: 'client', socket: this.ends[0], onRequest: () => {} })
     this.server = new Session({
       ...common,
@@ -170,7 +178,7 @@ export async function converse(random: Random, mutate?: (chunk: Buffer) => Buffe
 }
 
 /** What is wrong with a conversation that is over, however it went. */
-export function wrong({ talkers, failures, growth, asked, answers }: Conversation): string[] {
+export function wrong({ talkers, failures, growth, held, asked, answers }: Conversation): string[] {
   const open = talkers.filter(({ closed }) => !closed).length
   const left = growth.take(RECEIVE.growth)
   return [
@@ -178,5 +186,6 @@ export function wrong({ talkers, failures, growth, asked, answers }: Conversatio
     ...(open > 0 ? [`${open} streams were never closed`] : []),
     ...(asked === answers ? [] : [`${answers} answers to ${asked} requests`]),
     ...(left === RECEIVE.growth ? [] : [`${RECEIVE.growth - left} bytes of growth were kept`]),
+    ...(held.bytes === 0 ? [] : [`${held.bytes} bytes are held`]),
   ]
 }

@@ -15,6 +15,7 @@ import { HpackEncoder } from '../../proxy/http2/hpack-encoder.ts'
 import type { ByteStream } from '../../proxy/tunnel/byte-stream.ts'
 import { writeConnect } from '../../proxy/tunnel/connect-headers.ts'
 import { Allowance } from '../../proxy/tunnel/flow-control.ts'
+import { Held } from '../../proxy/tunnel/held.ts'
 import { Session, type SessionOptions } from '../../proxy/tunnel/session.ts'
 import { RECEIVE } from '../../proxy/tunnel/settings.ts'
 import type { TunnelStream } from '../../proxy/tunnel/stream.ts'
@@ -55,6 +56,7 @@ export function sessionWire(role: 'client' | 'server', options: Partial<SessionO
     socket: ours,
     maxStreams: 8,
     growth: new Allowance(RECEIVE.growth),
+    held: new Held(),
     onRequest: stream => requests.push(stream),
     onLimit: limit => limits.push(limit),
     onGoaway: debug => state.goaways.push(debug),

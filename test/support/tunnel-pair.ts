@@ -4,6 +4,7 @@ import type { Readable } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
 import { identifyPeers, tunnelTls } from '../../proxy/identify/tunnel-tls.ts'
 import { createTunnelDialer } from '../../proxy/tunnel/dialer.ts'
+import type { Held } from '../../proxy/tunnel/held.ts'
 import type {
   Peer,
   TunnelDialer,
@@ -46,6 +47,8 @@ export type PairOptions = {
   /** Issues the client's certificate; another authority makes it a stranger. */
   readonly clientAuthority?: TestAuthority
   readonly livenessMs?: number
+  /** The listener's. */
+  readonly held?: Held
   /** What the dialler dials instead of the listener, given the listener's port and what it shows. */
   readonly dialPort?: (port: number, tls: TunnelTls) => Promise<number>
 }
@@ -55,6 +58,7 @@ export async function tunnelPair({
   serverId = SERVER_ID,
   clientAuthority,
   livenessMs,
+  held,
   dialPort = async port => port,
 }: PairOptions): Promise<TunnelPair> {
   const authority = await testAuthority(TRUST_DOMAIN)
@@ -78,6 +82,7 @@ export async function tunnelPair({
     onRequest,
     onRefused: error => refused.push(error),
     onLimit: limit => limits.push(limit),
+    ...(held && { held }),
   })
   const sockets = new Map<Peer, TLSSocket>()
   const dialer = createTunnelDialer({

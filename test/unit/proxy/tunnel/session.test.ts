@@ -13,6 +13,7 @@ import {
 } from '../../../../proxy/http2/frames.ts'
 import { writeAnswer, writeConnect } from '../../../../proxy/tunnel/connect-headers.ts'
 import { Allowance } from '../../../../proxy/tunnel/flow-control.ts'
+import { Held } from '../../../../proxy/tunnel/held.ts'
 import { connectionWindow } from '../../../../proxy/tunnel/incoming.ts'
 import { Session } from '../../../../proxy/tunnel/session.ts'
 import { RATES, RECEIVE, SEND, SETTINGS_TIMEOUT_MS } from '../../../../proxy/tunnel/settings.ts'
@@ -169,8 +170,24 @@ for (const [limit, frame] of FLOODS) {
   })
 }
 
-t.test('a peer that makes us answer and does not read waits, and is told all of it later', async t => {
+t.test('requests that are no CONNECT cost their peer as its faults do', async t => {
   const wire = sessionWire('server', { maxStreams: 100_000 })
+  const get = [
+    [':method', 'GET'],
+    [':scheme', 'https'],
+    [':authority', 'a:1'],
+    [':path', '/'],
+  ] as const
+  const { burst } = RATES.tunnel_resets
+  for (let index = 0; index < burst * 1.5 + 1000; index += 1)
+    wire.send(headersFrames(2 * index + 1, wire.block(get), true))
+  t.same((await wire.goaway())?.slice(2), ['ENHANCE_YOUR_CALM', 'tunnel_resets'])
+  wire.close()
+})
+
+t.test('a peer that makes us answer and does not read waits, and is told all of it later', async t => {
+  const held = new Held(() => {}, { tight: Number.POSITIVE_INFINITY, most: Number.POSITIVE_INFINITY })
+  const wire = sessionWire('server', { maxStreams: 100_000, held })
   const count = 30_000
   const connects = (from: number) =>
     wire.send(
@@ -338,6 +355,33 @@ t.test('windows: what is sent is what the peer has room for, stream by stream an
   wire.close()
 })
 
+t.test('a writer that was held back is always told when it may go on', async t => {
+  const wire = await connected()
+  const [stream] = wire.requests
+  if (!stream) throw new Error('no request')
+  let drained = 0
+  stream.open({
+    data: () => {},
+    end: () => {},
+    drain: () => {
+      drained += 1
+    },
+    closed: () => {},
+  })
+  t.equal(stream.write(bytes(100_000)), false)
+  const grant = async (by: number) => {
+    wire.send(windowUpdateFrame(0, by), windowUpdateFrame(1, by))
+    await wire.quiet()
+  }
+  await grant(100_000 - 65_535 - 20_000)
+  t.equal(drained, 0)
+  t.equal(stream.write(bytes(1)), false, 'less than it was, and not yet little')
+  await grant(20_001)
+  t.equal(drained, 1)
+  t.equal(stream.write(bytes(1)), true)
+  wire.close()
+})
+
 t.test('streams that stall hold what was granted, and keep nothing from their neighbour', async t => {
   const maxStreams = 300
   const wire = sessionWire('server', { maxStreams })
@@ -420,6 +464,7 @@ t.test('6.5.3 a peer that does not acknowledge our SETTINGS is left', { timeout:
     socket: ours,
     maxStreams: 1,
     growth: new Allowance(0),
+    held: new Held(),
     onRequest: () => {},
     onLimit: () => {},
     onClose: closed.resolve,
