@@ -1,7 +1,7 @@
 // Blocks of memory that are used again: those that writes are gathered in, lent for the time of a write, and those that
 // bulk waits in. Made anew each time, they are most of what there would be to collect. An idle tunnel holds none.
 
-/** One write, at most: as many TLS records as one system call takes (see docs/adr). */
+/** One write, at most: as many TLS records as one system call takes (see docs/adr/0006). */
 export const BLOCK_BYTES = 128 * 1024
 /** What one read brings, at most. */
 export const CHUNK_BYTES = 64 * 1024
