@@ -150,7 +150,11 @@ t.test('what came after the first version is told to those who say that they kno
   directory.feed({ kind: 'set', resource: 'nodes', object })
   const [old] = await read(await dial(), 1, hello)
   const keys = ['kind', 'policy', 'prefixes', 'trust', 'version']
-  t.same(Object.keys(old ?? {}).sort(), keys, 'a sidecar of 0.1 would refuse the whole state for one key more')
+  t.same(
+    Object.keys(old ?? {}).sort(),
+    keys,
+    'a sidecar of 0.1 would refuse the whole state for one key more',
+  )
   const [zoned] = await read(await dial(), 1, { ...hello, features: ['l4', 'zone'] })
   t.strictSame(zoned, { ...old, zone: 'west' })
   const [present] = await read(await dial(), 1, { ...hello, features: KNOWN_FEATURES })
