@@ -1,7 +1,8 @@
 // A PolicySet turned into what evaluate() walks: sets instead of lists, the answers made beforehand, so that a decision
 // allocates nothing. Whatever this build does not understand is compiled to a refusal of all that it might cover.
 import { parseSpiffeId, workloadOf } from '../spiffe-id.ts'
-import { type CompiledHttp, compileHttp } from './http-match.ts'
+import type { CompiledOperation, CompiledRule, CompiledSource, KnownCaller } from './compiled-rule.ts'
+import { compileHttp } from './http-match.ts'
 import {
   type AuthorizationPolicy,
   type Decision,
@@ -14,31 +15,6 @@ import {
 } from './model.ts'
 import { indexRules, type RuleIndex } from './rule-index.ts'
 import { compileStrings, type StringSet } from './string-set.ts'
-
-/** A peer whose certificate was verified. `own` is absent for peers of other trust domains. */
-export type KnownCaller = {
-  /** The SPIFFE ID without its scheme, as policies write it. */
-  readonly principal: string
-  /** The workload, if it belongs to our trust domain. */
-  readonly own?: {
-    readonly namespace: string /** `<namespace>/<service account>` */
-    readonly account: string
-  }
-}
-
-export type CompiledSource = { readonly [K in keyof SourceMatch]: StringSet }
-
-export type CompiledOperation = {
-  readonly ports?: ReadonlySet<number>
-  readonly notPorts?: ReadonlySet<number>
-  readonly http?: CompiledHttp | undefined
-}
-
-export type CompiledRule = {
-  readonly from?: readonly CompiledSource[]
-  readonly to?: readonly CompiledOperation[]
-  readonly decision: Decision
-}
 
 export type CompiledPolicy = {
   readonly mode: EffectiveMode

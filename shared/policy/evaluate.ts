@@ -1,7 +1,8 @@
 // The one evaluator: proxy, CLI and tests cannot disagree about a decision. Order and meaning are Istio's (DENY, then
 // ALLOW, then the default), with one addition: what is not known never helps the caller. An identity field, `not…` or
 // not, never lets a plaintext peer match ALLOW and always lets it match DENY; so does an HTTP field with opaque bytes.
-import type { CompiledOperation, CompiledPolicy, CompiledSource, KnownCaller } from './compile.ts'
+import type { CompiledPolicy } from './compile.ts'
+import type { CompiledOperation, CompiledSource, KnownCaller } from './compiled-rule.ts'
 import { httpMatches } from './http-match.ts'
 import type { AuthorizationPolicy, Decision, InboundMode, PolicyRequest } from './model.ts'
 import { findRule, type Matches, type Question } from './rule-index.ts'

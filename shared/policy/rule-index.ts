@@ -1,7 +1,7 @@
 // Finds the first rule that matches without walking all of them: rules that name their callers exactly are found by the
 // caller, others that name their ports by the port; what is left (patterns, `not…`) is walked. An index holds no more
 // entries than the policies have values, so that no document costs more than its length.
-import type { CompiledRule, CompiledSource, KnownCaller } from './compile.ts'
+import type { CompiledRule, CompiledSource, KnownCaller } from './compiled-rule.ts'
 import type { AuthorizationPolicy, PolicyRequest } from './model.ts'
 import type { StringSet } from './string-set.ts'
 

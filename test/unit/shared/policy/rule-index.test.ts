@@ -1,6 +1,6 @@
 // How many rules are looked at: what the index is for. That it finds the right one is a property test.
 import t from 'tap'
-import type { CompiledRule, KnownCaller } from '../../../../shared/policy/compile.ts'
+import type { CompiledRule, KnownCaller } from '../../../../shared/policy/compiled-rule.ts'
 import { findRule, indexRules } from '../../../../shared/policy/rule-index.ts'
 import { compileStrings } from '../../../../shared/policy/string-set.ts'
 
