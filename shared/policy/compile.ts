@@ -14,7 +14,7 @@ import {
   type SourceMatch,
 } from './model.ts'
 import { indexRules, type RuleIndex } from './rule-index.ts'
-import { compileStrings, type StringSet } from './string-set.ts'
+import { compileStrings } from './string-set.ts'
 
 export type CompiledPolicy = {
   readonly mode: EffectiveMode
