@@ -5,7 +5,7 @@ import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/pr
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
-import type { V1PodList } from '@kubernetes/client-node'
+import type { V1Pod, V1PodList } from '@kubernetes/client-node'
 import t from 'tap'
 import { PROXY_CONTAINER } from '../../shared/names.ts'
 import { builtBinary } from '../cluster/binaries.ts'
@@ -75,6 +75,9 @@ function deployment(name: string): object {
   }
 }
 
+const podsOf = async ({ kube }: Cluster) => (await kube.get<V1PodList>('/api/v1/namespaces/shop/pods')).items
+const isStaying = ({ metadata }: V1Pod) => metadata?.deletionTimestamp === undefined
+
 const isShell = ({ language }: Block) => language === 'sh'
 const isManifest = ({ language }: Block) => language === 'yaml'
 
@@ -91,6 +94,8 @@ t.test('the README works as it is written', { skip, timeout: 900_000 }, async t 
     const title = `${block.heading}: ${block.text.trim().split('\n')[0]}`
     if (isShell(block))
       await t.test(`block ${index + 1} runs: ${title}`, async t => {
+        // A reader takes longer to read on than a replaced pod to end.
+        await eventually(async () => (await podsOf(cluster)).every(isStaying), 'replaced pods to be gone')
         const { code, output } = await shell(block.text, cwd, env)
         t.equal(code, 0, output)
         t.comment(output.split('\n').slice(-3).join('\n'))
@@ -103,7 +108,7 @@ t.test('the README works as it is written', { skip, timeout: 900_000 }, async t 
 
   await t.test('afterwards every pod of the namespace has its sidecar', async () => {
     await eventually(async () => {
-      const { items } = await cluster.kube.get<V1PodList>('/api/v1/namespaces/shop/pods')
+      const items = await podsOf(cluster)
       const injected = items.filter(({ spec }) =>
         spec?.initContainers?.some(({ name }) => name === PROXY_CONTAINER),
       )
