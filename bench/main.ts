@@ -1,6 +1,6 @@
 // `npm run bench`: measures Postern and its peers in one run on one machine, and prints what Postern reached.
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -77,6 +77,7 @@ async function main(options: Options): Promise<number> {
   console.log(text)
   if (options.json) await writeFile(options.json, json)
   if (options.keep) {
+    await mkdir(RESULTS, { recursive: true })
     await writeFile(`${RESULTS}${options.keep}.json`, json)
     await writeFile(`${RESULTS}${options.keep}.md`, text)
   }
