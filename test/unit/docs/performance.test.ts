@@ -14,7 +14,8 @@ t.test('every figure on the page is of the newest results that were kept', async
 
 t.test('the page says what each subject is and how each experiment works', async t => {
   for (const name of SUBJECTS) t.match(page, `| \`${name}\` |`)
-  for (const { name } of EXPERIMENTS) t.match(page, `**${name.replace(/(keep-alive|streams|fixed-rate)-\d+/, '$1-N')}**`)
+  for (const { name } of EXPERIMENTS)
+    t.match(page, `**${name.replace(/(keep-alive|streams|fixed-rate)-\d+/, '$1-N')}**`)
 })
 
 t.test('each option that the page uses exists', async t => {
