@@ -17,6 +17,12 @@ export const PORTS = {
 
 export const INJECTOR_PORTS = { webhook: 9443, control: 15012, metrics: 15014 } as const
 
+/**
+ * How many connections may wait to be accepted; the kernel caps it at net.core.somaxconn, 4,096 unless set. With Node's
+ * 511 a burst that a busy loop does not take at once is lost: its SYNs are dropped for seconds, or reset behind a cookie.
+ */
+export const LISTEN_BACKLOG = 4_096
+
 const own = new Set<number>(Object.values(PORTS))
 
 export const isOwnPort = (port: number): boolean => own.has(port)

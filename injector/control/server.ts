@@ -8,6 +8,7 @@ import { asPosternError, PosternError } from '../../shared/errors.ts'
 import { createLineQuota } from '../../shared/line-quota.ts'
 import type { Live } from '../../shared/live.ts'
 import type { Registry } from '../../shared/metrics.ts'
+import { LISTEN_BACKLOG } from '../../shared/ports.ts'
 import { limitCallers } from '../../shared/shares.ts'
 import { type KeyedChain, secureContext, serverTlsOptions } from '../../shared/tls/contexts.ts'
 import { verifyPeer } from '../../shared/tls/peer-verifier.ts'
@@ -87,7 +88,11 @@ export async function serveControl(options: ControlServerOptions): Promise<Contr
     }),
   ]
 
-  server.listen({ port: options.port, ...(options.host && { host: options.host }) })
+  server.listen({
+    port: options.port,
+    backlog: LISTEN_BACKLOG,
+    ...(options.host && { host: options.host }),
+  })
   await once(server, 'listening')
   let closed: Promise<unknown> | undefined
   const stopListening = () => {

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { createServer, type Server, type Socket } from 'node:net'
 import { canonicalAddress } from '../../shared/addresses.ts'
 import { asPosternError, PosternError } from '../../shared/errors.ts'
-import { PORTS } from '../../shared/ports.ts'
+import { LISTEN_BACKLOG, PORTS } from '../../shared/ports.ts'
 import type { Destination, OriginalDestination } from './original-destination.ts'
 
 /** A captured connection. The socket is paused and half-open: each direction ends on its own. */
@@ -58,7 +58,7 @@ export async function bind(host: string, port: number, options: CaptureOptions):
     socket.once('close', () => sockets.delete(socket))
     accept(socket, options)
   })
-  server.listen({ host, port })
+  server.listen({ host, port, backlog: LISTEN_BACKLOG })
   await once(server, 'listening')
 
   let closed: Promise<unknown> | undefined

@@ -10,6 +10,7 @@ import {
 } from 'node:tls'
 import { asPosternError, PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
+import { LISTEN_BACKLOG } from '../../shared/ports.ts'
 import { createShares, limitCallers } from '../../shared/shares.ts'
 import { ErrorCode } from '../http2/errors.ts'
 import type { Limit } from './abuse.ts'
@@ -91,7 +92,11 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
     }
   })
 
-  server.listen({ port: options.port, ...(options.host !== undefined && { host: options.host }) })
+  server.listen({
+    port: options.port,
+    backlog: LISTEN_BACKLOG,
+    ...(options.host !== undefined && { host: options.host }),
+  })
   await once(server, 'listening')
   const drain = async () => {
     closed ??= once(server.close(), 'close')

@@ -74,7 +74,7 @@ const dialled = new Map<number, Conversation>()
 export const operations = {
   ...httpOperations,
 
-  async serve({ port, host = '::', script, meet = false, backlog = 511, timeoutMs }: Serve): Promise<void> {
+  async serve({ port, host = '::', script, meet = false, backlog = 4_096, timeoutMs }: Serve): Promise<void> {
     const listener: Listener = { live: new Set(), ended: [], counts: {}, wake: () => {} }
     listeners.set(port, listener)
     const server = createServer({ allowHalfOpen: true, noDelay: true }, socket => {
