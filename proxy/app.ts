@@ -170,8 +170,8 @@ async function startDataPath(
     authorizer,
     observer,
     draining,
-    answerStartupProbe: ({ socket }) =>
-      answerStartupProbe(socket, settings.startupPath, () => isReady(readiness())),
+    answerStartupProbe: ({ stream }) =>
+      answerStartupProbe(stream, settings.startupPath, () => isReady(readiness())),
   })
   const onLimit = limitCounter(metrics)
   const held = new Held(onLimit)

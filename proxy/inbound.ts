@@ -9,8 +9,7 @@ import type { Captured } from './accept/listeners.ts'
 import type { Destination } from './accept/original-destination.ts'
 import type { Authorizer } from './authorize/authorizer.ts'
 import type { Grant } from './authorize/grants.ts'
-import { dial, KEEP_ALIVE } from './forward/dial.ts'
-import { SocketStream } from './forward/socket-stream.ts'
+import { dial } from './forward/dial.ts'
 import { splice } from './forward/splice.ts'
 import { forwardedClientCert } from './gate/client-cert.ts'
 import { gateHttp1 } from './gate/http1/gate.ts'
@@ -69,16 +68,15 @@ export function createInbound(parts: InboundParts): Inbound {
       })
     },
     captured: async connection => {
-      const { socket, destination, peer } = connection
+      const { stream, destination, peer } = connection
       if (isStartupProbe(destination, podIps)) return answerStartupProbe(connection)
-      socket.on('error', () => {})
-      socket.setKeepAlive(KEEP_ALIVE.keepAlive, KEEP_ALIVE.keepAliveInitialDelay)
+      stream.keepAlive()
       return admit(parts, {
         record: observer.start('inbound', { address: peer.address }, 'plaintext'),
         caller: { address: peer.address },
         destination: () => destination,
-        proceed: () => new SocketStream(socket),
-        refuse: () => socket.resetAndDestroy(),
+        proceed: () => stream,
+        refuse: () => stream.reset(),
       })
     },
   }

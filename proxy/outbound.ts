@@ -5,7 +5,6 @@ import { asPosternError } from '../shared/errors.ts'
 import { checkOutboundDestination } from './accept/guards.ts'
 import type { Captured } from './accept/listeners.ts'
 import { dial } from './forward/dial.ts'
-import { SocketStream } from './forward/socket-stream.ts'
 import { splice } from './forward/splice.ts'
 import { type Observer, refusalOf } from './observe/access-log.ts'
 import type { ConnectionRecord } from './observe/connection-record.ts'
@@ -28,11 +27,10 @@ export type OutboundParts = {
 }
 
 /** One connection that the application dialled and that was redirected to us. */
-export async function outbound({ socket, destination, peer }: Captured, parts: OutboundParts): Promise<void> {
+export async function outbound({ stream, destination, peer }: Captured, parts: OutboundParts): Promise<void> {
   const { podIps, resolver, observer, metrics, shutdown } = parts
   const record = observer.start('outbound', { address: peer.address })
   record.destination = destination
-  socket.on('error', () => {})
   try {
     checkOutboundDestination(destination, podIps)
 
@@ -44,15 +42,15 @@ export async function outbound({ socket, destination, peer }: Captured, parts: O
         record.retries = retries
       },
       onRetry: ({ code }) => metrics.retries.inc({ code }),
-      isWanted: () => !socket.destroyed,
+      isWanted: () => !stream.isOver,
     })
 
     observer.opened(record)
     const { traffic } = record
-    const outcome = await splice(new SocketStream(socket), opened.remote, { signal: shutdown, traffic })
+    const outcome = await splice(stream, opened.remote, { signal: shutdown, traffic })
     observer.closed(record, outcome, shutdown.reason)
   } catch (thrown) {
-    socket.resetAndDestroy()
+    stream.reset()
     observer.refused(record, refusalOf(asPosternError(thrown, 'PSTN_PEER_UNREACHABLE')))
   }
 }

@@ -1,15 +1,15 @@
 // The capture listeners: where nftables sends what the application dials (15001) and what dials the application
-// (15006). Each accepted socket is handed on paused, with its original destination and its peer's canonical address.
-import { once } from 'node:events'
-import { createServer, type Server, type Socket } from 'node:net'
-import { canonicalAddress } from '../../shared/addresses.ts'
+// (15006). Each accepted connection is handed on unread, with its original destination and its peer's canonical address.
+import type { Server } from 'node:net'
 import { asPosternError, PosternError } from '../../shared/errors.ts'
-import { LISTEN_BACKLOG, PORTS } from '../../shared/ports.ts'
+import { PORTS } from '../../shared/ports.ts'
+import { listenTcp } from '../tcp/accept.ts'
+import type { TcpStream } from '../tcp/tcp-stream.ts'
 import type { Destination, OriginalDestination } from './original-destination.ts'
 
-/** A captured connection. The socket is paused and half-open: each direction ends on its own. */
+/** A captured connection, of which nothing has been read. */
 export type Captured = {
-  readonly socket: Socket
+  readonly stream: TcpStream
   readonly destination: Destination
   readonly peer: Destination
 }
@@ -45,57 +45,61 @@ export async function listenInbound(options: CaptureOptions): Promise<CaptureLis
 
 /** Binds one address; for fixed tables of listeners. Port 0 takes a free one, see `bound`. */
 export async function bind(host: string, port: number, options: CaptureOptions): Promise<CaptureListener> {
-  const sockets = new Set<Socket>()
-  const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true })
-  server.on('connection', socket => {
-    // Not the server's own maxConnections, which ends them in order: an application would take that for an answer.
-    if (sockets.size >= options.maxConnections) {
+  const live = new Set<TcpStream>()
+  const drained = Promise.withResolvers<void>()
+  let isClosed = false
+  const accepted = (stream: TcpStream) => {
+    if (live.size >= options.maxConnections) {
       const why = `more than ${options.maxConnections} connections`
-      refuse(socket, new PosternError('PSTN_LIMIT', why), options)
+      refuse(stream, new PosternError('PSTN_LIMIT', why), options)
       return
     }
-    sockets.add(socket)
-    socket.once('close', () => sockets.delete(socket))
-    accept(socket, options)
-  })
-  server.listen({ host, port, backlog: LISTEN_BACKLOG })
-  await once(server, 'listening')
-
-  let closed: Promise<unknown> | undefined
+    live.add(stream)
+    stream.onGone = () => {
+      live.delete(stream)
+      if (isClosed && live.size === 0) drained.resolve()
+    }
+    accept(stream, options)
+  }
+  const server = await listenTcp({ host, port }, accepted, error =>
+    options.onRefused(new PosternError('PSTN_LIMIT', error.message, { cause: error }), undefined),
+  )
   const drain = async () => {
-    closed ??= once(server.close(), 'close')
-    await closed
+    if (!isClosed) server.close()
+    isClosed = true
+    if (live.size === 0) drained.resolve()
+    await drained.promise
   }
   return {
     bound: [boundTo(server)],
     drain,
     async [Symbol.asyncDispose]() {
-      const drained = drain()
-      for (const socket of sockets) socket.destroy()
-      await drained
+      const over = drain()
+      for (const stream of live) stream.close()
+      await over
     },
   }
 }
 
-function accept(socket: Socket, options: CaptureOptions): void {
+function accept(stream: TcpStream, options: CaptureOptions): void {
   const { originalDestination, onConnection } = options
-  const peer = peerOf(socket)
+  const { peer } = stream
   try {
     if (!peer) throw new PosternError('PSTN_INTERCEPTION', 'the peer left before it was accepted')
-    const destination = originalDestination(socket)
-    onConnection({ socket, destination, peer })
+    const destination = originalDestination(stream, peer)
+    onConnection({ stream, destination, peer })
   } catch (thrown) {
-    refuse(socket, asPosternError(thrown, 'PSTN_INTERCEPTION'), options, peer)
+    refuse(stream, asPosternError(thrown, 'PSTN_INTERCEPTION'), options, peer)
   }
 }
 
 function refuse(
-  socket: Socket,
+  stream: TcpStream,
   error: PosternError,
   { onRefused }: CaptureOptions,
-  peer = peerOf(socket),
+  peer = stream.peer,
 ): void {
-  socket.once('error', () => {}).resetAndDestroy()
+  stream.reset()
   onRefused(error, peer)
 }
 
@@ -120,11 +124,6 @@ function joined(listeners: readonly CaptureListener[]): CaptureListener {
     drain: () => every(listener => listener.drain()),
     [Symbol.asyncDispose]: () => every(listener => listener[Symbol.asyncDispose]()),
   }
-}
-
-function peerOf({ remoteAddress, remotePort }: Socket): Destination | undefined {
-  const address = canonicalAddress(remoteAddress ?? '')
-  return address === undefined || remotePort === undefined ? undefined : { address, port: remotePort }
 }
 
 function boundTo(server: Server): Destination {

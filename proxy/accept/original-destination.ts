@@ -1,17 +1,19 @@
 // Where a captured connection was going before nftables redirected it. Two implementations of one interface: the
 // kernel's (SO_ORIGINAL_DST from conntrack, in a pod) and a fixed table of listeners (demo, standalone).
-// This file alone knows node:ffi and the socket's descriptor; both may change with a Node release.
+// This file alone knows node:ffi, which may change with a Node release.
 import { dlopen } from 'node:ffi'
-import type { Socket } from 'node:net'
 import { endianness } from 'node:os'
 import { authorityOf, canonicalAddress } from '../../shared/addresses.ts'
 import { PosternError } from '../../shared/errors.ts'
+import type { TcpStream } from '../tcp/tcp-stream.ts'
 
 /** A canonical IP literal and a port. */
 export type Destination = { readonly address: string; readonly port: number }
 
+type Accepted = Pick<TcpStream, 'descriptor' | 'local'>
+
 /** @throws PosternError PSTN_INTERCEPTION if it cannot be known. */
-export type OriginalDestination = (socket: Socket) => Destination
+export type OriginalDestination = (accepted: Accepted, peer: Destination) => Destination
 
 // linux/in.h, linux/in6.h, linux/netfilter_ipv4.h, linux/netfilter_ipv6/ip6_tables.h
 const SOL_IP = 0
@@ -28,10 +30,12 @@ export function kernelDestination(): OriginalDestination {
   })
   const sockaddr = Buffer.alloc(SOCKADDR_IN6_BYTES)
   const length = new Uint32Array(1)
-  return socket => {
-    const level = isIPv4Connection(socket) ? SOL_IP : SOL_IPV6
+  return ({ descriptor }, peer) => {
+    if (descriptor === undefined) throw new PosternError('PSTN_INTERCEPTION', 'the connection is closed')
+    // An IPv4 connection on a dual-stack listener is an IPv6 socket, but conntrack holds it as IPv4: its peer tells.
+    const level = peer.address.includes(':') ? SOL_IPV6 : SOL_IP
     length[0] = SOCKADDR_IN6_BYTES
-    if (functions.getsockopt(descriptorOf(socket), level, SO_ORIGINAL_DST, sockaddr, length) !== 0) {
+    if (functions.getsockopt(descriptor, level, SO_ORIGINAL_DST, sockaddr, length) !== 0) {
       throw new PosternError('PSTN_INTERCEPTION', 'the kernel does not know the original destination')
     }
     return parseSockaddr(sockaddr)
@@ -40,8 +44,8 @@ export function kernelDestination(): OriginalDestination {
 
 /** Keys are the listeners' own addresses, as authorityOf writes them. */
 export function fixedDestinations(table: ReadonlyMap<string, Destination>): OriginalDestination {
-  return socket => {
-    const listener = authorityOf(canonicalAddress(socket.localAddress ?? '') ?? '', socket.localPort ?? 0)
+  return ({ local }) => {
+    const listener = authorityOf(local?.address ?? '', local?.port ?? 0)
     const destination = table.get(listener)
     if (destination) return destination
     throw new PosternError('PSTN_INTERCEPTION', `no destination is configured for the listener ${listener}`)
@@ -62,21 +66,4 @@ function addressText(family: number, bytes: Buffer): string | undefined {
   if (family !== AF_INET6) return undefined
   const words = Array.from({ length: 8 }, (_, index) => bytes.readUInt16BE(8 + 2 * index).toString(16))
   return words.join(':')
-}
-
-/**
- * An IPv4 connection on a dual-stack listener is an IPv6 socket, but conntrack holds it as IPv4. The other end's address
- * tells it, too, and has been asked for already.
- */
-function isIPv4Connection(socket: Socket): boolean {
-  return canonicalAddress(socket.remoteAddress ?? '')?.includes(':') === false
-}
-
-/** Node has no public way to a socket's descriptor; `_handle.fd` has been stable since 0.10. */
-function descriptorOf(socket: Socket): number {
-  const handle: unknown = Reflect.get(socket, '_handle')
-  const fd = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : undefined
-  if (typeof fd === 'number' && fd >= 0) return fd
-  const why = socket.destroyed || handle === null ? 'the connection is closed' : 'this Node hides descriptors'
-  throw new PosternError('PSTN_INTERCEPTION', `no descriptor for the socket: ${why}`)
 }

@@ -1,7 +1,7 @@
 // The answer to the kubelet's start-up probe. Nothing listens on its port: the probe reaches us only through the
 // inbound redirect, so that 200 proves interception, and its random path that no application answered by chance.
 // Until it succeeds the kubelet starts no application container.
-import type { Socket } from 'node:net'
+import type { ByteStream } from '../tunnel/byte-stream.ts'
 
 const MAX_HEAD_BYTES = 8 * 1024
 const TIMEOUT_MS = 5_000
@@ -17,25 +17,29 @@ export function startupAnswer(head: string, path: string, ready: boolean): Statu
   return ready ? 200 : 503
 }
 
-/** Reads one request from a captured (paused) socket, answers it and ends the connection. */
-export function answerStartupProbe(socket: Socket, path: string, isReady: () => boolean): void {
+/** Reads one request of a captured connection, answers it and ends it. */
+export function answerStartupProbe(stream: ByteStream, path: string, isReady: () => boolean): void {
   let head = ''
+  let isAnswered = false
   const answer = (status: Status) => {
-    socket.off('data', read)
-    socket.end(`HTTP/1.1 ${status} ${REASONS[status]}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n`)
-    // What the client still sends is read and dropped: unread bytes would turn our answer into a reset.
-    socket.resume()
+    isAnswered = true
+    const text = `HTTP/1.1 ${status} ${REASONS[status]}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n`
+    stream.write(Buffer.from(text))
+    stream.end()
   }
-  const read = (chunk: Buffer) => {
-    head += chunk.toString('latin1')
-    if (head.includes('\r\n\r\n')) answer(startupAnswer(head, path, isReady()))
-    else if (head.length > MAX_HEAD_BYTES) answer(400)
-  }
-  socket.on('data', read)
-  socket.on('error', () => socket.destroy())
-  socket.once('end', () => socket.end())
   // A deadline, not an idle timeout: anybody in the cluster reaches this, also in strict mode, and might trickle.
-  const late = setTimeout(() => socket.destroy(), TIMEOUT_MS)
-  socket.once('close', () => clearTimeout(late))
-  socket.resume()
+  const late = setTimeout(() => stream.reset(), TIMEOUT_MS)
+  stream.open({
+    borrows: true,
+    data: chunk => {
+      // What comes behind is read and dropped: unread bytes would turn our answer into a reset.
+      if (isAnswered) return
+      head += chunk.toString('latin1')
+      if (head.includes('\r\n\r\n')) answer(startupAnswer(head, path, isReady()))
+      else if (head.length > MAX_HEAD_BYTES) answer(400)
+    },
+    end: () => stream.end(),
+    drain: () => {},
+    closed: () => clearTimeout(late),
+  })
 }

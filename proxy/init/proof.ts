@@ -41,9 +41,9 @@ export async function proveOutbound(targets: readonly Destination[]): Promise<Pr
   await using _listener = await listenOutbound({
     originalDestination: kernelDestination(),
     maxConnections: 16,
-    onConnection: ({ socket, destination }) => {
+    onConnection: ({ stream, destination }) => {
       seen.add(authorityOf(destination.address, destination.port))
-      socket.on('error', () => {}).end()
+      stream.end()
     },
     onRefused: () => {},
   })

@@ -3,8 +3,8 @@ import type { TcpNetConnectOpts } from 'node:net'
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls'
 import { authorityOf } from '../../shared/addresses.ts'
 import { PosternError } from '../../shared/errors.ts'
+import { LentReads } from '../tcp/lent-reads.ts'
 import type { TunnelTls } from './interface.ts'
-import { LentReads } from './lent-reads.ts'
 
 export type Dialled = { readonly socket: TLSSocket; readonly reads: LentReads }
 

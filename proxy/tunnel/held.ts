@@ -2,8 +2,8 @@
 // alone multiply beyond any memory. From a first mark on nothing more is taken in than must be; beyond a second one, which
 // only what had been granted before can reach, the streams that hold most for longest are reset: better some than all.
 import { ErrorCode } from '../http2/errors.ts'
+import { inFlight } from '../tcp/write.ts'
 import { HELD } from './settings.ts'
-import { inFlight } from './socket-write.ts'
 import type { TunnelStream } from './stream.ts'
 
 export type HeldMarks = { readonly tight: number; readonly most: number }

@@ -3,8 +3,8 @@
 // writes meet, they wait for the turn's end. One write is in flight at a time, and what comes meanwhile is the next.
 import type { Duplex } from 'node:stream'
 import { FRAME_HEADER_BYTES, writeDataHeader } from '../http2/frames.ts'
+import { type SocketWriter, writeToSocket } from '../tcp/write.ts'
 import { BLOCK_BYTES, giveBlock, takeBlock } from './blocks.ts'
-import { type Writer, writeTo } from './socket-write.ts'
 
 export type OutputSource = {
   /** Writes frames of waiting streams into `block` from `at` on, at most up to its end. Returns the offset behind. */
@@ -13,7 +13,7 @@ export type OutputSource = {
   onFilled(): void
 }
 
-export class Output implements Writer {
+export class Output implements SocketWriter {
   readonly socket: Duplex
   readonly #source: OutputSource
   /** What is gathered: `#at` bytes, and control frames for which there is no more room. */
@@ -84,6 +84,10 @@ export class Output implements Writer {
     if (!this.#scheduled) this.#flush()
   }
 
+  onFailed(error: Error): void {
+    this.socket.destroy(error)
+  }
+
   #open(): Buffer {
     this.#block ??= takeBlock()
     return this.#block
@@ -111,7 +115,7 @@ export class Output implements Writer {
     this.#busy = this.#requests > 1
     this.#requests = 0
     this.#writing = block
-    if (writeTo(this, written)) process.nextTick(() => this.onWritten())
+    if (writeToSocket(this, written)) process.nextTick(() => this.onWritten())
     this.#source.onFilled()
   }
 

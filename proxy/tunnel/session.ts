@@ -15,9 +15,9 @@ import {
   settingsFrame,
   windowUpdateFrame,
 } from '../http2/frames.ts'
+import type { LentReads } from '../tcp/lent-reads.ts'
 import { Allowed } from './abuse.ts'
 import { connectionWindow } from './incoming.ts'
-import type { LentReads } from './lent-reads.ts'
 import { Output } from './output.ts'
 import { LINGER_MS, NOTICE_MS, RATES, RECEIVE, SEND, SETTINGS_TIMEOUT_MS, UNREAD_MS } from './settings.ts'
 import { Streams, type StreamsOptions } from './streams.ts'

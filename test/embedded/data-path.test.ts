@@ -230,6 +230,7 @@ t.test('the start-up probe is answered by the sidecar itself', async t => {
   await using path = await dataPath(echo())
   path.destination.inbound = { address: '127.0.0.1', port: 15021 }
   const socket = path.dialPlain()
+  socket.write('GET / HTTP/1.1\r\n\r\n')
   t.match(await nextText(socket), /200 OK/)
 })
 

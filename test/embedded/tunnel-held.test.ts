@@ -1,10 +1,10 @@
 // What is held for whoever does not read has one bound, however many connections and streams it comes over.
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
+import { inFlight } from '../../proxy/tcp/write.ts'
 import type { ByteStream, Sink } from '../../proxy/tunnel/byte-stream.ts'
 import { Held, type HeldMarks } from '../../proxy/tunnel/held.ts'
 import { HELD } from '../../proxy/tunnel/settings.ts'
-import { inFlight } from '../../proxy/tunnel/socket-write.ts'
 import { serverTarget, type TunnelPair, tunnelPair } from '../support/tunnel-pair.ts'
 
 const KIB = 1024

@@ -6,6 +6,7 @@ import { Writable } from 'node:stream'
 import { pino } from 'pino'
 import { bind, type CaptureListener } from '../../proxy/accept/listeners.ts'
 import type { Destination } from '../../proxy/accept/original-destination.ts'
+import { answerStartupProbe } from '../../proxy/admin/startup.ts'
 import { createAuthorizer } from '../../proxy/authorize/authorizer.ts'
 import { createInbound } from '../../proxy/inbound.ts'
 import { createObserver, type Observer } from '../../proxy/observe/access-log.ts'
@@ -76,7 +77,7 @@ export async function dataPath(application: Server): Promise<DataPath> {
     authorizer,
     draining,
     observer: server.observer,
-    answerStartupProbe: ({ socket }) => socket.end('HTTP/1.1 200 OK\r\n\r\n'),
+    answerStartupProbe: ({ stream }) => answerStartupProbe(stream, '/', () => true),
   })
   const pair = stack.use(await tunnelPair({ onRequest: request => void inbound.tunnelled(request) }))
 

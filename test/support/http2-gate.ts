@@ -1,12 +1,14 @@
 // The HTTP/2 gate on a real socket in front of a real application, with a policy that the test changes.
 import { once } from 'node:events'
 import type { Http2Server } from 'node:http2'
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
-import { SocketStream } from '../../proxy/forward/socket-stream.ts'
+import type { AddressInfo } from 'node:net'
 import { gateHttp2 } from '../../proxy/gate/http2/gate.ts'
 import type { Gated, GateOptions, RequestOutcome } from '../../proxy/gate/interface.ts'
+import { listenTcp } from '../../proxy/tcp/accept.ts'
+import type { TcpStream } from '../../proxy/tcp/tcp-stream.ts'
 import { PosternError } from '../../shared/errors.ts'
 import type { Decision, HttpRequest } from '../../shared/policy/model.ts'
+import { dialTcp, portOf } from './tcp-pair.ts'
 
 export const CLIENT_CERT =
   'By=spiffe://cluster.local/ns/shop/sa/cart;Hash=ab;URI=spiffe://cluster.local/ns/shop/sa/web'
@@ -39,7 +41,7 @@ export async function startGate(
   let decide: (request: HttpRequest) => Decision = () => ({ allow: true })
   const grants = new Map<HttpRequest, (why: PosternError) => void>()
   const controller = new AbortController()
-  const sockets = new Set<Socket>()
+  const streams = new Set<TcpStream>()
   const outcomes: RequestOutcome[] = []
   const ends: Gated[] = []
   const waiting: { count: number; resolve: () => void }[] = []
@@ -60,18 +62,19 @@ export async function startGate(
     now: () => performance.now(),
     ...overrides,
   }
-  const server = createServer({ allowHalfOpen: true, noDelay: true }, async caller => {
-    caller.pause()
-    const { port } = application.address() as AddressInfo
-    const dialled = connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true })
-    for (const socket of [caller, dialled]) sockets.add(socket.on('error', () => {}))
-    await once(dialled, 'connect')
-    ends.push(await gateHttp2(new SocketStream(caller), new SocketStream(dialled), options))
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
+  const server = await listenTcp(
+    { host: '127.0.0.1', port: 0 },
+    async caller => {
+      const dialled = await dialTcp((application.address() as AddressInfo).port)
+      for (const stream of [caller, dialled]) streams.add(stream)
+      ends.push(await gateHttp2(caller, dialled, options))
+    },
+    error => {
+      throw error
+    },
+  )
   return {
-    port: (server.address() as AddressInfo).port,
+    port: portOf(server),
     outcomes,
     ends,
     traffic,
@@ -93,7 +96,7 @@ export async function startGate(
       return promise
     },
     [Symbol.asyncDispose]: async () => {
-      for (const socket of sockets) socket.destroy()
+      for (const stream of streams) stream.close()
       server.close()
       await once(server, 'close')
     },

@@ -45,14 +45,15 @@ export const operations = {
     const options = (by: string, check: (destination: Destination, podIps: readonly string[]) => void) => ({
       originalDestination: kernelDestination(),
       maxConnections: 100,
-      onConnection: ({ socket, destination, peer }: Captured) => {
+      onConnection: ({ stream, destination, peer }: Captured) => {
         if (by === 'inbound' && isStartupProbe(destination, podIps)) {
-          answerStartupProbe(socket, startupPath, () => true)
+          answerStartupProbe(stream, startupPath, () => true)
           return
         }
         const code = refusal(() => check(destination, podIps))
         const answer: Answer = { by, peer: peer.address, destination, ...(code !== undefined && { code }) }
-        socket.on('error', () => {}).end(JSON.stringify(answer))
+        stream.write(Buffer.from(JSON.stringify(answer)))
+        stream.end()
       },
       onRefused: (error: Error) => console.error(error),
     })

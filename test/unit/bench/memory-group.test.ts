@@ -22,14 +22,15 @@ t.test('the working set is the usage without inactive file pages', async t => {
 const skip = requireRoot() || groupsMissing()
 
 t.test('a process counts with its children, without whoever started it', { skip }, async t => {
-  const hold = `require('node:child_process').spawn(process.execPath, ['-e', ${JSON.stringify(
-    `globalThis.held = Buffer.alloc(100 * ${MIB}, 1); console.log('holding'); setInterval(() => {}, 1e6)`,
-  )}], { stdio: 'inherit' })`
-  const child = spawn(process.execPath, ['-e', hold], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+  const hold = `globalThis.held = Buffer.alloc(100 * ${MIB}, 1); console.log('holding'); setInterval(() => {}, 1e6)`
+  const start = `require('node:child_process').spawn(process.execPath, ['-e', ${JSON.stringify(hold)}], { stdio: 'inherit' })`
+  // Its child comes after it is in the group, however late that is.
+  const child = spawn(process.execPath, ['-e', `process.stdin.once('data', () => ${start})`], {
+    stdio: ['pipe', 'pipe', 'inherit'],
     detached: true,
   })
   ownGroup(child.pid)
+  child.stdin.end('now')
   const pid = child.pid ?? 0
   await once(child.stdout, 'data')
   const bytes = workingSet(pid) ?? 0

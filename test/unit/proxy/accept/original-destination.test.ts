@@ -1,7 +1,6 @@
 // The kernel's own answers are tested in network namespaces (test/netns/interception.test.ts).
-import { once } from 'node:events'
-import { connect, createServer, Socket } from 'node:net'
 import { endianness } from 'node:os'
+import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import {
   fixedDestinations,
@@ -9,6 +8,9 @@ import {
   parseSockaddr,
 } from '../../../../proxy/accept/original-destination.ts'
 import { requireLinux } from '../../../support/requirements.ts'
+import { tcpPair } from '../../../support/tcp-pair.ts'
+
+const PEER = { address: '127.0.0.1', port: 40_000 }
 
 /** struct sockaddr_in6 has the fields of sockaddr_in but for the flow label before the address. */
 function sockaddr(family: number, port: number, rest: number[]): Buffer {
@@ -41,42 +43,24 @@ t.test('another address family is refused', async t => {
 })
 
 t.test('a connection that nothing redirected has none', { skip: requireLinux() }, async t => {
-  await using accepted = await loopbackConnection()
-  t.throws(() => kernelDestination()(accepted.socket), { code: 'PSTN_INTERCEPTION' })
+  const { stream } = await tcpPair(t)
+  t.throws(() => kernelDestination()(stream, PEER), { code: 'PSTN_INTERCEPTION', message: /does not know/ })
 })
 
 t.test('a closed connection has none, and says so', { skip: requireLinux() }, async t => {
-  const socket = new Socket()
-  socket.destroy()
-  t.throws(() => kernelDestination()(socket), { code: 'PSTN_INTERCEPTION', message: /closed/ })
+  const { stream } = await tcpPair(t)
+  stream.close()
+  await delay(5)
+  t.throws(() => kernelDestination()(stream, PEER), { code: 'PSTN_INTERCEPTION', message: /closed/ })
 })
 
 t.test('a fixed table answers by the listener that accepted', async t => {
-  await using accepted = await loopbackConnection()
+  const { stream, far } = await tcpPair(t)
+  const listener = `127.0.0.1:${far.remotePort}`
   const destination = { address: '10.0.0.1', port: 80 }
-  const table = new Map([[`127.0.0.1:${accepted.port}`, destination]])
-  t.strictSame(fixedDestinations(table)(accepted.socket), destination)
-  t.throws(() => fixedDestinations(new Map())(accepted.socket), {
+  t.strictSame(fixedDestinations(new Map([[listener, destination]]))(stream, PEER), destination)
+  t.throws(() => fixedDestinations(new Map())(stream, PEER), {
     code: 'PSTN_INTERCEPTION',
-    message: new RegExp(`127.0.0.1:${accepted.port}`),
+    message: new RegExp(listener),
   })
 })
-
-async function loopbackConnection() {
-  const server = createServer()
-  await once(server.listen(0, '127.0.0.1'), 'listening')
-  const bound = server.address()
-  const port = typeof bound === 'object' && bound !== null ? bound.port : 0
-  const accepted = once(server, 'connection')
-  const client = connect({ host: '127.0.0.1', port })
-  const [socket] = (await accepted) as [Socket]
-  return {
-    socket,
-    port,
-    async [Symbol.asyncDispose]() {
-      client.destroy()
-      socket.destroy()
-      await once(server.close(), 'close')
-    },
-  }
-}

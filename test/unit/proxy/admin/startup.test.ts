@@ -1,9 +1,12 @@
 // The redirect that brings the probe here is tested in network namespaces (test/netns/interception.test.ts).
 import { once } from 'node:events'
-import { connect, createServer, type Socket } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import t from 'tap'
 import { answerStartupProbe, startupAnswer } from '../../../../proxy/admin/startup.ts'
+import { listenTcp } from '../../../../proxy/tcp/accept.ts'
+import type { TcpStream } from '../../../../proxy/tcp/tcp-stream.ts'
+import { portOf } from '../../../support/tcp-pair.ts'
 
 const PATH = '/startup/7f3a'
 
@@ -29,19 +32,18 @@ for (const [head, ready, status] of ANSWERS) {
 
 /** What the server answers; with `closed` nothing, once the server has closed the whole connection. */
 async function exchange(send: (client: Socket) => void, closed = false): Promise<string> {
-  const accepted = Promise.withResolvers<void>()
-  const server = createServer({ pauseOnConnect: true, allowHalfOpen: true }, socket => {
-    socket.once('close', accepted.resolve)
-    answerStartupProbe(socket, PATH, () => true)
-  })
-  await once(server.listen(0, '127.0.0.1'), 'listening')
-  const bound = server.address()
-  const port = typeof bound === 'object' && bound ? bound.port : 0
+  const gone = Promise.withResolvers<void>()
+  const answer = (stream: TcpStream) => {
+    stream.onGone = gone.resolve
+    answerStartupProbe(stream, PATH, () => true)
+  }
+  const server = await listenTcp({ host: '127.0.0.1', port: 0 }, answer, gone.reject)
+  const port = portOf(server)
   const client = connect({ host: '127.0.0.1', port, allowHalfOpen: closed })
   try {
     send(client)
     if (!closed) return await text(client)
-    await accepted.promise
+    await gone.promise
     return ''
   } finally {
     client.destroy()

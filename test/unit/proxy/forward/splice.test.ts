@@ -1,36 +1,24 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { connect, createServer, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { SocketStream } from '../../../../proxy/forward/socket-stream.ts'
 import { splice } from '../../../../proxy/forward/splice.ts'
+import type { TcpStream } from '../../../../proxy/tcp/tcp-stream.ts'
+import { inFlight } from '../../../../proxy/tcp/write.ts'
+import { tcpPair } from '../../../support/tcp-pair.ts'
 
 const NEVER = new AbortController().signal
 
-/** Two TCP connections on loopback: `outer` are the far ends, `inner` what is spliced. */
+/** Two TCP connections on loopback: `a` and `b` are to be spliced, `left` and `right` their far ends. */
 async function twoConnections(t: Test) {
-  const pair = async (): Promise<[Socket, Socket]> => {
-    const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }).listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    const bound = server.address()
-    const port = typeof bound === 'object' && bound ? bound.port : 0
-    const outer = connect({ host: '127.0.0.1', port, allowHalfOpen: true })
-    const [inner] = await once(server, 'connection')
-    server.close()
-    t.teardown(() => {
-      outer.destroy()
-      inner.destroy()
-    })
-    return [outer.on('error', () => {}), inner]
-  }
-  const [[left, a], [right, b]] = await Promise.all([pair(), pair()])
-  return { left, a, right, b }
+  const [one, other] = await Promise.all([tcpPair(t), tcpPair(t)])
+  return { left: one.far, a: one.stream, right: other.far, b: other.stream }
 }
 
-const spliced = async (a: Socket, b: Socket, signal = NEVER) => {
+const spliced = async (a: TcpStream, b: TcpStream, signal = NEVER) => {
   const traffic = { aToB: 0, bToA: 0 }
-  const outcome = await splice(new SocketStream(a), new SocketStream(b), { signal, traffic })
+  const outcome = await splice(a, b, { signal, traffic })
   return { ...traffic, outcome }
 }
 
@@ -76,11 +64,11 @@ t.test('an abort resets both, and says so', async t => {
 t.test('what was over before it began is over at once', async t => {
   const aborted = await twoConnections(t)
   t.match(await spliced(aborted.a, aborted.b, AbortSignal.abort()), { outcome: 'aborted' })
-  t.ok(aborted.a.destroyed && aborted.b.destroyed)
+  t.ok(aborted.a.isOver && aborted.b.isOver)
   const gone = await twoConnections(t)
-  gone.a.destroy()
+  gone.a.close()
   t.match(await spliced(gone.a, gone.b), { outcome: 'reset' })
-  t.ok(gone.b.destroyed)
+  t.ok(gone.b.isOver)
 })
 
 t.test('a reader that stops stops the writer, and nothing is lost when it goes on', async t => {
@@ -91,6 +79,6 @@ t.test('a reader that stops stops the writer, and nothing is lost when it goes o
   left.end()
   await delay(200)
   t.ok(left.writableLength > 0, 'the writer is pushed back on')
-  t.ok(b.writableLength < 1024 * 1024, 'and we hold little of it')
+  t.ok(inFlight.bytes < 1024 * 1024, 'and we hold little of it')
   t.ok((await received(right)).equals(flood))
 })

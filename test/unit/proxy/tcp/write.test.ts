@@ -5,13 +5,13 @@ import { connect, createServer, type Socket } from 'node:net'
 import { PassThrough } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { type Writer, writeTo } from '../../../../proxy/tunnel/socket-write.ts'
+import { type SocketWriter, writeToSocket } from '../../../../proxy/tcp/write.ts'
 
 const MEBIBYTE = 1024 * 1024
 
 t.test('what the kernel takes at once is done at once, past the Writable', async t => {
   const { near, far } = await socketPair(t)
-  t.ok(writeTo(writerTo(near), Buffer.from('all of it')))
+  t.ok(writeToSocket(writerTo(near), Buffer.from('all of it')))
   t.equal(near.writableLength, 0)
   t.equal(String((await once(far, 'data'))[0]), 'all of it')
 })
@@ -21,7 +21,7 @@ t.test('what the kernel does not take at once is in flight until the peer reads,
   const written = Promise.withResolvers<void>()
   const chunk = Buffer.from(Array.from({ length: 32 * MEBIBYTE }, (_, index) => (index * 7) % 251))
   let isWritten = false
-  t.notOk(writeTo(writerTo(near, written.resolve), chunk))
+  t.notOk(writeToSocket(writerTo(near, written.resolve), chunk))
   void written.promise.then(() => {
     isWritten = true
   })
@@ -37,7 +37,7 @@ t.test('what the kernel does not take at once is in flight until the peer reads,
 
 t.test('the end comes after what is in flight', async t => {
   const { near, far } = await socketPair(t)
-  t.notOk(writeTo(writerTo(near), Buffer.alloc(32 * MEBIBYTE)))
+  t.notOk(writeToSocket(writerTo(near), Buffer.alloc(32 * MEBIBYTE)))
   near.end()
   let bytes = 0
   far.on('data', piece => {
@@ -47,29 +47,38 @@ t.test('the end comes after what is in flight', async t => {
   t.equal(bytes, 32 * MEBIBYTE)
 })
 
-t.test('a write that fails destroys the socket, and so does one that is cut off', async t => {
+t.test('a write that fails is told, and one that is cut off', async t => {
   const { near, far } = await socketPair(t)
   let writes = 0
   const writer = writerTo(near, () => {
     writes += 1
   })
-  t.notOk(writeTo(writer, Buffer.alloc(32 * MEBIBYTE)))
+  t.notOk(writeToSocket(writer, Buffer.alloc(32 * MEBIBYTE)))
   const closed = new Promise(resolve => near.once('close', resolve))
   far.resetAndDestroy()
   t.equal(await closed, true, 'with an error')
   t.equal(writes, 1, 'the memory is free again')
-  t.ok(writeTo(writer, Buffer.from('nobody gets it')), 'what comes later is dropped')
+  t.ok(writeToSocket(writer, Buffer.from('nobody gets it')), 'what comes later is dropped')
 })
 
 t.test('a socket that has no handle of its own is written to as a stream', async t => {
   const stream = new PassThrough()
   const written = Promise.withResolvers<void>()
-  t.notOk(writeTo({ socket: stream, onWritten: written.resolve }, Buffer.from('as a stream')))
+  t.notOk(
+    writeToSocket(
+      { socket: stream, onWritten: written.resolve, onFailed: () => {} },
+      Buffer.from('as a stream'),
+    ),
+  )
   t.equal(String((await once(stream, 'data'))[0]), 'as a stream')
   await written.promise
 })
 
-const writerTo = (socket: Socket, onWritten = () => {}): Writer => ({ socket, onWritten })
+const writerTo = (socket: Socket, onWritten = () => {}): SocketWriter => ({
+  socket,
+  onWritten,
+  onFailed: error => socket.destroy(error),
+})
 
 async function socketPair(t: Test): Promise<{ near: Socket; far: Socket }> {
   const server = createServer().listen(0, '127.0.0.1')

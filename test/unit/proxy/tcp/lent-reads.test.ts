@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls'
 import t, { type Test } from 'tap'
-import { LentReads } from '../../../../proxy/tunnel/lent-reads.ts'
+import { LentReads } from '../../../../proxy/tcp/lent-reads.ts'
 import { testAuthority } from '../../../support/certificates.ts'
 
 const CHUNK = Buffer.alloc(64 * 1024, 'x')
@@ -97,7 +97,7 @@ async function buffersMadeBy({ dialled }: Pair, received: () => Promise<number>)
 
 function lent(socket: Socket): LentReads {
   const reads = LentReads.of(socket)
-  if (!reads) throw new Error('this Node keeps a socket’s onread elsewhere: proxy/tunnel/lent-reads.ts')
+  if (!reads) throw new Error('this Node keeps a socket’s onread elsewhere: proxy/tcp/lent-reads.ts')
   return reads
 }
 

@@ -3,16 +3,18 @@
 // slowest answers, and a third of a bulk transfer.
 // This file alone knows how a socket keeps its `onread`; that may change with a Node release, which a test notices.
 import { Socket } from 'node:net'
+import { handleOf } from './native.ts'
 
-const shared = Buffer.allocUnsafeSlow(64 * 1024)
+/** Overwritten by the next read, of whatever socket. */
+export const sharedBuffer = Buffer.allocUnsafeSlow(64 * 1024)
 
 /** The reads of one socket, which then emits no 'data'. */
 export class LentReads {
   /** For net.connect and tls.connect. */
   readonly onread = {
-    buffer: shared,
+    buffer: sharedBuffer,
     callback: (bytes: number): boolean => {
-      this.#reader(shared.subarray(0, bytes))
+      this.#reader(sharedBuffer.subarray(0, bytes))
       return true
     },
   }
@@ -28,7 +30,7 @@ export class LentReads {
    * where that cannot be done, or something has been read already: the socket goes on as any other.
    */
   static of(socket: Socket): LentReads | undefined {
-    const handle: unknown = Reflect.get(socket, '_handle')
+    const handle = handleOf(socket)
     if (!BUFFER || !CALLBACK || !isReadable(handle) || socket.readableLength > 0) return undefined
     const reads = new LentReads()
     const { buffer, callback } = reads.onread
@@ -45,5 +47,5 @@ const CALLBACK = symbolOf('kBufferCb')
 
 type Readable = { useUserBuffer(buffer: Buffer): void }
 
-const isReadable = (handle: unknown): handle is Readable =>
-  typeof handle === 'object' && handle !== null && 'useUserBuffer' in handle
+const isReadable = (handle: object | undefined): handle is Readable =>
+  handle !== undefined && 'useUserBuffer' in handle
