@@ -1,6 +1,7 @@
 // How what every connection has is ended from outside. An AbortController with its events costs a connection some
 // microseconds, and a signal that all of them listen to looks through all of its listeners for each that comes or goes.
 // This is an object with a set of callbacks; where it is asked for, an AbortSignal will do, too.
+import { ChurnSet } from './churn.ts'
 
 /** What an AbortSignal and an Ending have in common. */
 export type EndSignal = {
@@ -13,7 +14,7 @@ export type EndSignal = {
 export class Ending implements EndSignal {
   #aborted = false
   #reason: unknown
-  #listeners: Set<() => void> | undefined
+  #listeners: ChurnSet<() => void> | undefined
 
   get aborted(): boolean {
     return this.#aborted
@@ -25,7 +26,7 @@ export class Ending implements EndSignal {
 
   addEventListener(_: 'abort', listener: () => void): void {
     if (this.#aborted) return
-    this.#listeners ??= new Set()
+    this.#listeners ??= new ChurnSet()
     this.#listeners.add(listener)
   }
 

@@ -1,5 +1,6 @@
 // Authorize: who may open a connection, and which requests may pass on it, for as long as they live. A change of policy
 // decides on all of them again and ends what it forbids.
+import { ChurnSet } from '../../shared/churn.ts'
 import { callAll } from '../../shared/ending.ts'
 import type { PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
@@ -33,8 +34,8 @@ export function createAuthorizer(
   policy: Live<CompiledPolicy | undefined>,
   protocols: Live<Protocols>,
 ): Authorizer {
-  const connections = { policy, all: new Set<LiveConnection>() }
-  const requests = { policy, all: new Set<LiveRequest>() }
+  const connections = { policy, all: new ChurnSet<LiveConnection>() }
+  const requests = { policy, all: new ChurnSet<LiveRequest>() }
 
   const stops = [
     policy.subscribe(compiled => {
@@ -65,7 +66,7 @@ export function createAuthorizer(
  * A connection cannot change what it speaks. One of opaque bytes would go on past every rule about requests, and one of
  * requests past the rules for opaque bytes: it is closed, and its caller comes back to what holds now.
  */
-function closeChanged(connections: ReadonlySet<LiveConnection>, declared: Protocols): void {
+function closeChanged(connections: Iterable<LiveConnection>, declared: Protocols): void {
   callAll(connections, connection => {
     const { protocol, request } = connection
     const { port } = request

@@ -1,5 +1,6 @@
 // What was let in and still lives. Each is in its set before it is decided on, and leaves it when it ends, is refused or
 // is revoked: whoever walks the set after a change meets exactly those that the change may concern.
+import type { ChurnSet } from '../../shared/churn.ts'
 import { Ending, type EndSignal } from '../../shared/ending.ts'
 import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
@@ -45,7 +46,7 @@ export type RequestGrant = Disposable & { readonly decision: Decision }
 /** What is decided by, and all that live by it. */
 export type Watched<T> = {
   readonly policy: Live<CompiledPolicy | undefined>
-  readonly all: Set<T>
+  readonly all: ChurnSet<T>
 }
 
 export class LiveConnection implements Grant {
@@ -53,7 +54,7 @@ export class LiveConnection implements Grant {
   readonly protocol: Protocol | undefined
   readonly request: PolicyRequest
   readonly signal = new Ending()
-  readonly #all: Set<LiveConnection>
+  readonly #all: ChurnSet<LiveConnection>
 
   /** @throws PosternError PSTN_NOT_READY */
   constructor(
@@ -95,7 +96,7 @@ export class LiveRequest implements RequestGrant, PolicyRequest {
   readonly port: number
   readonly http: HttpRequest
   readonly decision: Decision
-  readonly #all: Set<LiveRequest>
+  readonly #all: ChurnSet<LiveRequest>
   readonly #onRevoked: (why: Revoked) => void
 
   /** @throws PosternError PSTN_NOT_READY */

@@ -1,5 +1,6 @@
 // The connections that live, and the metrics that each of them has: their series are looked up once, and bytes are summed
 // up when somebody collects, so that they are counted while a connection lives and cost it nothing.
+import { ChurnSet } from '../../shared/churn.ts'
 import type { CounterSeries, HistogramSeries } from '../../shared/metrics.ts'
 import {
   type Carried,
@@ -25,7 +26,7 @@ type Way = {
   readonly setup: HistogramSeries
   readonly received: CounterSeries
   readonly sent: CounterSeries
-  readonly live: Set<ConnectionRecord>
+  readonly live: ChurnSet<ConnectionRecord>
   /** Of connections that have ended. */
   readonly ended: Sum
   /** Of all, when it was last collected. */
@@ -74,7 +75,7 @@ function createWay(metrics: ProxyMetrics, direction: Direction, via: Via): Way {
     setup: metrics.setup.series(labels),
     received: metrics.received.series(labels),
     sent: metrics.sent.series(labels),
-    live: new Set(),
+    live: new ChurnSet(),
     ended: { received: 0, sent: 0 },
     collected: { received: 0, sent: 0 },
   }

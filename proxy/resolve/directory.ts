@@ -1,5 +1,6 @@
 // What this sidecar knows of the addresses that it uses, and only of those: an address is subscribed to on first use
 // and given up when it has not been used for a while, so that the cost does not grow with the cluster.
+import { ChurnMap } from '../../shared/churn.ts'
 import type { Clock } from '../../shared/clock.ts'
 import type { AddressEntry } from '../../shared/control/messages.ts'
 import type { EndSignal } from '../../shared/ending.ts'
@@ -54,12 +55,9 @@ export function createDirectory(
 ): Directory {
   const since = clock.monotonic()
   /** The least recently used first. */
-  const known = new Map<string, Known>(
-    kept.map(entry => [
-      entry.address,
-      { usedAt: since, unknownSince: since, kept: entry, entry: live(undefined) },
-    ]),
-  )
+  const known = new ChurnMap<string, Known>()
+  for (const entry of kept)
+    known.set(entry.address, { usedAt: since, unknownSince: since, kept: entry, entry: live(undefined) })
   const wanting = listeners()
   const receiving = listeners()
   const forgetting = listeners<string>()
@@ -77,7 +75,7 @@ export function createDirectory(
     known.delete(address)
     known.set(address, used)
     if (!existing) {
-      const [oldest] = known.size > MAX_ADDRESSES ? known.keys() : []
+      const [oldest] = known.size > MAX_ADDRESSES ? (known.first() ?? []) : []
       if (oldest !== undefined) {
         forget(oldest)
         onLimit()
@@ -88,9 +86,9 @@ export function createDirectory(
   }
 
   return {
-    wanted: () => [...known.keys()],
+    wanted: () => [...known].map(([address]) => address),
     onWanted: wanting.add,
-    known: () => [...known.values()].map(({ kept, entry }) => entry.get() ?? kept).filter(isSettled),
+    known: () => [...known].map(([, { kept, entry }]) => entry.get() ?? kept).filter(isSettled),
     onReceived: receiving.add,
     onForgotten: forgetting.add,
     lookup: async (address, signal) => {

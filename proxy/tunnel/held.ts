@@ -1,6 +1,7 @@
 // What a sidecar holds for whoever does not read, of all connections and both ends in sum: limits of streams and connections
 // alone multiply beyond any memory. From a first mark on nothing more is taken in than must be; beyond a second one, which
 // only what had been granted before can reach, the streams that hold most for longest are reset: better some than all.
+import { ChurnSet } from '../../shared/churn.ts'
 import { ErrorCode } from '../http2/errors.ts'
 import { inFlight } from '../tcp/write.ts'
 import { HELD } from './settings.ts'
@@ -13,7 +14,7 @@ export class Held {
   bytes = 0
   readonly #onLimit: (limit: 'tunnel_held') => void
   readonly #marks: HeldMarks
-  readonly #streams = new Set<TunnelStream>()
+  readonly #streams = new ChurnSet<TunnelStream>()
   #isRelieving = false
 
   constructor(onLimit: (limit: 'tunnel_held') => void = () => {}, marks: HeldMarks = HELD) {

@@ -1,6 +1,7 @@
 // One identified peer's connection, server side: each CONNECT becomes a TunnelRequest, everything else is refused.
 import type { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
+import { ChurnSet } from '../../shared/churn.ts'
 import type { Clock } from '../../shared/clock.ts'
 import { type Code, PosternError } from '../../shared/errors.ts'
 import { ErrorCode } from '../http2/errors.ts'
@@ -48,7 +49,7 @@ export function serve(
   onClose: () => void,
 ): Session {
   const { livenessMs = LIVENESS_INTERVAL_MS, onLimit = () => {} } = options
-  const unanswered = new Set<TunnelStream>()
+  const unanswered = new ChurnSet<TunnelStream>()
   const session: Session = new Session({
     role: 'server',
     socket,
@@ -72,7 +73,7 @@ type Connection = {
   readonly peer: Peer
   readonly held: Held
   /** A stream that its peer has reset is gone at once; that its application is being dialled is not (CVE-2023-44487). */
-  readonly unanswered: Set<TunnelStream>
+  readonly unanswered: ChurnSet<TunnelStream>
 }
 
 function admit(

@@ -1,4 +1,5 @@
 // The streams of one session: which there are, and what frames of streams mean in each state (RFC 9113, section 5.1).
+import { ChurnMap } from '../../shared/churn.ts'
 import { ErrorCode, Http2Error } from '../http2/errors.ts'
 import {
   headersFrames,
@@ -51,9 +52,9 @@ export class Streams implements StreamOwner {
   readonly outgoing: Outgoing
   readonly #options: StreamsOptions
   readonly #output: Output
-  readonly #live = new Map<number, TunnelStream>()
-  readonly #asked = new Map<number, OnAnswer>()
-  readonly #ended = new Map<number, Ending>()
+  readonly #live = new ChurnMap<number, TunnelStream>()
+  readonly #asked = new ChurnMap<number, OnAnswer>()
+  readonly #ended = new ChurnMap<number, Ending>()
   readonly #encoder = new HpackEncoder()
   readonly #decoder = new HpackDecoder({
     maxTableSize: INITIAL.headerTableSize,
@@ -110,7 +111,7 @@ export class Streams implements StreamOwner {
 
   /** Ends all beyond `lastId` with the connection, or because the peer will not look at them. */
   cutOff(lastId: number, code: ErrorCode): void {
-    for (const stream of [...this.#live.values()]) if (stream.id > lastId) this.#end(stream, 'cut', code)
+    for (const [id, stream] of this.#live) if (id > lastId) this.#end(stream, 'cut', code)
   }
 
   applySettings(entries: readonly SettingEntry[]): void {
@@ -225,11 +226,8 @@ export class Streams implements StreamOwner {
     if (!this.#live.delete(id)) return
     if (stream.receiveWindow.held === 0) this.#options.held.left(stream)
     this.#ended.set(id, how)
-    if (this.#ended.size > REMEMBERED)
-      for (const first of this.#ended.keys()) {
-        this.#ended.delete(first)
-        break
-      }
+    const [first = id] = this.#ended.size > REMEMBERED ? (this.#ended.first() ?? []) : []
+    if (first !== id) this.#ended.delete(first)
     if (how !== 'ended') stream.cutOff()
     const onAnswer = this.#asked.get(id)
     this.#asked.delete(id)
@@ -300,7 +298,7 @@ export class Streams implements StreamOwner {
   #resizeWindows(window: number): void {
     const by = window - this.#peerWindow
     this.#peerWindow = window
-    for (const stream of this.#live.values()) {
+    for (const [, stream] of this.#live) {
       if (!stream.sendWindow.add(by))
         throw new Http2Error(ErrorCode.FLOW_CONTROL_ERROR, `the window of stream ${stream.id} overflows`)
       this.outgoing.queued(stream, 0)

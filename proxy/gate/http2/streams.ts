@@ -1,5 +1,6 @@
 // The requests that were forwarded and are not over. A stream that is not here any more may still have frames on their way
 // from either side: they end at the gate.
+import { ChurnMap, ChurnSet } from '../../../shared/churn.ts'
 import type { HttpRequest } from '../../../shared/policy/model.ts'
 import type { GateOptions, RequestRefusal } from '../interface.ts'
 import { LIMITS } from './limits.ts'
@@ -20,11 +21,11 @@ export type GatedStream = {
 }
 
 export class Streams {
-  readonly #live = new Map<number, GatedStream>()
+  readonly #live = new ChurnMap<number, GatedStream>()
   readonly #options: Pick<GateOptions, 'onRequest' | 'now'>
   #highest = 0
   /** Over, but not by the caller's end: what it had sent by then is still on its way. Oldest first. */
-  readonly #left = new Set<number>()
+  readonly #left = new ChurnSet<number>()
   /** Of streams up to here nobody knows any more. */
   #forgotten = 0
 
@@ -64,7 +65,7 @@ export class Streams {
   leave(id: number): void {
     this.#left.add(id)
     if (this.#left.size <= LIMITS.leftStreams) return
-    const [oldest = id] = this.#left
+    const oldest = this.#left.first() ?? id
     this.#left.delete(oldest)
     this.#forgotten = Math.max(this.#forgotten, oldest)
   }
@@ -101,7 +102,7 @@ export class Streams {
 
   /** None above `lastId` gets further: the application has said so, or the connection is over. */
   abandon(lastId: number, refusal?: RequestRefusal): void {
-    for (const stream of this.#live.values()) if (stream.id > lastId) this.close(stream, refusal)
+    for (const [id, stream] of this.#live) if (id > lastId) this.close(stream, refusal)
   }
 
   /** A request that was never forwarded. */
