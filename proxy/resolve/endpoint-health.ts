@@ -2,6 +2,7 @@
 // doubles while it keeps failing, then one connection probes it; one that opens is in again. A pure state machine.
 import { type Backoff, backoffMs } from '../../shared/backoff.ts'
 import type { Code, PosternError } from '../../shared/errors.ts'
+import { RefusedByPeer } from '../tunnel/refused-by-peer.ts'
 
 export type Health =
   | { readonly kind: 'in' }
@@ -13,6 +14,12 @@ export type Health =
 export type Report =
   | { readonly kind: 'answered' | 'undecided' }
   | { readonly kind: 'failed'; readonly code: Code }
+
+/**
+ * What a failed attempt says before the others of its opening are known. `disputed`: the endpoint does not accept this
+ * sidecar's certificate. If another endpoint does, the fault was its own (late roots, a wrong clock), and else ours.
+ */
+export type Finding = Report | { readonly kind: 'disputed'; readonly code: Code }
 
 export const ANSWERED: Report = { kind: 'answered' }
 export const UNDECIDED: Report = { kind: 'undecided' }
@@ -37,34 +44,47 @@ export function afterReport(health: Health, report: Report, now: number, random:
   return { kind: 'out', failures: before + 1, until: now + backoffMs(OUT_MS, before, random) }
 }
 
+type Findings = Readonly<Partial<Record<Code, Finding['kind']>>>
+
 /**
- * Whose fault a failed opening is. An endpoint that refuses by policy is a healthy one, and what this sidecar lacks
- * itself says nothing of anybody else. What fails the check of its identity may be one pod that could not renew, or an
- * address that changed hands: each endpoint is held to an identity of its own, so another may be tried.
+ * What this sidecar met there. What fails the check of its identity may be one pod that could not renew, or an address
+ * that changed hands: each endpoint is held to an identity of its own, so another may be tried. What is not here is our
+ * own affair (PSTN_NOT_READY and PSTN_CERT_EXPIRED: we have no certificate), and the same at every endpoint.
  */
-export function reportOf({ code }: PosternError): Report {
-  switch (code) {
-    case 'PSTN_PEER_UNREACHABLE':
-    case 'PSTN_TLS_FAILED':
-    case 'PSTN_APP_UNREACHABLE':
-    case 'PSTN_DESTINATION_UNREACHABLE':
-    case 'PSTN_DESTINATION_NOT_LOCAL':
-    case 'PSTN_DRAINING':
-    case 'PSTN_NOT_READY':
-    case 'PSTN_LIMIT':
-    case 'PSTN_PEER_UNEXPECTED':
-    case 'PSTN_PEER_UNTRUSTED':
-    case 'PSTN_PEER_EXPIRED':
-    case 'PSTN_PEER_NOT_YET_VALID':
-    case 'PSTN_PEER_NO_CERTIFICATE':
-    case 'PSTN_PEER_ID_INVALID':
-    case 'PSTN_PEER_TRUST_DOMAIN':
-    case 'PSTN_PEER_USAGE':
-      return { kind: 'failed', code }
-    case 'PSTN_POLICY_DENIED':
-    case 'PSTN_POLICY_UNSUPPORTED':
-      return ANSWERED
-    default:
-      return UNDECIDED
-  }
+const MET: Findings = {
+  PSTN_PEER_UNREACHABLE: 'failed',
+  PSTN_TLS_FAILED: 'failed',
+  PSTN_DESTINATION_UNREACHABLE: 'failed',
+  PSTN_PEER_UNEXPECTED: 'failed',
+  PSTN_PEER_UNTRUSTED: 'failed',
+  PSTN_PEER_EXPIRED: 'failed',
+  PSTN_PEER_NOT_YET_VALID: 'failed',
+  PSTN_PEER_NO_CERTIFICATE: 'failed',
+  PSTN_PEER_ID_INVALID: 'failed',
+  PSTN_PEER_TRUST_DOMAIN: 'failed',
+  PSTN_PEER_USAGE: 'failed',
+}
+
+/** What the endpoint's sidecar said: of itself, of what its policy forbids, or of our certificate. */
+const TOLD: Findings = {
+  PSTN_APP_UNREACHABLE: 'failed',
+  PSTN_DESTINATION_NOT_LOCAL: 'failed',
+  PSTN_DRAINING: 'failed',
+  PSTN_NOT_READY: 'failed',
+  PSTN_LIMIT: 'failed',
+  PSTN_POLICY_DENIED: 'answered',
+  PSTN_POLICY_UNSUPPORTED: 'answered',
+  PSTN_PEER_UNTRUSTED: 'disputed',
+  PSTN_PEER_EXPIRED: 'disputed',
+  PSTN_PEER_NOT_YET_VALID: 'disputed',
+  PSTN_PEER_NO_CERTIFICATE: 'disputed',
+  PSTN_PEER_ID_INVALID: 'disputed',
+  PSTN_PEER_TRUST_DOMAIN: 'disputed',
+  PSTN_PEER_USAGE: 'disputed',
+}
+
+export function findingOf(error: PosternError): Finding {
+  const { code } = error
+  const kind = (error instanceof RefusedByPeer ? TOLD : MET)[code] ?? 'undecided'
+  return kind === 'failed' || kind === 'disputed' ? { kind, code } : { kind }
 }

@@ -3,7 +3,7 @@
 import { Ending, type EndSignal } from '../../shared/ending.ts'
 import { asPosternError, PosternError } from '../../shared/errors.ts'
 import type { Balancer, Member } from './balancer.ts'
-import { ANSWERED, reportOf, UNDECIDED } from './endpoint-health.ts'
+import { ANSWERED, findingOf, type Report, UNDECIDED } from './endpoint-health.ts'
 import type { Route } from './route.ts'
 
 export type Resolution =
@@ -27,6 +27,8 @@ export type Opening<T> = {
 export type Opened<T> = Disposable & { readonly remote: T }
 
 const MAX_TRIES = 3
+/** So many endpoints that do not accept our certificate are believed. */
+const REFUSERS = 2
 /** For a try that others may follow: a SYN may be lost once, and a dead node costs no caller its patience. */
 export const TRY_MS = 2_000
 
@@ -37,6 +39,7 @@ export async function open<T>(to: Resolution, opening: Opening<T>): Promise<Open
     return { remote, [Symbol.dispose]: () => undefined }
   }
   const { balancer, stickyMs } = to
+  const judge = new Judge(balancer, opening.signal)
   const tried: Member[] = []
   let last = new PosternError('PSTN_NO_ENDPOINT', 'the last endpoint has just gone')
   for (let member = balancer.take(tried, stickyMs); member; member = balancer.take(tried, stickyMs)) {
@@ -44,16 +47,60 @@ export async function open<T>(to: Resolution, opening: Opening<T>): Promise<Open
     opening.onTry(member.endpoint, tried.length)
     tried.push(member)
     const isLast = tried.length >= Math.min(MAX_TRIES, balancer.size)
-    const outcome = await tryMember(balancer, member, isLast, opening)
-    if (!(outcome instanceof PosternError)) return outcome
+    const outcome = await tryMember(member, isLast, opening)
+    if (!(outcome instanceof PosternError)) {
+      judge.opened(member)
+      return outcome
+    }
     last = outcome
-    if (isLast || reportOf(last).kind !== 'failed' || opening.signal.aborted || !opening.isWanted()) break
+    const mayPass = judge.failed(member, last)
+    if (isLast || !mayPass || opening.signal.aborted || !opening.isWanted()) break
   }
+  judge.gaveUp()
   throw last
 }
 
+/** Tells the balancer what one opening, all its tries together, says of each endpoint. */
+class Judge {
+  readonly #balancer: Balancer
+  readonly #signal: EndSignal
+  /** Those that do not accept our certificate. */
+  readonly #disputed = new Map<Member, Report>()
+
+  constructor(balancer: Balancer, signal: EndSignal) {
+    this.#balancer = balancer
+    this.#signal = signal
+  }
+
+  /** Whoever does not accept what this one has accepted is at fault. */
+  opened(member: Member): void {
+    this.#balancer.report(member, ANSWERED)
+    for (const [refuser, failed] of this.#disputed) this.#report(refuser, failed)
+  }
+
+  /** Whether another endpoint may do better. */
+  failed(member: Member, error: PosternError): boolean {
+    const finding = findingOf(error)
+    if (finding.kind !== 'disputed') {
+      this.#report(member, finding)
+      return finding.kind === 'failed'
+    }
+    this.#disputed.set(member, { kind: 'failed', code: finding.code })
+    return this.#disputed.size < REFUSERS
+  }
+
+  gaveUp(): void {
+    for (const refuser of this.#disputed.keys()) this.#report(refuser, UNDECIDED)
+  }
+
+  #report(member: Member, report: Report): void {
+    // One endpoint alone has nobody to stand in for it.
+    const isJudged = this.#balancer.size > 1 && !this.#signal.aborted
+    this.#balancer.report(member, isJudged ? report : UNDECIDED)
+  }
+}
+
 async function tryMember<T>(
-  balancer: Balancer,
   member: Member,
   isLast: boolean,
   opening: Opening<T>,
@@ -65,15 +112,10 @@ async function tryMember<T>(
   }
   try {
     const remote = await (isLast ? attempt(member.route, signal) : within(member.route, opening))
-    balancer.report(member, ANSWERED)
     return { remote, [Symbol.dispose]: release }
   } catch (thrown) {
     release()
-    const error = asPosternError(thrown, 'PSTN_PEER_UNREACHABLE')
-    // One endpoint alone has nobody to stand in for it.
-    const isJudged = balancer.size > 1 && !signal.aborted
-    balancer.report(member, isJudged ? reportOf(error) : UNDECIDED)
-    return error
+    return asPosternError(thrown, 'PSTN_PEER_UNREACHABLE')
   }
 }
 

@@ -4,7 +4,7 @@ import { authorityOf } from '../../shared/addresses.ts'
 import type { Clock } from '../../shared/clock.ts'
 import { unless } from '../../shared/deadline.ts'
 import type { EndSignal } from '../../shared/ending.ts'
-import { asPosternError, isCode, PosternError } from '../../shared/errors.ts'
+import { asPosternError, type Code, isCode, PosternError } from '../../shared/errors.ts'
 import { ErrorCode } from '../http2/errors.ts'
 import type { LentReads } from '../tcp/lent-reads.ts'
 import type { Limit } from './abuse.ts'
@@ -16,6 +16,7 @@ import { handshake } from './handshake.ts'
 import type { Held } from './held.ts'
 import type { IdentifyPeer, KeepPeer, Peer, TunnelTarget, TunnelTls } from './interface.ts'
 import { watchLiveness } from './liveness.ts'
+import { alertAboutUs, RefusedByPeer } from './refused-by-peer.ts'
 import { Session } from './session.ts'
 import { DIALER_LIMITS, LIVENESS_INTERVAL_MS } from './settings.ts'
 import type { TunnelStream } from './stream.ts'
@@ -131,6 +132,11 @@ export class TunnelConnection {
   #start(socket: TLSSocket, reads: LentReads, options: ConnectionOptions): Session {
     const { growth, held, onLimit = () => {}, livenessMs = LIVENESS_INTERVAL_MS } = options
     const { remoteAddress } = socket
+    const refusedBy = (code: Code) => new RefusedByPeer(code, `the peer at ${remoteAddress} refused us`)
+    socket.on('error', error => {
+      const code = alertAboutUs(error)
+      if (code) this.#refusal ??= refusedBy(code)
+    })
     const session = new Session({
       role: 'client',
       socket,
@@ -143,7 +149,7 @@ export class TunnelConnection {
       onIdle: () => this.#rest(),
       onGoaway: debug => {
         this.#retired = true
-        if (isCode(debug)) this.#refusal = new PosternError(debug, `the peer at ${remoteAddress} refused us`)
+        if (isCode(debug)) this.#refusal = refusedBy(debug)
       },
       onClose: () => {
         liveness[Symbol.dispose]()
@@ -207,6 +213,6 @@ export class TunnelConnection {
 export class StreamRefused extends PosternError {}
 
 function refusalOf({ status, code = '' }: Answer, authority: string): PosternError {
-  if (isCode(code)) return new PosternError(code, `the peer refused ${authority}`)
+  if (isCode(code)) return new RefusedByPeer(code, `the peer refused ${authority}`)
   return new PosternError('PSTN_PEER_UNREACHABLE', `the peer answered ${status} to ${authority}`)
 }

@@ -49,8 +49,8 @@ export type PairOptions = {
   readonly livenessMs?: number
   /** The listener's. */
   readonly held?: Held
-  /** What the dialler dials instead of the listener, given the listener's port and what it shows. */
-  readonly dialPort?: (port: number, tls: TunnelTls) => Promise<number>
+  /** What the dialler dials instead of the listener, given the listener's port, what it shows and who issued that. */
+  readonly dialPort?: (port: number, tls: TunnelTls, authority: TestAuthority) => Promise<number>
 }
 
 export async function tunnelPair({
@@ -93,7 +93,7 @@ export async function tunnelPair({
       return peer
     },
     tls: clientTls,
-    port: await dialPort(server.port, shown),
+    port: await dialPort(server.port, shown, authority),
   })
   return {
     authority,

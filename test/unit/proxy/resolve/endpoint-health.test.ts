@@ -2,14 +2,16 @@ import t from 'tap'
 import {
   ANSWERED,
   afterReport,
+  type Finding,
+  findingOf,
   type Health,
   IN,
   isProbeDue,
   probing,
   type Report,
-  reportOf,
   UNDECIDED,
 } from '../../../../proxy/resolve/endpoint-health.ts'
+import { RefusedByPeer } from '../../../../proxy/tunnel/refused-by-peer.ts'
 import { type Code, PosternError } from '../../../../shared/errors.ts'
 
 const FAILED: Report = { kind: 'failed', code: 'PSTN_PEER_UNREACHABLE' }
@@ -55,21 +57,42 @@ t.test('a probe is due when the time is over, and only one at a time', async t =
   t.same(probing(IN), IN)
 })
 
-const faults: readonly [string, Code, Report['kind']][] = [
+type Fault = readonly [name: string, code: Code, kind: Finding['kind']]
+
+const found: readonly Fault[] = [
   ['a peer that does not answer', 'PSTN_PEER_UNREACHABLE', 'failed'],
   ['a handshake that fails', 'PSTN_TLS_FAILED', 'failed'],
-  ['an application that does not listen', 'PSTN_APP_UNREACHABLE', 'failed'],
   ['a destination without a sidecar that refuses', 'PSTN_DESTINATION_UNREACHABLE', 'failed'],
   ['an address that changed hands', 'PSTN_PEER_UNEXPECTED', 'failed'],
-  ['a certificate that was not renewed', 'PSTN_PEER_EXPIRED', 'failed'],
-  ['a peer that is shutting down', 'PSTN_DRAINING', 'failed'],
-  ['a peer that has no policy yet', 'PSTN_NOT_READY', 'failed'],
-  ['a peer at its limits', 'PSTN_LIMIT', 'failed'],
-  ['a refusal by policy is no fault of the endpoint', 'PSTN_POLICY_DENIED', 'answered'],
-  ['nor is a policy that it cannot apply', 'PSTN_POLICY_UNSUPPORTED', 'answered'],
-  ['our own lack of a certificate', 'PSTN_CERT_EXPIRED', 'undecided'],
+  ['its certificate that was not renewed', 'PSTN_PEER_EXPIRED', 'failed'],
+  ['its certificate of a root that we do not trust', 'PSTN_PEER_UNTRUSTED', 'failed'],
+  ['our own certificate that has expired', 'PSTN_CERT_EXPIRED', 'undecided'],
+  ['our own lack of a certificate', 'PSTN_NOT_READY', 'undecided'],
+  ['our own end', 'PSTN_DRAINING', 'undecided'],
 ]
-t.test('what a failed opening says about its endpoint follows from its code', async t => {
-  for (const [name, code, kind] of faults)
-    t.match(reportOf(new PosternError(code, '')), kind === 'failed' ? { kind, code } : { kind }, name)
+const told: readonly Fault[] = [
+  ['its application does not listen', 'PSTN_APP_UNREACHABLE', 'failed'],
+  ['it has the address no more', 'PSTN_DESTINATION_NOT_LOCAL', 'failed'],
+  ['it is shutting down', 'PSTN_DRAINING', 'failed'],
+  ['it has no policy yet', 'PSTN_NOT_READY', 'failed'],
+  ['it is at its limits', 'PSTN_LIMIT', 'failed'],
+  ['its policy forbids it: no fault of the endpoint', 'PSTN_POLICY_DENIED', 'answered'],
+  ['its policy cannot be applied', 'PSTN_POLICY_UNSUPPORTED', 'answered'],
+  ['our certificate has expired', 'PSTN_PEER_EXPIRED', 'disputed'],
+  ['our certificate is not valid yet', 'PSTN_PEER_NOT_YET_VALID', 'disputed'],
+  ['our certificate is of a root that it does not trust', 'PSTN_PEER_UNTRUSTED', 'disputed'],
+  ['we showed no certificate', 'PSTN_PEER_NO_CERTIFICATE', 'disputed'],
+  ['what only we can know of ourselves', 'PSTN_CERT_EXPIRED', 'undecided'],
+]
+const withCode = (kind: Finding['kind'], code: Code) =>
+  kind === 'failed' || kind === 'disputed' ? { kind, code } : { kind }
+
+t.test('what we met at an endpoint is its fault, what we lack ourselves is not', async t => {
+  for (const [name, code, kind] of found)
+    t.same(findingOf(new PosternError(code, '')), withCode(kind, code), name)
+})
+
+t.test('what an endpoint told is about itself, about its policy, or about us', async t => {
+  for (const [name, code, kind] of told)
+    t.same(findingOf(new RefusedByPeer(code, '')), withCode(kind, code), name)
 })

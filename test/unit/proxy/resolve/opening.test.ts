@@ -3,6 +3,7 @@ import t from 'tap'
 import { Balancer, type HealthEvent, type Member } from '../../../../proxy/resolve/balancer.ts'
 import { type Opening, open } from '../../../../proxy/resolve/opening.ts'
 import type { Route } from '../../../../proxy/resolve/route.ts'
+import { RefusedByPeer } from '../../../../proxy/tunnel/refused-by-peer.ts'
 import { unless } from '../../../../shared/deadline.ts'
 import { type Code, PosternError } from '../../../../shared/errors.ts'
 
@@ -15,7 +16,8 @@ const candidate = (name: string) => ({
   route: { kind: 'plain', address: name, port: 80 } satisfies Route,
 })
 
-type Behaviour = 'opens' | 'hangs' | Code
+/** A code alone is what we find out; behind `says` what the peer does. */
+type Behaviour = 'opens' | 'hangs' | Code | `says ${Code}`
 
 /** A Service of endpoints that behave as told, and what became of one opening after the other. */
 function service(behaviour: Record<string, Behaviour>, more: Partial<Opening<string>> = {}) {
@@ -35,8 +37,9 @@ function service(behaviour: Record<string, Behaviour>, more: Partial<Opening<str
       const name = route.kind === 'plain' ? route.address : ''
       const how = behaviour[name]
       if (how === 'hangs') await unless(signal, new Promise(() => {}))
-      if (how !== 'opens') throw new PosternError(how as Code, name)
-      return name
+      if (how === 'opens') return name
+      const [code, said] = (how ?? '').split(' ').reverse()
+      throw new (said ? RefusedByPeer : PosternError)(code as Code, name)
     },
     onTry: (endpoint, count) => {
       tries[count] = endpoint
@@ -59,13 +62,13 @@ const cases: readonly [string, Record<string, Behaviour>, string[], string | Cod
   ],
   [
     'and another one whose application does not listen',
-    { a: 'PSTN_APP_UNREACHABLE', b: 'PSTN_TLS_FAILED', c: 'opens' },
+    { a: 'says PSTN_APP_UNREACHABLE', b: 'PSTN_TLS_FAILED', c: 'opens' },
     ['a:80', 'b:80', 'c:80'],
     'c',
   ],
   [
     'a refusal by policy is the answer: it is not asked elsewhere',
-    { a: 'PSTN_POLICY_DENIED', b: 'opens' },
+    { a: 'says PSTN_POLICY_DENIED', b: 'opens' },
     ['a:80'],
     'PSTN_POLICY_DENIED',
   ],
@@ -74,6 +77,25 @@ const cases: readonly [string, Record<string, Behaviour>, string[], string | Cod
     { a: 'PSTN_CERT_EXPIRED', b: 'opens' },
     ['a:80'],
     'PSTN_CERT_EXPIRED',
+  ],
+  ['nor before there is a certificate', { a: 'PSTN_NOT_READY', b: 'opens' }, ['a:80'], 'PSTN_NOT_READY'],
+  [
+    'one that has no policy yet is another matter',
+    { a: 'says PSTN_NOT_READY', b: 'opens' },
+    ['a:80', 'b:80'],
+    'b',
+  ],
+  [
+    'one that does not accept our certificate may be wrong: another is asked',
+    { a: 'says PSTN_PEER_UNTRUSTED', b: 'opens' },
+    ['a:80', 'b:80'],
+    'b',
+  ],
+  [
+    'two that do not are right: no third is asked',
+    { a: 'says PSTN_PEER_EXPIRED', b: 'says PSTN_PEER_UNTRUSTED', c: 'opens' },
+    ['a:80', 'b:80'],
+    'PSTN_PEER_UNTRUSTED',
   ],
   [
     'three tries are all',
@@ -88,7 +110,7 @@ const cases: readonly [string, Record<string, Behaviour>, string[], string | Cod
   ],
   [
     'no endpoint is tried twice',
-    { a: 'PSTN_TLS_FAILED', b: 'PSTN_APP_UNREACHABLE' },
+    { a: 'PSTN_TLS_FAILED', b: 'says PSTN_APP_UNREACHABLE' },
     ['a:80', 'b:80'],
     'PSTN_APP_UNREACHABLE',
   ],
@@ -125,6 +147,42 @@ t.test('an endpoint that is alone is never ejected', async t => {
   const { open, events } = service({ a: 'PSTN_PEER_UNREACHABLE' })
   for (let n = 0; n < 5; n++) await t.rejects(open(), { code: 'PSTN_PEER_UNREACHABLE' })
   t.same(events, [])
+})
+
+const ours: readonly Behaviour[] = ['PSTN_NOT_READY', 'PSTN_CERT_EXPIRED', 'says PSTN_PEER_UNTRUSTED']
+for (const how of ours) {
+  t.test(`where every endpoint ends in ${how}, the fault is ours and none is ejected`, async t => {
+    const { open, events } = service({ a: how, b: how, c: how, d: how })
+    for (let n = 0; n < 5; n++) await t.rejects(open(), { code: how.split(' ').at(-1) })
+    t.same(events, [])
+  })
+}
+
+t.test('who does not accept our certificate is ejected once another does', async t => {
+  const { open, events } = service({ a: 'says PSTN_PEER_UNTRUSTED', b: 'opens', c: 'opens' })
+  t.equal((await open()).remote, 'b')
+  t.match(events, [{ kind: 'ejected', endpoint: 'a:80', code: 'PSTN_PEER_UNTRUSTED' }])
+  t.not((await open()).remote, 'a')
+})
+
+t.test('what another fails by settles nothing about one that does not accept our certificate', async t => {
+  const { open, events } = service({ a: 'says PSTN_PEER_EXPIRED', b: 'PSTN_PEER_UNREACHABLE' })
+  await t.rejects(open(), { code: 'PSTN_PEER_UNREACHABLE' })
+  t.match(events, [{ endpoint: 'b:80' }])
+  t.equal(events.length, 1)
+})
+
+t.test('a probe that ends by a fault of our own is made again', async t => {
+  const behaviour: Record<string, Behaviour> = { a: 'PSTN_PEER_UNREACHABLE', b: 'opens', c: 'opens' }
+  const { open, events } = service(behaviour)
+  t.equal((await open()).remote, 'b')
+  for (const name of 'abc') behaviour[name] = 'says PSTN_PEER_EXPIRED'
+  await delay(600)
+  await t.rejects(open(), { code: 'PSTN_PEER_EXPIRED' })
+  behaviour.a = 'opens'
+  t.equal((await open()).remote, 'a')
+  t.match(events, [{ kind: 'ejected' }, { kind: 'returned', endpoint: 'a:80' }])
+  t.equal(events.length, 2)
 })
 
 t.test('the end of the sidecar says nothing about the endpoint that was being opened', async t => {
