@@ -1,8 +1,10 @@
 // The capture listeners: where nftables sends what the application dials (15001) and what dials the application
 // (15006). Each accepted connection is handed on unread, with its original destination and its peer's canonical address.
 import type { Server } from 'node:net'
+import { ChurnSet } from '../../shared/churn.ts'
 import { asPosternError, PosternError } from '../../shared/errors.ts'
 import { PORTS } from '../../shared/ports.ts'
+import { createShares } from '../../shared/shares.ts'
 import { listenTcp } from '../tcp/accept.ts'
 import type { TcpStream } from '../tcp/tcp-stream.ts'
 import type { Destination, OriginalDestination } from './original-destination.ts'
@@ -18,6 +20,8 @@ export type CaptureOptions = {
   readonly originalDestination: OriginalDestination
   /** Beyond it new connections are reset at once (PSTN_LIMIT). */
   readonly maxConnections: number
+  /** Of them, for one peer's address; absent where all peers are this pod. */
+  readonly maxPerAddress?: number
   onConnection(connection: Captured): void
   /** A connection that was closed because it cannot be handled, or there are too many. */
   onRefused(error: PosternError, peer: Destination | undefined): void
@@ -45,21 +49,27 @@ export async function listenInbound(options: CaptureOptions): Promise<CaptureLis
 
 /** Binds one address; for fixed tables of listeners. Port 0 takes a free one, see `bound`. */
 export async function bind(host: string, port: number, options: CaptureOptions): Promise<CaptureListener> {
-  const live = new Set<TcpStream>()
+  const { maxConnections, maxPerAddress = maxConnections } = options
+  const shares = createShares(maxPerAddress)
+  const live = new ChurnSet<TcpStream>()
   const drained = Promise.withResolvers<void>()
   let isClosed = false
   const accepted = (stream: TcpStream) => {
-    if (live.size >= options.maxConnections) {
-      const why = `more than ${options.maxConnections} connections`
-      refuse(stream, new PosternError('PSTN_LIMIT', why), options)
+    const { peer } = stream
+    const isFull = live.size >= maxConnections
+    const release = isFull ? undefined : shares.take(peer?.address)
+    if (!release) {
+      const most = isFull ? maxConnections : `${maxPerAddress} of this address`
+      refuse(stream, peer, new PosternError('PSTN_LIMIT', `more connections than ${most}`), options)
       return
     }
     live.add(stream)
     stream.onGone = () => {
+      release()
       live.delete(stream)
       if (isClosed && live.size === 0) drained.resolve()
     }
-    accept(stream, options)
+    accept(stream, peer, options)
   }
   const server = await listenTcp({ host, port }, accepted, error =>
     options.onRefused(new PosternError('PSTN_LIMIT', error.message, { cause: error }), undefined),
@@ -81,23 +91,22 @@ export async function bind(host: string, port: number, options: CaptureOptions):
   }
 }
 
-function accept(stream: TcpStream, options: CaptureOptions): void {
+function accept(stream: TcpStream, peer: Destination | undefined, options: CaptureOptions): void {
   const { originalDestination, onConnection } = options
-  const { peer } = stream
   try {
     if (!peer) throw new PosternError('PSTN_INTERCEPTION', 'the peer left before it was accepted')
     const destination = originalDestination(stream, peer)
     onConnection({ stream, destination, peer })
   } catch (thrown) {
-    refuse(stream, asPosternError(thrown, 'PSTN_INTERCEPTION'), options, peer)
+    refuse(stream, peer, asPosternError(thrown, 'PSTN_INTERCEPTION'), options)
   }
 }
 
 function refuse(
   stream: TcpStream,
+  peer: Destination | undefined,
   error: PosternError,
   { onRefused }: CaptureOptions,
-  peer = stream.peer,
 ): void {
   stream.reset()
   onRefused(error, peer)

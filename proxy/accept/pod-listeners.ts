@@ -7,6 +7,8 @@ type Handlers = Pick<CaptureOptions, 'onConnection' | 'onRefused'>
 
 /** Of each capture listener: above what a pod holds, below what its memory does. */
 const MAX_CONNECTIONS = 10_000
+/** Of those that others dial: one neighbour cannot take them all. */
+const MAX_PER_ADDRESS = 2_500
 
 export function podListeners() {
   const originalDestination = kernelDestination()
@@ -17,7 +19,7 @@ export function podListeners() {
   })
   return {
     outbound: (handlers: Handlers) => listenOutbound(options(handlers)),
-    inbound: (handlers: Handlers) => listenInbound(options(handlers)),
+    inbound: (handlers: Handlers) => listenInbound({ ...options(handlers), maxPerAddress: MAX_PER_ADDRESS }),
     tunnel: { port: PORTS.tunnel },
     status: { port: PORTS.status },
     peerTunnelPort: PORTS.tunnel,

@@ -32,8 +32,9 @@ async function listen(host: string, options: Partial<CaptureOptions> = {}) {
   return { listener, captured, refused, port }
 }
 
-async function dial(port: number, host = '127.0.0.1'): Promise<Socket> {
-  const socket = connect({ host, port, allowHalfOpen: true }).on('error', () => {})
+async function dial(port: number, host = '127.0.0.1', localAddress?: string): Promise<Socket> {
+  const from = localAddress === undefined ? {} : { localAddress }
+  const socket = connect({ host, port, allowHalfOpen: true, ...from }).on('error', () => {})
   await once(socket, 'connect')
   return socket
 }
@@ -107,6 +108,36 @@ t.test('beyond the limit connections are reset and counted, below it they go on'
   const [chunk] = await once(first, 'data')
   t.equal(String(chunk), 'still here')
   first.destroy()
+})
+
+t.test('one address has a share of the connections, and the others have theirs', async t => {
+  const { listener, captured, refused, port } = await listen('::', { maxPerAddress: 2 })
+  await using _ = listener
+  const first = await dial(port)
+  await dial(port)
+  await until(() => captured.length === 2)
+  await t.rejects(exchange(port), { code: 'ECONNRESET' })
+  t.strictSame(refused, [{ code: 'PSTN_LIMIT', peer: '127.0.0.1' }])
+  await dial(port, '127.0.0.1', '127.0.0.2')
+  await until(() => captured.length === 3)
+  t.equal(captured[2]?.peer.address, '127.0.0.2', 'another is let in')
+
+  const gone = Promise.withResolvers<void>()
+  first.once('close', () => gone.resolve())
+  captured[0]?.stream.reset()
+  await gone.promise
+  await dial(port)
+  await until(() => captured.length === 4)
+  t.equal(captured[3]?.peer.address, '127.0.0.1', 'for each that ends there is room for another')
+  t.equal(refused.length, 1)
+})
+
+t.test('without a share one address may take all', async t => {
+  const { listener, captured, refused, port } = await listen('127.0.0.1', { maxConnections: 3 })
+  await using _ = listener
+  for (let count = 0; count < 3; count += 1) await dial(port)
+  await until(() => captured.length === 3)
+  t.same(refused, [])
 })
 
 t.test('draining refuses new connections and ends with the last live one', async t => {
