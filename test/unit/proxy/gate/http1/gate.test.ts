@@ -34,6 +34,10 @@ t.test('offers of HTTP/2 and TLS are dropped, and the request goes on', async t 
   t.equal(application.text, wanted.replace('Host:', 'x-forwarded-client-cert: By=b;URI=u\r\nHost:'))
   application.send(OK)
   t.equal(caller.text, OK)
+
+  const tls = gateInMemory()
+  tls.caller.send(get('/', 'Connection: Upgrade\r\nUpgrade: TLS/1.2\r\n'))
+  t.equal(tls.application.text, get('/', 'Connection: Upgrade\r\n'))
 })
 
 t.test('a request is alive from its head to the end of its answer', async t => {
