@@ -1,8 +1,9 @@
 // Node's own handles of sockets, which net.Socket and tls.TLSSocket are built on: a layer less for what every byte and
 // every connection passes (docs/adr/0006). This file alone knows where they are; that may change with a Node release,
 // which the start of the sidecar and a test notice. What holds of them:
-// - after `close` or `reset` every call answers EBADF, and what was in flight completes with ECANCELED;
-// - a callback is called by the event loop, never during the call that asked for it.
+// - after `close` or `reset` every call is harmless, and what was in flight completes with ECANCELED before they are done;
+// - a callback is called by the event loop, never during the call that asked for it;
+// - an argument of another type aborts the process.
 import { getSystemErrorName } from 'node:util'
 import { PosternError } from '../../shared/errors.ts'
 
@@ -24,7 +25,7 @@ export type TcpHandle<Owner> = StreamHandle & {
   readStop(): number
   shutdown<O>(request: Request<O>): number
   close(done?: (this: TcpHandle<Owner>) => void): void
-  /** Sends RST. EINVAL while a shutdown is under way, and then nothing has happened. */
+  /** Sends RST. Never while a shutdown is under way: it answers EINVAL, and the handle can not be closed any more. */
   reset(done?: (this: TcpHandle<Owner>) => void): number
   setNoDelay(on: boolean): number
   setKeepAlive(on: boolean, delaySeconds: number): number

@@ -120,13 +120,14 @@ export class TcpStream implements ByteStream, Writer {
   reset(): void {
     if (this.#over) return
     this.#leave('reset')
-    // libuv refuses it while a shutdown is on its way, which is a moment: nothing waits to be sent before it.
+    // Not while a shutdown is on its way, which is a moment: nothing waits to be sent before it.
     if (this.#end === 'sending') this.#isResetDue = true
-    else this.#sendReset()
+    else this.#handle.reset(onGone)
   }
 
-  /** Closes it as a process that ends does: a FIN, or a reset where something is unread. */
+  /** Closes it as a process that ends does: a FIN, or a reset where something is unread, or was not sent. */
   close(): void {
+    if (this.#block || this.#writing) this.reset()
     if (this.#over) return
     this.#leave('reset')
     this.#handle.close(onGone)
@@ -149,14 +150,15 @@ export class TcpStream implements ByteStream, Writer {
     }
   }
 
+  /** Whatever the error: a FIN would say that all has been sent. */
   onFailed(): void {
-    this.#cutOff()
+    this.reset()
   }
 
   #read(): void {
     if (!this.#sink || this.#isReading || this.#isPaused || this.#hasEnded || this.#over) return
     this.#isReading = true
-    if (this.#handle.readStart() !== 0) this.#cutOff()
+    if (this.#handle.readStart() !== 0) this.reset()
   }
 
   #stopReading(): void {
@@ -175,7 +177,7 @@ export class TcpStream implements ByteStream, Writer {
     }
     this.#stopReading()
     if (bytes !== END_OF_FILE) {
-      this.#cutOff()
+      this.reset()
       return
     }
     this.#hasEnded = true
@@ -241,28 +243,21 @@ export class TcpStream implements ByteStream, Writer {
     request.oncomplete = onShutdown
     if (this.#handle.shutdown(request) !== 0) {
       this.#end = 'sent'
-      this.#cutOff()
+      this.reset()
     }
   }
 
   #onShutdown(status: number): void {
     this.#end = 'sent'
-    if (this.#isResetDue) this.#sendReset()
+    if (this.#isResetDue) this.#handle.reset(onGone)
     else if (this.#over) return
-    else if (status !== 0) this.#cutOff()
+    else if (status !== 0) this.reset()
     else if (this.#hasEnded) this.#closeInOrder()
   }
 
   #closeInOrder(): void {
     if (this.#over) return
     this.#leave('ended')
-    this.#handle.close(onGone)
-  }
-
-  /** By an error, of which nothing but that is told. */
-  #cutOff(): void {
-    if (this.#over) return
-    this.#leave('reset')
     this.#handle.close(onGone)
   }
 
@@ -273,10 +268,6 @@ export class TcpStream implements ByteStream, Writer {
     this.#block = undefined
     this.#at = 0
     this.#full = []
-  }
-
-  #sendReset(): void {
-    if (this.#handle.reset(onGone) !== 0) this.#handle.close(onGone)
   }
 
   #onGone(): void {

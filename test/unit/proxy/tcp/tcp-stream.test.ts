@@ -4,7 +4,9 @@ import { createServer, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { dial } from '../../../../proxy/forward/dial.ts'
+import type { TcpStream } from '../../../../proxy/tcp/tcp-stream.ts'
 import type { ByteStream, Sink } from '../../../../proxy/tunnel/byte-stream.ts'
+import { tcpPair } from '../../../support/tcp-pair.ts'
 
 const NEVER = new AbortController().signal
 
@@ -272,3 +274,27 @@ for (const how of ['ended', 'reset'] as const) {
     t.same(told, how === 'ended' ? ['data', 'end', 'ended'] : ['reset'])
   })
 }
+
+t.test('a close is an end in order, but a reset where something was not sent, or not read', async t => {
+  const heard = async (before: (stream: TcpStream, far: Socket) => unknown) => {
+    const { stream, far } = await tcpPair(t)
+    stream.open(sink({}))
+    stream.pause()
+    await before(stream, far)
+    const how = new Promise(resolve =>
+      far.once('end', () => resolve('end')).once('error', () => resolve('reset')),
+    )
+    stream.close()
+    far.resume()
+    return how
+  }
+  t.equal(await heard(() => {}), 'end')
+  t.equal(await heard(stream => stream.write(Buffer.from('with the kernel'))), 'end')
+  t.equal(await heard(stream => stream.write(Buffer.alloc(5_000))), 'reset', 'gathered')
+  t.equal(await heard(stream => stream.write(Buffer.alloc(32 * 1024 * 1024))), 'reset', 'in flight')
+  const unread = (_stream: TcpStream, far: Socket) => {
+    far.write('unread')
+    return delay(20)
+  }
+  t.equal(await heard(unread), 'reset')
+})
