@@ -10,7 +10,7 @@ type Dialled = {
 
 /**
  * `onOutcome` is called once, later, unless the returned function gives the attempt up before. `address` is an IP literal.
- * No delay (TCP_NODELAY): who writes has gathered.
+ * `port` is one: another number aborts the process. No delay (TCP_NODELAY): who writes has gathered.
  */
 export function connectTcp(
   address: string,

@@ -68,8 +68,12 @@ const KINDS: Readonly<Record<keyof Native, string>> = {
 function findNative(): Native | undefined {
   const binding: unknown = Reflect.get(process, 'binding')
   if (typeof binding !== 'function') return undefined
-  const found: object = { ...binding.call(process, 'stream_wrap'), ...binding.call(process, 'tcp_wrap') }
-  return isNative(found) ? found : undefined
+  try {
+    const found: object = { ...binding.call(process, 'stream_wrap'), ...binding.call(process, 'tcp_wrap') }
+    return isNative(found) ? found : undefined
+  } catch {
+    return undefined
+  }
 }
 
 const isNative = (found: object): found is Native =>
@@ -80,11 +84,14 @@ const found = findNative()
 /** @throws PosternError PSTN_CONFIG_INVALID where this Node has none of them. */
 export function native(): Native {
   if (found) return found
-  throw new PosternError(
+  throw hidden()
+}
+
+export const hidden = (): PosternError =>
+  new PosternError(
     'PSTN_CONFIG_INVALID',
     `Node ${process.version} hides its sockets: take the one of package.json`,
   )
-}
 
 /** What a socket of net or tls is built on. */
 export function handleOf(socket: object): object | undefined {
