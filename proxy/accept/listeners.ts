@@ -64,11 +64,11 @@ export async function bind(host: string, port: number, options: CaptureOptions):
       return
     }
     live.add(stream)
-    stream.onGone = () => {
+    stream.whenGone(() => {
       release()
       live.delete(stream)
       if (isClosed && live.size === 0) drained.resolve()
-    }
+    })
     accept(stream, peer, options)
   }
   const server = await listenTcp({ host, port }, accepted, error =>

@@ -24,9 +24,9 @@ let small = Buffer.allocUnsafeSlow(BULK_BYTES)
 const END_OF_FILE = -4095
 
 export class TcpStream implements ByteStream, Writer {
-  /** Called once it is gone, before its sink is told. */
-  onGone: (() => void) | undefined
   readonly #handle: TcpHandle<TcpStream>
+  /** Not a public field: V8 keeps what each of them was set to, and all that hangs on it, until a full collection. */
+  #whenGone: (() => void) | undefined
   /** Gathered: bulk, what came behind it, and what comes while a write is in flight; full blocks wait before it. */
   #block: Buffer | undefined
   #at = 0
@@ -72,6 +72,11 @@ export class TcpStream implements ByteStream, Writer {
 
   get isOver(): boolean {
     return this.#over !== undefined
+  }
+
+  /** `listener` is called once it is gone, before its sink is told. */
+  whenGone(listener: () => void): void {
+    this.#whenGone = listener
   }
 
   /** For a peer on another host, which may vanish. */
@@ -272,7 +277,7 @@ export class TcpStream implements ByteStream, Writer {
 
   #onGone(): void {
     this.#isGone = true
-    this.onGone?.()
+    this.#whenGone?.()
     this.#tell()
   }
 

@@ -20,7 +20,7 @@ const STEPS = 600
 /** Around what is written at once, what is gathered, and what fills a block; and what no socket buffer takes. */
 const SIZES = [0, 1, 100, 4_095, 4_096, 5_000, 64 * 1024, 131_072, 131_073, 300_000, 3_000_000]
 
-/** Loopback has no loss, but a peer that never reads; so long as nobody is stuck, all are over much sooner. */
+/** Who is not over by then never is. */
 const PATIENCE_MS = 20_000
 
 class Talker {

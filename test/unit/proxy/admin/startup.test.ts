@@ -34,7 +34,7 @@ for (const [head, ready, status] of ANSWERS) {
 async function exchange(send: (client: Socket) => void, closed = false): Promise<string> {
   const gone = Promise.withResolvers<void>()
   const answer = (stream: TcpStream) => {
-    stream.onGone = gone.resolve
+    stream.whenGone(gone.resolve)
     answerStartupProbe(stream, PATH, () => true)
   }
   const server = await listenTcp({ host: '127.0.0.1', port: 0 }, answer, gone.reject)
