@@ -3,6 +3,7 @@ import { authorityOf } from '../../shared/addresses.ts'
 import type { EndSignal } from '../../shared/ending.ts'
 import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
 import { connectTcp } from '../tcp/connect.ts'
+import { isOwnShortage } from '../tcp/shortage.ts'
 import type { ByteStream } from '../tunnel/byte-stream.ts'
 
 export type DialOptions = {
@@ -16,7 +17,10 @@ export type DialOptions = {
 
 const TIMEOUT_MS = 10_000
 
-/** A connected socket, half-open: each direction ends on its own. @throws PosternError */
+/**
+ * A connected socket, half-open: each direction ends on its own.
+ * @throws PosternError `code`, or PSTN_LIMIT where this process has no descriptor or memory left for it.
+ */
 export function dial(
   { address, port }: { readonly address: string; readonly port: number },
   { signal, code = 'PSTN_APP_UNREACHABLE', timeoutMs = TIMEOUT_MS, isRemote = false }: DialOptions,
@@ -26,9 +30,10 @@ export function dial(
     clearTimeout(timer)
     signal.removeEventListener('abort', onAbort)
   }
-  const unreachable = (why: string, cause?: Error) => {
+  const unreachable = (what: string, cause?: Error) => {
     settle()
-    reject(new PosternError(code, `${authorityOf(address, port)}: ${why}`, { cause }))
+    const why = `${authorityOf(address, port)}: ${what}`
+    reject(new PosternError(isOwnShortage(cause) ? 'PSTN_LIMIT' : code, why, { cause }))
   }
   const giveUp = connectTcp(address, port, outcome => {
     if (outcome instanceof Error) return unreachable(outcome.message, outcome)

@@ -99,5 +99,8 @@ export function handleOf(socket: object): object | undefined {
   return typeof handle === 'object' && handle !== null ? handle : undefined
 }
 
-export const errorOf = (call: string, status: number): Error =>
-  new Error(`${call}: ${getSystemErrorName(status)}`)
+/** With the error's name as its `code`, as Node's own have it. */
+export function errorOf(call: string, status: number): Error & { readonly code: string } {
+  const code = getSystemErrorName(status)
+  return Object.assign(new Error(`${call}: ${code}`), { code })
+}

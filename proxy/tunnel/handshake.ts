@@ -4,11 +4,15 @@ import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls'
 import { authorityOf } from '../../shared/addresses.ts'
 import { PosternError } from '../../shared/errors.ts'
 import { LentReads } from '../tcp/lent-reads.ts'
+import { isOwnShortage } from '../tcp/shortage.ts'
 import type { TunnelTls } from './interface.ts'
 
 export type Dialled = { readonly socket: TLSSocket; readonly reads: LentReads }
 
-/** @throws PosternError PSTN_PEER_UNREACHABLE before there is a TCP connection, then PSTN_TLS_FAILED. */
+/**
+ * @throws PosternError PSTN_PEER_UNREACHABLE before there is a TCP connection, then PSTN_TLS_FAILED; PSTN_LIMIT where this
+ * process has no descriptor or memory left for it.
+ */
 export function handshake(
   address: string,
   port: number,
@@ -32,7 +36,8 @@ export function handshake(
   socket.setNoDelay(true)
   let connected = false
   const fail = (why: string, cause?: Error) => {
-    const code = connected ? 'PSTN_TLS_FAILED' : 'PSTN_PEER_UNREACHABLE'
+    const reached = connected ? 'PSTN_TLS_FAILED' : 'PSTN_PEER_UNREACHABLE'
+    const code = isOwnShortage(cause) ? 'PSTN_LIMIT' : reached
     reject(new PosternError(code, `${authorityOf(address, port)}: ${why}`, { cause }))
     clearTimeout(timer)
     socket.destroy()
