@@ -20,6 +20,9 @@ const KEEP_ALIVE_SECONDS = 60
 /** Where a small write is copied to; it is free again once the kernel has taken it, mostly at once. */
 let small = Buffer.allocUnsafeSlow(BULK_BYTES)
 
+/** Errors of a write by which the other side has closed: it may have answered before, as one that is sent too much. */
+const GONE: ReadonlySet<string> = new Set(['EPIPE', 'ECONNRESET'])
+
 /** libuv's UV_EOF. */
 const END_OF_FILE = -4095
 
@@ -44,6 +47,8 @@ export class TcpStream implements ByteStream, Writer {
   #end: 'not' | 'asked' | 'sending' | 'sent' = 'not'
   /** How it is over; the handle is closed a moment later. */
   #over: 'ended' | 'reset' | undefined
+  /** The other side reads no more; what it said before is still read, and then it is reset. */
+  #isBroken = false
   #isResetDue = false
   #isGone = false
 
@@ -99,6 +104,7 @@ export class TcpStream implements ByteStream, Writer {
     if (this.#isPaused) return
     this.#isPaused = true
     this.#stopReading()
+    if (this.#isBroken) this.reset()
   }
 
   resume(): void {
@@ -108,7 +114,7 @@ export class TcpStream implements ByteStream, Writer {
   }
 
   write(chunk: Buffer): boolean {
-    if (this.#over) return true
+    if (this.#over || this.#isBroken) return true
     if (this.#block || this.#writing || chunk.length >= BULK_BYTES) this.#gather(chunk)
     else this.#writeSmall(chunk)
     this.#isSlow = this.#writing !== undefined
@@ -116,7 +122,7 @@ export class TcpStream implements ByteStream, Writer {
   }
 
   end(): void {
-    if (this.#end !== 'not' || this.#over) return
+    if (this.#end !== 'not' || this.#over || this.#isBroken) return
     this.#end = 'asked'
     this.#flush()
     if (!this.#writing) this.#shutDown()
@@ -132,7 +138,7 @@ export class TcpStream implements ByteStream, Writer {
 
   /** Closes it as a process that ends does: a FIN, or a reset where something is unread, or was not sent. */
   close(): void {
-    if (this.#block || this.#writing) this.reset()
+    if (this.#block || this.#writing || this.#isBroken) this.reset()
     if (this.#over) return
     this.#leave('reset')
     this.#handle.close(onGone)
@@ -141,7 +147,7 @@ export class TcpStream implements ByteStream, Writer {
   onWritten(): void {
     if (this.#writing?.length === BLOCK_BYTES) giveBlock(this.#writing)
     this.#writing = undefined
-    if (this.#over) return
+    if (this.#over || this.#isBroken) return
     for (let block = this.#full.shift(); block; block = this.#full.shift()) {
       this.#write(block, block)
       if (this.#writing) return
@@ -155,9 +161,14 @@ export class TcpStream implements ByteStream, Writer {
     }
   }
 
-  /** Whatever the error: a FIN would say that all has been sent. */
-  onFailed(): void {
-    this.reset()
+  /** It ends by a reset, whatever the error: a FIN would say that all has been sent. */
+  onFailed({ code }: NodeJS.ErrnoException): void {
+    if (!this.#isReading || !GONE.has(code ?? '')) {
+      this.reset()
+      return
+    }
+    this.#isBroken = true
+    this.#drop()
   }
 
   #read(): void {
@@ -181,7 +192,7 @@ export class TcpStream implements ByteStream, Writer {
       return
     }
     this.#stopReading()
-    if (bytes !== END_OF_FILE) {
+    if (bytes !== END_OF_FILE || this.#isBroken) {
       this.reset()
       return
     }
@@ -199,7 +210,7 @@ export class TcpStream implements ByteStream, Writer {
   }
 
   #gather(chunk: Buffer): void {
-    for (let from = 0; from < chunk.length && !this.#over; ) {
+    for (let from = 0; from < chunk.length && !this.#over && !this.#isBroken; ) {
       this.#block ??= takeBlock()
       const copied = chunk.copy(this.#block, this.#at, from)
       from += copied
@@ -269,6 +280,10 @@ export class TcpStream implements ByteStream, Writer {
   #leave(how: 'ended' | 'reset'): void {
     this.#over = how
     this.#stopReading()
+    this.#drop()
+  }
+
+  #drop(): void {
     if (this.#block) giveBlock(this.#block)
     this.#block = undefined
     this.#at = 0

@@ -2,11 +2,12 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
+import { Worker } from 'node:worker_threads'
 import t, { type Test } from 'tap'
 import { dial } from '../../../../proxy/forward/dial.ts'
 import type { TcpStream } from '../../../../proxy/tcp/tcp-stream.ts'
 import type { ByteStream, Sink } from '../../../../proxy/tunnel/byte-stream.ts'
-import { tcpPair } from '../../../support/tcp-pair.ts'
+import { dialTcp, tcpPair } from '../../../support/tcp-pair.ts'
 
 const NEVER = new AbortController().signal
 
@@ -298,3 +299,31 @@ t.test('a close is an end in order, but a reset where something was not sent, or
   }
   t.equal(await heard(unread), 'reset')
 })
+
+t.test(
+  'who closes on what is still sent to it, as a server that is sent too much, is heard to the end',
+  async t => {
+    const application = new Worker(
+      `const { createServer } = require('node:net')
+     const { parentPort } = require('node:worker_threads')
+     const server = createServer(socket => socket.write('413 too much', () => socket.resetAndDestroy()))
+     server.listen(0, '127.0.0.1', () => parentPort.postMessage(server.address().port))`,
+      { eval: true },
+    )
+    t.teardown(() => application.terminate())
+    const [port] = await once(application, 'message')
+    const stream = await dialTcp(port)
+    const told: string[] = []
+    const closed = Promise.withResolvers<string>()
+    stream.open(
+      sink({ data: chunk => told.push(String(chunk)), end: () => told.push('end'), closed: closed.resolve }),
+    )
+    // By then the answer and the reset have come, and we have not looked: a write is what meets the reset.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200)
+    t.ok(stream.write(Buffer.from('much')), 'nobody need wait for it')
+    t.ok(stream.write(Buffer.alloc(100_000)))
+    stream.end()
+    t.equal(await closed.promise, 'reset')
+    t.same(told, ['413 too much'])
+  },
+)
