@@ -5,10 +5,10 @@ import { dlopen } from 'node:ffi'
 import { endianness } from 'node:os'
 import { authorityOf, canonicalAddress } from '../../shared/addresses.ts'
 import { PosternError } from '../../shared/errors.ts'
-import type { TcpStream } from '../tcp/tcp-stream.ts'
+import type { Endpoint, TcpStream } from '../tcp/tcp-stream.ts'
 
 /** A canonical IP literal and a port. */
-export type Destination = { readonly address: string; readonly port: number }
+export type Destination = Endpoint
 
 type Accepted = Pick<TcpStream, 'descriptor' | 'local'>
 

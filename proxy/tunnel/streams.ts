@@ -226,8 +226,8 @@ export class Streams implements StreamOwner {
     if (!this.#live.delete(id)) return
     if (stream.receiveWindow.held === 0) this.#options.held.left(stream)
     this.#ended.set(id, how)
-    const [first = id] = this.#ended.size > REMEMBERED ? (this.#ended.first() ?? []) : []
-    if (first !== id) this.#ended.delete(first)
+    const [first] = this.#ended.first() ?? []
+    if (first !== undefined && this.#ended.size > REMEMBERED) this.#ended.delete(first)
     if (how !== 'ended') stream.cutOff()
     const onAnswer = this.#asked.get(id)
     this.#asked.delete(id)

@@ -5,6 +5,7 @@ import type { Test } from 'tap'
 import { listenTcp } from '../../proxy/tcp/accept.ts'
 import { connectTcp } from '../../proxy/tcp/connect.ts'
 import type { TcpStream } from '../../proxy/tcp/tcp-stream.ts'
+import type { Sink } from '../../proxy/tunnel/byte-stream.ts'
 
 export function portOf(server: Server): number {
   const bound = server.address()
@@ -32,3 +33,12 @@ export async function tcpPair(t: Test): Promise<{ stream: TcpStream; far: Socket
   })
   return { stream, far }
 }
+
+/** Hears nothing but what `parts` hears. */
+export const sink = (parts: Partial<Sink>): Sink => ({
+  data: () => {},
+  end: () => {},
+  drain: () => {},
+  closed: () => {},
+  ...parts,
+})

@@ -4,18 +4,10 @@ import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { bind, type Captured, type CaptureOptions } from '../../../../proxy/accept/listeners.ts'
-import type { Sink } from '../../../../proxy/tunnel/byte-stream.ts'
 import { PosternError } from '../../../../shared/errors.ts'
+import { sink } from '../../../support/tcp-pair.ts'
 
 const DESTINATION = { address: '10.0.0.1', port: 80 }
-
-const sink = (parts: Partial<Sink>): Sink => ({
-  data: () => {},
-  end: () => {},
-  drain: () => {},
-  closed: () => {},
-  ...parts,
-})
 
 /** A listener with what it was given recorded. */
 async function listen(host: string, options: Partial<CaptureOptions> = {}) {

@@ -6,8 +6,8 @@ import { Worker } from 'node:worker_threads'
 import t, { type Test } from 'tap'
 import { dial } from '../../../../proxy/forward/dial.ts'
 import type { TcpStream } from '../../../../proxy/tcp/tcp-stream.ts'
-import type { ByteStream, Sink } from '../../../../proxy/tunnel/byte-stream.ts'
-import { dialTcp, tcpPair } from '../../../support/tcp-pair.ts'
+import type { ByteStream } from '../../../../proxy/tunnel/byte-stream.ts'
+import { dialTcp, sink, tcpPair } from '../../../support/tcp-pair.ts'
 
 const NEVER = new AbortController().signal
 
@@ -25,14 +25,6 @@ async function dialled(t: Test): Promise<{ stream: ByteStream; application: Sock
   t.teardown(() => application.destroy())
   return { stream, application }
 }
-
-const sink = (parts: Partial<Sink>): Sink => ({
-  data: () => {},
-  end: () => {},
-  drain: () => {},
-  closed: () => {},
-  ...parts,
-})
 
 async function received(socket: Socket): Promise<Buffer> {
   const chunks: Buffer[] = []
