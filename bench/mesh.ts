@@ -1,10 +1,12 @@
 // Postern as a cluster runs it, less the cluster: the real injector from its bundle, the embedded API server, and pods as
 // network namespaces whose init container and sidecar are started as injection wrote them, from the sidecar's bundle.
+
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { chown, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { NODE_FLAGS } from '../deploy/node-flags.ts'
 import { type EmbeddedCluster, startEmbeddedCluster } from '../embedded/cluster/server.ts'
 import type { KubeObject } from '../embedded/cluster/store.ts'
 import {
@@ -48,7 +50,6 @@ type Variable = { name: string; value?: string; valueFrom?: { fieldRef?: { field
 export const KUBE_NAMESPACE = 'bench'
 const NODE_NAME = 'node-1'
 const READY_MS = 20_000
-const NODE_FLAGS = ['--disable-warning=ExperimentalWarning']
 
 export async function startMesh(network: Network, directory: string, bundles: Bundles): Promise<Mesh> {
   await using stack = new AsyncDisposableStack()

@@ -8,7 +8,7 @@ allowed='PATH KUBERNETES_SERVICE_HOST KUBERNETES_SERVICE_PORT
   POSTERN_CONFIG POSTERN_POD_NAME POSTERN_POD_NAMESPACE POSTERN_POD_UID POSTERN_POD_IPS POSTERN_NODE_IP
   POSTERN_SERVICE_ACCOUNT POSTERN_CONFIG_FILE POSTERN_SIDECAR_IMAGE'
 
-set -- node --disable-warning=ExperimentalWarning "${0%/*}/main.mjs" "$@"
+set -- node --disable-warning=ExperimentalWarning --max-semi-space-size=4 "${0%/*}/main.mjs" "$@"
 for name in $allowed; do
   eval "if [ -n \"\${$name+set}\" ]; then set -- \"\$name=\${$name}\" \"\$@\"; fi"
 done

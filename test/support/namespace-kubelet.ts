@@ -1,5 +1,6 @@
 // What a kubelet does for a pod that the API server admitted, with a network namespace as the pod: gives it addresses
 // and a token, runs the init container to its end and then the sidecar, from the environment in the pod's own spec.
+
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { chown, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -10,6 +11,7 @@ import type { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import type { V1Container, V1Pod } from '@kubernetes/client-node'
+import { NODE_FLAGS } from '../../deploy/node-flags.ts'
 import { live } from '../../shared/live.ts'
 import { INIT_CONTAINER, PROXY_CONTAINER } from '../../shared/names.ts'
 import { PROXY_UID } from '../../shared/ports.ts'
@@ -35,7 +37,6 @@ export type RunningPod = AsyncDisposable & {
 }
 
 const MAIN = fileURLToPath(new URL('../../proxy/main.ts', import.meta.url))
-const NODE_FLAGS = ['--disable-warning=ExperimentalWarning']
 const LINE_TIMEOUT_MS = 20_000
 /** A soak logs millions. */
 const KEPT_LINES = 20_000

@@ -3,6 +3,7 @@ import { copyFile, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
+import { NODE_FLAGS } from '../../../deploy/node-flags.ts'
 import { injectInto, pod } from '../../support/pods.ts'
 import { projectRoot } from '../../support/source-files.ts'
 
@@ -26,9 +27,9 @@ async function start(t: Tap, env: Record<string, string>, ...args: string[]) {
 }
 
 type Tap = Pick<typeof t, 'testdir'>
-type Seen = { args: string[]; env: Record<string, string> }
+type Seen = { args: string[]; flags: string[]; env: Record<string, string> }
 
-const MAIN = `console.log(JSON.stringify({ args: process.argv.slice(2), env: process.env }))`
+const MAIN = `console.log(JSON.stringify({ args: process.argv.slice(2), flags: process.execArgv, env: process.env }))`
 
 t.test('arguments and the variables of Postern and Kubernetes reach the program', async t => {
   const env = {
@@ -40,6 +41,11 @@ t.test('arguments and the variables of Postern and Kubernetes reach the program'
   const { seen } = await start(t, env, 'run', 'two words')
   t.same(seen().args, ['run', 'two words'])
   t.match(seen().env, env)
+})
+
+t.test('Node starts with the flags that tests and benchmarks give it', async t => {
+  const { seen } = await start(t, {})
+  t.same(seen().flags, NODE_FLAGS)
 })
 
 t.test('a value with a newline is passed whole and adds no variable', async t => {
