@@ -1,4 +1,5 @@
-// Bundles each process into one file, for start-up time and memory: dist/proxy.mjs and dist/injector.mjs.
+// Bundles each process into one file, for start-up time and memory: dist/proxy.mjs, dist/injector.mjs and,
+// for operators, dist/postern.mjs.
 import { fileURLToPath } from 'node:url'
 import { type BuildOptions, build } from 'esbuild'
 
@@ -21,6 +22,7 @@ export type Bundle = {
 const BUNDLES: readonly Bundle[] = [
   { name: 'proxy', entry: 'proxy/main.ts' },
   { name: 'injector', entry: 'injector/main.ts' },
+  { name: 'postern', entry: 'cli/main.ts' },
 ]
 
 /**

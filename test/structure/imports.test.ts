@@ -78,8 +78,13 @@ t.test('a sidecar loads no package but those that are worth their memory', async
   refuse(t, loadedBy(within('proxy')), found => !allowed(found))
 })
 
-t.test('the Kubernetes client is used for its types alone', async t => {
-  refuse(t, files, ({ specifier, typeOnly }) => specifier.startsWith('@kubernetes/') && !typeOnly)
+t.test('the command line imports only itself and shared', async t => {
+  refuse(t, within('cli'), ({ file }) => file !== undefined && !/^(?:cli|shared)\//.test(file))
+})
+
+t.test('the Kubernetes client is used for its types alone, and for reading a kubeconfig', async t => {
+  const others = files.filter(({ path }) => path !== 'cli/kubeconfig.ts')
+  refuse(t, others, ({ specifier, typeOnly }) => specifier.startsWith('@kubernetes/') && !typeOnly)
 })
 
 t.test('only config reads the environment', async t => {

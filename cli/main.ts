@@ -1,0 +1,18 @@
+#!/usr/bin/env node
+// The command line: what operators ask of a mesh and tell it to do.
+import { VERSION } from '../shared/version.ts'
+import type { Command } from './command.ts'
+import { connectCluster } from './kubeconfig.ts'
+import { run } from './run.ts'
+
+const COMMANDS: readonly Command[] = []
+
+const interrupted = new AbortController()
+process.once('SIGINT', () => interrupted.abort())
+process.exitCode = await run(process.argv.slice(2), {
+  commands: COMMANDS,
+  sink: { out: text => process.stdout.write(text), err: text => process.stderr.write(text) },
+  signal: interrupted.signal,
+  version: VERSION,
+  connect: connectCluster,
+})
