@@ -10,6 +10,7 @@ import {
   type JsonName,
   KeyUsageFlags,
   KeyUsagesExtension,
+  PublicKey,
   SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
   X509Certificate,
@@ -27,6 +28,7 @@ export const ISSUER_LIFETIME_SECONDS = 30 * DAY_SECONDS
 export const BACKDATE_SECONDS = 300
 
 const P256 = { name: 'ECDSA', namedCurve: 'P-256' }
+const BOTH_ENDS = [OID.serverAuth, OID.clientAuth]
 const SIGNATURE = { name: 'ECDSA', hash: 'SHA-256' }
 
 /** A CA certificate (PEM) and its private key (PEM, PKCS#8). The key is never logged. */
@@ -38,7 +40,12 @@ export type LeafRequest = {
   /** Cut to what X.520 allows; a label for people, never an identity. */
   readonly commonName?: string
   readonly dnsNames: readonly string[]
+  readonly ipAddresses?: readonly string[]
   readonly uri?: string
+  /** Absent: digital signature alone. */
+  readonly keyUsage?: KeyUsageFlags
+  /** Object identifiers. Absent: both ends of a connection, as an SVID has them. */
+  readonly extKeyUsage?: readonly string[]
   readonly lifetimeSeconds: number
   /** Milliseconds since the epoch. */
   readonly now: number
@@ -62,7 +69,7 @@ export type Authority = {
 
 type Template = {
   readonly subject: JsonName
-  readonly publicKey: webcrypto.CryptoKey
+  readonly publicKey: PublicKey | webcrypto.CryptoKey
   readonly lifetimeSeconds: number
   readonly now: number
   readonly extensions: readonly Extension[]
@@ -103,7 +110,8 @@ export async function openAuthority({ root, issuer }: CaMaterial): Promise<Autho
 }
 
 async function issueLeaf(signer: Signer, request: LeafRequest): Promise<IssuedLeaf> {
-  const { publicKeySpki, commonName, dnsNames, uri, lifetimeSeconds, now } = request
+  const { publicKeySpki, commonName, dnsNames, ipAddresses = [], uri, lifetimeSeconds, now } = request
+  const { keyUsage = KeyUsageFlags.digitalSignature, extKeyUsage = BOTH_ENDS } = request
   if (now >= signer.certificate.notAfter.getTime()) {
     const expired = signer.certificate.notAfter.toISOString()
     throw new PosternError(
@@ -114,19 +122,18 @@ async function issueLeaf(signer: Signer, request: LeafRequest): Promise<IssuedLe
   const names = [
     ...(uri === undefined ? [] : [{ type: 'url' as const, value: uri }]),
     ...dnsNames.map(value => ({ type: 'dns' as const, value })),
+    ...ipAddresses.map(value => ({ type: 'ip' as const, value })),
   ]
   const pem = await certify(
     {
       subject: commonName === undefined ? [] : [{ CN: [cut(commonName)] }],
-      publicKey: await webcrypto.subtle.importKey('spki', new Uint8Array(publicKeySpki), P256, true, [
-        'verify',
-      ]),
+      publicKey: await PublicKey.create(new Uint8Array(publicKeySpki)),
       lifetimeSeconds,
       now,
       extensions: [
         new BasicConstraintsExtension(false, undefined, true),
-        new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
-        new ExtendedKeyUsageExtension([OID.serverAuth, OID.clientAuth]),
+        new KeyUsagesExtension(keyUsage, true),
+        new ExtendedKeyUsageExtension([...extKeyUsage]),
         // RFC 5280, 4.2.1.6: critical where the subject is empty.
         new SubjectAlternativeNameExtension(names, commonName === undefined),
       ],
