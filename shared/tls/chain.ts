@@ -2,6 +2,7 @@
 // that it met alone, and Node keeps no more than the certificates that the peer sent.
 import { X509Certificate } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
+import { splitPem } from '../trust-bundle.ts'
 
 /** At most as many certificates as OpenSSL followed. */
 const MAX_CHAIN = 10
@@ -22,6 +23,12 @@ export function leadsTo(anchors: Anchors, socket: Pick<TLSSocket, 'getPeerX509Ce
   }
   return false
 }
+
+/** The same for our own chain: PEM, leaf first, each certificate signed by the next, without the root. */
+export const chainLeadsTo = (anchors: Anchors, chain: string): boolean =>
+  splitPem(chain)
+    .map(pem => new X509Certificate(pem))
+    .some(certificate => anchors.some(anchor => isIssuer(anchor, certificate)))
 
 const isIssuer = (issuer: X509Certificate, signed: X509Certificate): boolean =>
   issuer.ca && signed.checkIssued(issuer) && signed.verify(issuer.publicKey)
