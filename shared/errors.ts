@@ -60,8 +60,8 @@ export const CODES = {
     'The leader restores a missing Secret within a minute. Otherwise restore a backup; or, to begin anew and end every live connection, delete the Secret and the ConfigMap postern-trust and restart all replicas.',
   ),
   PSTN_CLOCK_SKEW: info(
-    'This machine’s clock differs from the signer’s by more than the backdate.',
-    'Synchronize the node’s clock.',
+    'This machine’s clock, or the signer’s, is off by more than the backdate of certificates.',
+    'Synchronize the clock that the message names; a certificate of the future is kept and used once our clock lets it.',
   ),
   PSTN_API_UNAVAILABLE: info(
     'The Kubernetes API server did not answer or refused the sidecar’s token.',
@@ -70,6 +70,14 @@ export const CODES = {
   PSTN_CERT_EXPIRED: info(
     'This sidecar’s own certificate has expired and could not be renewed yet.',
     'See the latest PSTN_CSR_… or PSTN_API_… line in the sidecar’s log.',
+  ),
+  PSTN_CERT_REVOKED: info(
+    'This sidecar’s own certificate, identity or pod is revoked: the injector tells it nothing more, and its peers refuse it.',
+    'See “A pod or a key is compromised” in docs/operations.md. If a single certificate was revoked, the sidecar asks for another at once.',
+  ),
+  PSTN_REVOCATION_INVALID: info(
+    'The ConfigMap postern-revocations does not parse. The last good list stays; a replica that never read a good one serves no sidecar and signs nothing.',
+    'The message names key, entry and reason. Write it with `postern certs revoke`, which checks before.',
   ),
   PSTN_TRUST_INVALID: info(
     'The published trust bundle is empty, does not parse or is for another trust domain. The last good one stays.',
@@ -105,8 +113,12 @@ export const CODES = {
     'Federation must be configured for foreign trust domains.',
   ),
   PSTN_PEER_USAGE: info(
-    'The peer’s certificate is a CA, or lacks the key usages of an X.509-SVID leaf.',
+    'The peer’s certificate is a CA, or its usages and extensions are not those of an X.509-SVID leaf.',
     'Use certificates from the Postern signer.',
+  ),
+  PSTN_PEER_REVOKED: info(
+    'The peer’s certificate, identity or pod is revoked.',
+    'See “A pod or a key is compromised” in docs/operations.md; `postern certs revoke --undo` lifts it.',
   ),
   PSTN_PEER_UNEXPECTED: info(
     'The peer is a valid workload, but not the one that the directory names for this address.',

@@ -19,9 +19,15 @@ const SEGMENT = /^[A-Za-z0-9._-]+$/
 
 export const isTrustDomain = (text: string): boolean => TRUST_DOMAIN.test(text)
 
+/** Of a longer one, which a peer may have sent, a message shows as much. */
+const SHOWN_CHARACTERS = 200
+
 /** @throws PosternError PSTN_PEER_ID_INVALID naming the rule that is broken. */
 export function parseSpiffeId(text: string): { id: SpiffeId; trustDomain: string; path: readonly string[] } {
-  const refuse = (why: string) => new PosternError('PSTN_PEER_ID_INVALID', `${JSON.stringify(text)}: ${why}`)
+  const refuse = (why: string) => {
+    const shown = text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}…` : text
+    return new PosternError('PSTN_PEER_ID_INVALID', `${JSON.stringify(shown)}: ${why}`)
+  }
   if (Buffer.byteLength(text) > MAX_BYTES) throw refuse(`longer than ${MAX_BYTES} bytes`)
   if (!text.startsWith('spiffe://')) throw refuse('does not start with spiffe://')
   const [trustDomain = '', ...path] = text.slice('spiffe://'.length).split('/')
@@ -32,6 +38,15 @@ export function parseSpiffeId(text: string): { id: SpiffeId; trustDomain: string
     if (segment === '.' || segment === '..') throw refuse('a path segment is a dot segment')
   }
   return { id: text as SpiffeId, trustDomain, path }
+}
+
+/**
+ * The trust domain that the ID of a signing authority names, or undefined if it is no such ID: it has no path (section
+ * 3.1). A lone `/` counts as none, as in the example of SPIFFE Trust Domain and Bundle, appendix A.
+ */
+export function trustDomainNamedBy(text: string): string | undefined {
+  const [, trustDomain = ''] = /^spiffe:\/\/([^/]*)\/?$/.exec(text) ?? []
+  return isTrustDomain(trustDomain) ? trustDomain : undefined
 }
 
 /** @throws PosternError PSTN_PEER_ID_INVALID if a part has characters that a SPIFFE ID does not allow. */

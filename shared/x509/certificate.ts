@@ -50,6 +50,10 @@ export type Certificate = {
   /** Absent if the certificate has no such extension. */
   readonly keyUsage?: ReadonlySet<KeyUsage>
   readonly extKeyUsage?: readonly string[]
+  /** Of a CA: which names may stand below it (name-constraints.ts). */
+  readonly nameConstraints?: DerValue
+  /** OIDs of the extensions that are marked critical. */
+  readonly critical: ReadonlySet<string>
   /** OIDs of critical extensions that nothing here understands. */
   readonly unknownCritical: readonly string[]
   /** SHA-256 of the certificate, lower-case hex. */
@@ -63,7 +67,15 @@ export type Certificate = {
 
 type Extensions = Pick<
   Certificate,
-  'uriSans' | 'dnsSans' | 'isCa' | 'pathLength' | 'keyUsage' | 'extKeyUsage' | 'unknownCritical'
+  | 'uriSans'
+  | 'dnsSans'
+  | 'isCa'
+  | 'pathLength'
+  | 'keyUsage'
+  | 'extKeyUsage'
+  | 'nameConstraints'
+  | 'critical'
+  | 'unknownCritical'
 >
 
 /** One certificate, PEM or DER. @throws DerError if it is not an X.509 v3 certificate in DER. */
@@ -121,7 +133,7 @@ const hexSerial = (integer: Buffer): string =>
 
 function readExtensions(wrapper: DerValue | undefined): Extensions {
   const found = new Map<string, DerValue>()
-  const unknownCritical: string[] = []
+  const criticals = new Set<string>()
   const list = wrapper ? readInside(readInside(wrapper, wrapper.tag)[0], TAG.sequence) : []
   for (const extension of list) {
     const parts = readInside(extension, TAG.sequence)
@@ -130,16 +142,19 @@ function readExtensions(wrapper: DerValue | undefined): Extensions {
     if (parts.length < 2 || parts.length > 3) throw new DerError(`extension ${oid} has ${parts.length} parts`)
     if (found.has(oid)) throw new DerError(`extension ${oid} occurs twice`)
     found.set(oid, readDer(contentOf(parts.at(-1), TAG.octetString)))
-    if (critical && !UNDERSTOOD.has(oid)) unknownCritical.push(oid)
+    if (critical) criticals.add(oid)
   }
   const keyUsage = found.get(OID.keyUsage)
   const extKeyUsage = found.get(OID.extKeyUsage)
+  const nameConstraints = found.get(OID.nameConstraints)
   return {
     ...readNames(found.get(OID.subjectAltName)),
     ...readBasicConstraints(found.get(OID.basicConstraints)),
     ...(keyUsage && { keyUsage: readKeyUsage(keyUsage) }),
     ...(extKeyUsage && { extKeyUsage: readInside(extKeyUsage, TAG.sequence).map(readOid) }),
-    unknownCritical,
+    ...(nameConstraints && { nameConstraints }),
+    critical: criticals,
+    unknownCritical: [...criticals].filter(oid => !UNDERSTOOD.has(oid)),
   }
 }
 
@@ -148,6 +163,7 @@ const UNDERSTOOD: ReadonlySet<string> = new Set([
   OID.extKeyUsage,
   OID.subjectAltName,
   OID.basicConstraints,
+  OID.nameConstraints,
 ])
 
 function readNames(san: DerValue | undefined): Pick<Extensions, 'uriSans' | 'dnsSans'> {
