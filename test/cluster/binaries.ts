@@ -48,6 +48,14 @@ const MODULES: readonly Module[] = [
   },
   { folder: 'pause', packages: { pause: '.' }, ldflags: '' },
   { folder: 'coredns', packages: { coredns: 'github.com/coredns/coredns' }, ldflags: '' },
+  {
+    folder: 'spire',
+    packages: {
+      'spire-server': 'github.com/spiffe/spire/cmd/spire-server',
+      'spire-agent': 'github.com/spiffe/spire/cmd/spire-agent',
+    },
+    ldflags: '',
+  },
   { folder: 'h2spec', packages: { h2spec: 'github.com/summerwind/h2spec/cmd/h2spec' }, ldflags: '' },
 ]
 
