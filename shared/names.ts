@@ -4,11 +4,17 @@ export const DOMAIN = 'postern.dev'
 export const SYSTEM_NAMESPACE = 'postern-system'
 export const INJECTOR_NAME = 'postern-injector'
 export const WORKLOAD_SIGNER = 'postern.dev/workload'
+/** For servers that are no workloads of the mesh: signs what a person has approved. */
+export const SERVING_SIGNER = 'postern.dev/serving'
 
 /** The trust bundle's ConfigMap in the injector's namespace: keys `trust-domain` and `roots.pem`. */
 export const TRUST_CONFIGMAP = 'postern-trust'
+/** Who is refused, and who is to renew: keys `revocations.json` and `renewals.json`, in the injector's namespace. */
+export const REVOCATIONS_CONFIGMAP = 'postern-revocations'
 /** The CA's Secret in the injector's namespace. */
 export const CA_SECRET = 'postern-ca'
+/** What everybody may know of the CA, and of a rotation of its root: the ConfigMap beside the Secret. */
+export const CA_CONFIGMAP = 'postern-ca'
 export const LEADER_LEASE = 'postern-injector'
 /** ClusterRole that lets a namespace's service accounts create and get CertificateSigningRequests. */
 export const WORKLOAD_ROLE = 'postern-workload'

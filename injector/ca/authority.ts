@@ -16,6 +16,7 @@ import {
   X509Certificate,
   X509CertificateGenerator,
 } from '@peculiar/x509'
+import type { CaRecord } from '../../shared/ca/record.ts'
 import { PosternError } from '../../shared/errors.ts'
 import { type Certificate, parseCertificate } from '../../shared/x509/certificate.ts'
 import { OID } from '../../shared/x509/oids.ts'
@@ -33,17 +34,34 @@ const SIGNATURE = { name: 'ECDSA', hash: 'SHA-256' }
 
 /** A CA certificate (PEM) and its private key (PEM, PKCS#8). The key is never logged. */
 export type KeyedCa = { readonly certificate: string; readonly key: string }
-export type CaMaterial = { readonly root: KeyedCa; readonly issuer: KeyedCa }
+
+/** What signs, and what is trusted. */
+export type CaMaterial = {
+  readonly root: KeyedCa
+  readonly issuer: KeyedCa
+  /** Published, so that it is trusted everywhere before it signs. */
+  readonly next?: KeyedCa
+  /** PEM, one each: roots that sign no more, until their last certificate has expired. Their keys are gone. */
+  readonly retired?: readonly string[]
+  /** Absent: the root was never rotated. */
+  readonly record?: CaRecord
+}
+
+/** PEM certificates of the roots that are trusted; the one that signs comes first. */
+export const bundleOf = ({ root, next, retired = [] }: CaMaterial): readonly string[] =>
+  [root.certificate, ...(next ? [next.certificate] : []), ...retired].map(pem => parseCertificate(pem).pem)
 
 export type LeafRequest = {
   readonly publicKeySpki: Buffer
   /** Cut to what X.520 allows; a label for people, never an identity. */
   readonly commonName?: string
+  /** Beside the common name: what tells this pod's certificates from others' (shared/x509/subject.ts). */
+  readonly podUid?: string
   readonly dnsNames: readonly string[]
   readonly ipAddresses?: readonly string[]
   readonly uri?: string
-  /** Absent: digital signature alone. */
-  readonly keyUsage?: KeyUsageFlags
+  /** Beside digital signature: the RSA key exchange of TLS 1.2. */
+  readonly keyEncipherment?: boolean
   /** Object identifiers. Absent: both ends of a connection, as an SVID has them. */
   readonly extKeyUsage?: readonly string[]
   readonly lifetimeSeconds: number
@@ -100,18 +118,21 @@ export async function createIssuer(root: KeyedCa, trustDomain: string, now: numb
 }
 
 /** The material in a form that signs; it was validated by whoever read it. */
-export async function openAuthority({ root, issuer }: CaMaterial): Promise<Authority> {
+export async function openAuthority(material: CaMaterial): Promise<Authority> {
+  const { issuer } = material
   const signer = await loadSigner(issuer)
   return {
-    roots: [parseCertificate(root.certificate).pem],
+    roots: bundleOf(material),
     issuer: parseCertificate(issuer.certificate),
     issue: request => issueLeaf(signer, request),
   }
 }
 
 async function issueLeaf(signer: Signer, request: LeafRequest): Promise<IssuedLeaf> {
-  const { publicKeySpki, commonName, dnsNames, ipAddresses = [], uri, lifetimeSeconds, now } = request
-  const { keyUsage = KeyUsageFlags.digitalSignature, extKeyUsage = BOTH_ENDS } = request
+  const { publicKeySpki, commonName, podUid, dnsNames, ipAddresses = [], uri, lifetimeSeconds, now } = request
+  const { keyEncipherment = false, extKeyUsage = BOTH_ENDS } = request
+  const { digitalSignature } = KeyUsageFlags
+  const keyUsage = keyEncipherment ? digitalSignature | KeyUsageFlags.keyEncipherment : digitalSignature
   if (now >= signer.certificate.notAfter.getTime()) {
     const expired = signer.certificate.notAfter.toISOString()
     throw new PosternError(
@@ -124,9 +145,13 @@ async function issueLeaf(signer: Signer, request: LeafRequest): Promise<IssuedLe
     ...dnsNames.map(value => ({ type: 'dns' as const, value })),
     ...ipAddresses.map(value => ({ type: 'ip' as const, value })),
   ]
+  const subject: JsonName = [
+    ...(commonName === undefined ? [] : [{ CN: [cut(commonName)] }]),
+    ...(podUid === undefined ? [] : [{ [OID.serialNumber]: [podUid] }]),
+  ]
   const pem = await certify(
     {
-      subject: commonName === undefined ? [] : [{ CN: [cut(commonName)] }],
+      subject,
       publicKey: await PublicKey.create(new Uint8Array(publicKeySpki)),
       lifetimeSeconds,
       now,
@@ -135,7 +160,7 @@ async function issueLeaf(signer: Signer, request: LeafRequest): Promise<IssuedLe
         new KeyUsagesExtension(keyUsage, true),
         new ExtendedKeyUsageExtension([...extKeyUsage]),
         // RFC 5280, 4.2.1.6: critical where the subject is empty.
-        new SubjectAlternativeNameExtension(names, commonName === undefined),
+        new SubjectAlternativeNameExtension(names, subject.length === 0),
       ],
     },
     signer,

@@ -1,10 +1,12 @@
 // The CA lives in one Secret. Whoever comes first creates it (creation is atomic: the loser reads the winner's);
-// a new issuer replaces the old by compare-and-swap on resourceVersion. A CA that cannot be read is never overwritten.
+// every change is a compare-and-swap on resourceVersion. A CA that cannot be read is never overwritten.
 import { PosternError } from '../../shared/errors.ts'
 import { isKubeError, type Kube } from '../../shared/kube/rest.ts'
 import { CA_SECRET, TRUST_CONFIGMAP } from '../../shared/names.ts'
+import { splitPem } from '../../shared/trust-bundle.ts'
 import { parseCertificate } from '../../shared/x509/certificate.ts'
 import { type CaMaterial, createIssuer, createRoot } from './authority.ts'
+import { unexplained } from './lineage.ts'
 import { anew, fromSecret, type SecretObject, toSecret, withMaterial } from './material.ts'
 
 export type CaPlace = { readonly namespace: string; readonly trustDomain: string }
@@ -28,35 +30,63 @@ export async function readCa(
   return stored(await kube.get<SecretObject>(secretPath(place), signal), place, now)
 }
 
-/** @throws PosternError PSTN_CA_REFUSED if there is none although there was one; otherwise as readCa. */
+/**
+ * @throws PosternError PSTN_CA_REFUSED if there is none although there was one, or one that did not come from it;
+ * otherwise as readCa.
+ */
 export async function readOrCreateCa(
   kube: Kube,
   place: CaPlace,
   now: number,
   signal?: AbortSignal,
 ): Promise<StoredCa> {
-  try {
-    return await readCa(kube, place, now, signal)
-  } catch (error) {
-    if (!isKubeError(error, 404)) throw error
-  }
-  await refuseSuccession(kube, place, signal)
+  const [present, published] = await Promise.all([
+    readCa(kube, place, now, signal).catch(absent),
+    publishedRoots(kube, place, signal),
+  ])
+  if (present) return succeeding(present, published, place)
+  if (published) throw refusal(place, `is gone, ConfigMap ${TRUST_CONFIGMAP} still publishes its root`)
   const root = await createRoot(place.trustDomain, now)
   const issuer = await createIssuer(root, place.trustDomain, now)
   return create(kube, place, toSecret({ root, issuer }, place.namespace), now, signal)
 }
 
-/** A new root would end every connection of a mesh that trusts another: the leader still has that one, or a backup does. */
-async function refuseSuccession(kube: Kube, { namespace }: CaPlace, signal?: AbortSignal): Promise<void> {
-  const path = `/api/v1/namespaces/${namespace}/configmaps/${TRUST_CONFIGMAP}`
-  const published = await kube.get<{ data?: Record<string, string> }>(path, signal).catch(error => {
-    if (isKubeError(error, 404)) return undefined
-    throw error
-  })
-  if (!published?.data?.['roots.pem']) return
-  const missing = `Secret ${namespace}/${CA_SECRET} is gone, ConfigMap ${TRUST_CONFIGMAP} still publishes its root`
-  throw new PosternError('PSTN_CA_REFUSED', missing)
+function absent(error: unknown): undefined {
+  if (!isKubeError(error, 404)) throw error
 }
+
+/** What ConfigMap `postern-trust` says: nothing before there was a CA. */
+async function publishedRoots(
+  kube: Kube,
+  { namespace }: CaPlace,
+  signal?: AbortSignal,
+): Promise<string | undefined> {
+  const path = `/api/v1/namespaces/${namespace}/configmaps/${TRUST_CONFIGMAP}`
+  const published = await kube.get<{ data?: Record<string, string> }>(path, signal).catch(absent)
+  return published?.data?.['roots.pem'] || undefined
+}
+
+/** The root of another mesh, or of a backup from before a rotation, would end every connection of one that trusts another. */
+function succeeding(present: StoredCa, published: string | undefined, place: CaPlace): StoredCa {
+  const roots = readable(published ?? '')
+  if (roots.length === 0 || unexplained(roots, present.material).length < roots.length) return present
+  throw refusal(
+    place,
+    `holds none of the roots that ConfigMap ${TRUST_CONFIGMAP} publishes, and no rotation between`,
+  )
+}
+
+/** What somebody wrote into the ConfigMap by hand says nothing. */
+function readable(text: string): readonly string[] {
+  try {
+    return splitPem(text).map(pem => parseCertificate(pem).pem)
+  } catch {
+    return []
+  }
+}
+
+const refusal = ({ namespace }: CaPlace, what: string): PosternError =>
+  new PosternError('PSTN_CA_REFUSED', `Secret ${namespace}/${CA_SECRET} ${what}`)
 
 /** Puts a CA back whose Secret was deleted, unless someone else was faster. */
 export const restoreCa = (
@@ -86,24 +116,53 @@ async function create(
 export async function renewIssuer(
   kube: Kube,
   place: CaPlace,
-  { material: { root }, secret }: StoredCa,
+  before: StoredCa,
   now: number,
   signal?: AbortSignal,
 ): Promise<StoredCa> {
-  const issuer = await createIssuer(root, place.trustDomain, now)
+  const issuer = await createIssuer(before.material.root, place.trustDomain, now)
+  const swapped = await swapCa(kube, place, before, { ...before.material, issuer }, [], now, signal)
+  return swapped ?? readCa(kube, place, now, signal)
+}
+
+/**
+ * Puts another CA in the place of the one that was read, and takes the annotations of `answered` requests off; undefined if
+ * someone else has changed the Secret since.
+ */
+export async function swapCa(
+  kube: Kube,
+  place: CaPlace,
+  { secret }: StoredCa,
+  material: CaMaterial,
+  answered: readonly string[],
+  now: number,
+  signal?: AbortSignal,
+): Promise<StoredCa | undefined> {
+  const { annotations = {} } = secret.metadata
+  const kept = Object.fromEntries(Object.entries(annotations).filter(([key]) => !answered.includes(key)))
+  const metadata = { ...secret.metadata, annotations: kept }
+  const wanted = withMaterial({ ...secret, metadata }, material)
+  // What could not be read back must not be written: every replica would refuse it.
+  fromSecret(wanted, place.trustDomain, now)
   try {
-    const renewed = withMaterial(secret, { root, issuer })
-    return stored(await kube.replace(secretPath(place), renewed, signal), place, now)
+    return stored(await kube.replace(secretPath(place), wanted, signal), place, now)
   } catch (error) {
-    if (!isKubeError(error, 409)) throw error
-    return readCa(kube, place, now, signal)
+    if (isKubeError(error, 409)) return undefined
+    throw error
   }
 }
 
-/** An issuer is due at two thirds of its life: ten days are left for the renewal to succeed. */
-export function issuerIsDue({ issuer }: CaMaterial, now: number): boolean {
+/**
+ * An issuer is due at two thirds of its life: ten days are left for the renewal to succeed. Earlier where the longest leaf
+ * would outlive it, but not before a third: a lifetime beyond its own is cut all the same. One that lives as long as its
+ * root cannot be bettered.
+ */
+export function issuerIsDue({ root, issuer }: CaMaterial, now: number, longestLeafMs = 0): boolean {
   const { notBefore, notAfter } = parseCertificate(issuer.certificate)
-  return now >= notBefore.getTime() + ((notAfter.getTime() - notBefore.getTime()) * 2) / 3
+  const [start, end] = [notBefore.getTime(), notAfter.getTime()]
+  if (end >= parseCertificate(root.certificate).notAfter.getTime()) return false
+  const share = (part: number) => start + (end - start) * part
+  return now >= Math.min(share(2 / 3), Math.max(share(1 / 3), end - longestLeafMs))
 }
 
 function stored(secret: SecretObject, place: CaPlace, now: number): StoredCa {

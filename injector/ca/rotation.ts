@@ -1,0 +1,184 @@
+// The rotation of the root as a state machine without effects: from what the Secret holds and what is known of the mesh to
+// the next step, or to what is waited for. Each step is one write of the Secret, so that a leader that dies between two
+// of them has left either all of a step or nothing, and the next leader goes on from there.
+//
+//   idle ─ rotate ─► publishing ─ every sidecar has the next root ─► switched ─ the last old leaf has expired ─► idle
+//
+// Nothing is signed by a root before everybody trusts it, and nothing loses its trust while a certificate under it lives.
+import {
+  type CaRecord,
+  type FormerRoot,
+  MOST_FORMER,
+  NO_RECORD,
+  type Rotation,
+  type SkippedPod,
+} from '../../shared/ca/record.ts'
+import { parseCertificate } from '../../shared/x509/certificate.ts'
+import { BACKDATE_SECONDS, type CaMaterial, type KeyedCa } from './authority.ts'
+
+/** What the mesh looks like, as far as the machine asks. */
+export type MeshFacts = {
+  /** Milliseconds since the epoch, as all times here. */
+  readonly now: number
+  /** Why the next root must not sign yet, a line each: pods, replicas, objects that lack it. */
+  readonly obstacles: readonly string[]
+  /** When the last certificate that is known to be in use expires. */
+  readonly lastExpiry: number
+  /** The longest that the signer lets a certificate live. */
+  readonly longestLeafMs: number
+}
+
+export type Step =
+  | { readonly kind: 'rest' }
+  | { readonly kind: 'wait'; readonly for: readonly string[]; readonly until?: number }
+  /** `drop`: when the old root may go. */
+  | { readonly kind: 'switch'; readonly drop: number }
+  | { readonly kind: 'drop' }
+
+/** A new root is published at least this long: whoever polls (other replicas, kubelets, partners) must have had a chance. */
+export const SETTLE_MS = 60_000
+/** Clocks may be this far apart. */
+const SKEW_MS = BACKDATE_SECONDS * 1000
+
+export const recordOf = ({ record }: CaMaterial): CaRecord => record ?? NO_RECORD
+export const fingerprintOf = (pem: string): string => parseCertificate(pem).fingerprint256
+
+export function nextStep(material: CaMaterial, facts: MeshFacts): Step {
+  const { phase, rotation } = recordOf(material)
+  if (!rotation) return { kind: 'rest' }
+  switch (phase) {
+    case 'idle':
+      return { kind: 'rest' }
+    case 'publishing': {
+      const settled = Date.parse(rotation.began) + SETTLE_MS
+      if (facts.obstacles.length > 0) return { kind: 'wait', for: facts.obstacles }
+      if (facts.now < settled) {
+        const why = `the next root is published until ${iso(settled)} at least, before it signs`
+        return { kind: 'wait', for: [why], until: settled }
+      }
+      return { kind: 'switch', drop: dropTime(material, facts) }
+    }
+    case 'switched': {
+      const drop = Date.parse(rotation.drop ?? '')
+      if (facts.now >= drop) return { kind: 'drop' }
+      return {
+        kind: 'wait',
+        for: [`the last certificate under the old root expires before ${iso(drop)}`],
+        until: drop,
+      }
+    }
+  }
+}
+
+/** No leaf outlives its issuer, and none that is issued now the longest life; leaves in use may be of a longer one. */
+function dropTime({ issuer }: CaMaterial, { now, lastExpiry, longestLeafMs }: MeshFacts): number {
+  const issuerEnds = parseCertificate(issuer.certificate).notAfter.getTime()
+  const lastLeaf = Math.min(Math.max(now + longestLeafMs, lastExpiry), issuerEnds)
+  // Whose clock is behind by more than half of a short life could not have renewed in time anyway.
+  return lastLeaf + Math.min(SKEW_MS, longestLeafMs)
+}
+
+export type Asking = { readonly by: string; readonly now: number }
+
+export const begin = (
+  material: CaMaterial,
+  next: KeyedCa,
+  skipped: readonly SkippedPod[],
+  { by, now }: Asking,
+): CaMaterial => ({
+  ...material,
+  next,
+  record: { ...recordOf(material), phase: 'publishing', rotation: { by, began: iso(now), skipped } },
+})
+
+export function skip(material: CaMaterial, pods: readonly SkippedPod[]): CaMaterial {
+  const record = recordOf(material)
+  const { rotation } = record
+  if (!rotation) return material
+  const known = rotation.skipped.filter(({ uid }) => !pods.some(pod => pod.uid === uid))
+  return { ...material, record: { ...record, rotation: { ...rotation, skipped: [...known, ...pods] } } }
+}
+
+/** @param issuer under the next root */
+export function switchRoots(material: CaMaterial, issuer: KeyedCa, now: number, drop: number): CaMaterial {
+  const { next, root, retired = [] } = material
+  const record = recordOf(material)
+  const { rotation } = record
+  if (!next || !rotation) return material
+  const switched: Rotation = { ...rotation, switched: iso(now), drop: iso(drop) }
+  return {
+    root: next,
+    issuer,
+    retired: [root.certificate, ...retired],
+    record: { ...record, phase: 'switched', rotation: switched },
+  }
+}
+
+/** The end of a rotation. */
+export function dropRetired(material: CaMaterial, now: number): CaMaterial {
+  const { root, issuer, retired = [] } = material
+  const record = recordOf(material)
+  const by = record.rotation?.by ?? 'the injector'
+  return { root, issuer, record: ended(record, retired.map(gone('retired', { by, now }))) }
+}
+
+/** What the revocation of a root does, and what has to be made for it. */
+export type Revocation =
+  | { readonly kind: 'unknown'; readonly says: string }
+  /** A root that signs nothing: the rotation that it is of ends, or goes on with the others. */
+  | { readonly kind: 'retired' | 'next' }
+  /** The root that signs: the next one, or a new one where there is none, takes its place at once. */
+  | { readonly kind: 'present' }
+
+export function revocationOf(material: CaMaterial, fingerprint: string): Revocation {
+  const { root, next, retired = [] } = material
+  const is = (pem: string) => fingerprintOf(pem) === fingerprint
+  if (is(root.certificate)) return { kind: 'present' }
+  if (next && is(next.certificate)) return { kind: 'next' }
+  if (retired.some(is)) return { kind: 'retired' }
+  const former = recordOf(material).former.find(root => root.fingerprint === fingerprint)
+  const why = former
+    ? `it has not been trusted since ${former.at} (${former.end})`
+    : 'no root has this fingerprint'
+  return { kind: 'unknown', says: why }
+}
+
+/** Of a root that signs nothing. */
+export function withoutRoot(material: CaMaterial, fingerprint: string, asking: Asking): CaMaterial {
+  const { root, issuer, next, retired = [] } = material
+  const record = recordOf(material)
+  const others = retired.filter(pem => fingerprintOf(pem) !== fingerprint)
+  const revoked = retired.filter(pem => fingerprintOf(pem) === fingerprint).map(gone('revoked', asking))
+  if (next && fingerprintOf(next.certificate) === fingerprint)
+    return { root, issuer, record: ended(record, [gone('withdrawn', asking)(next.certificate)]) }
+  if (others.length === 0) return { root, issuer, record: ended(record, revoked) }
+  return { ...material, retired: others, record: { ...record, former: remembered(record, revoked) } }
+}
+
+/** The root that signs is trusted no more. @param root takes its place, @param issuer is under it. */
+export function replaceRoot(
+  material: CaMaterial,
+  { root, issuer }: Pick<CaMaterial, 'root' | 'issuer'>,
+  asking: Asking,
+): CaMaterial {
+  const { retired = [] } = material
+  const record = recordOf(material)
+  const revoked = [gone('revoked', asking)(material.root.certificate)]
+  if (retired.length === 0) return { root, issuer, record: ended(record, revoked) }
+  return { root, issuer, retired, record: { ...record, former: remembered(record, revoked) } }
+}
+
+const gone =
+  (end: FormerRoot['end'], { by, now }: Asking) =>
+  (pem: string): FormerRoot => ({ fingerprint: fingerprintOf(pem), end, by, at: iso(now) })
+
+const remembered = ({ former }: CaRecord, more: readonly FormerRoot[]): readonly FormerRoot[] =>
+  [...more, ...former].slice(0, MOST_FORMER)
+
+const ended = (record: CaRecord, more: readonly FormerRoot[]): CaRecord => ({
+  phase: 'idle',
+  former: remembered(record, more),
+  answers: record.answers,
+})
+
+const iso = (ms: number): string => new Date(ms).toISOString()

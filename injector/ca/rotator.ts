@@ -1,0 +1,205 @@
+// Drives the rotation of the root (rotation.ts) on the leader: answers requests, asks the mesh what the machine wants to
+// know, writes each step, and says what is waited for where anybody can read it. What it knows is in the Secret alone,
+// so that a leader may die anywhere.
+import type { UnconfirmedPod } from '../../shared/ca/status.ts'
+import type { Clock } from '../../shared/clock.ts'
+import type { Kube } from '../../shared/kube/rest.ts'
+import { failure, type Logger } from '../../shared/log.ts'
+import type { Registry } from '../../shared/metrics.ts'
+import type { Reports } from '../control/reports.ts'
+import type { World } from '../directory/world.ts'
+import { type CaMaterial, createIssuer, createRoot } from './authority.ts'
+import { nameOf, unconfirmed } from './confirmations.ts'
+import type { AuthorityKeeper } from './keeper.ts'
+import { unpublished } from './published.ts'
+import { answerRequest, pendingRequests } from './requests.ts'
+import {
+  dropRetired,
+  fingerprintOf,
+  type MeshFacts,
+  nextStep,
+  recordOf,
+  type Step,
+  switchRoots,
+} from './rotation.ts'
+import { publishStatus, statusOf } from './status.ts'
+import type { CaPlace, StoredCa } from './store.ts'
+
+export type RotatorContext = {
+  readonly kube: Kube
+  readonly clock: Clock
+  readonly log: Logger
+  readonly registry: Registry
+  readonly place: CaPlace
+  readonly keeper: AuthorityKeeper
+  readonly reports: Pick<Reports, 'gather'>
+  readonly world: Pick<World, 'pods'>
+  readonly longestLeafMs: number
+}
+
+export type Rotator = {
+  /** Until aborted. Only the leader runs it, and may run it again. */
+  run(signal: AbortSignal): Promise<void>
+}
+
+/** While sidecars are waited for. */
+const ASK_MS = 5_000
+/** Somebody may have edited the status. */
+const RECHECK_MS = 30_000
+/** How often the log says that a rotation does not go on. */
+const REMIND_MS = 10 * 60_000
+const REMIND_PODS = 5
+
+/** What was found out for one step. */
+type Found = { readonly facts: MeshFacts; readonly pods: readonly UnconfirmedPod[] }
+
+export function createRotator(context: RotatorContext): Rotator {
+  const { clock, log, registry, keeper } = context
+  let waitingPods = 0
+  registry.gauge(
+    'postern_ca_rotation_unconfirmed',
+    'On the leader: pods that the rotation of the root waits for, because they have not said that they trust the next one.',
+    [],
+    gauge => gauge.set({}, waitingPods),
+  )
+  const turn = async (remind: Reminder, signal: AbortSignal): Promise<number> => {
+    await answerAll(context, signal)
+    const before = keeper.stored.get()
+    const { facts, pods } = await findOut(context, before.material, signal)
+    waitingPods = pods.length
+    const step = nextStep(before.material, facts)
+    if (await take(context, before, step, signal)) return 0
+    const waitingFor = step.kind === 'wait' ? step.for : []
+    remind(recordOf(before.material).phase, waitingFor, pods)
+    const status = statusOf(before.material, { waitingFor, unconfirmed: pods })
+    await publishStatus(context.kube, context.place.namespace, status, signal)
+    return pauseAfter(step, clock.now())
+  }
+  const run = async (signal: AbortSignal): Promise<void> => {
+    let wake = new AbortController()
+    const stop = keeper.stored.subscribe(() => wake.abort())
+    const remind = reminder(context)
+    try {
+      while (!signal.aborted) {
+        wake = new AbortController()
+        const woken = wake.signal
+        const pause = await turn(remind, signal).catch(thrown => {
+          if (!signal.aborted) log.warn(failure(thrown, 'PSTN_API_UNAVAILABLE'), 'root rotation: retrying')
+          return ASK_MS
+        })
+        if (pause > 0) await clock.sleep(pause, AbortSignal.any([signal, woken])).catch(() => undefined)
+      }
+    } finally {
+      stop()
+      waitingPods = 0
+    }
+  }
+  return { run }
+}
+
+const pauseAfter = (step: Step, now: number): number =>
+  step.kind !== 'wait'
+    ? RECHECK_MS
+    : step.until === undefined
+      ? ASK_MS
+      : Math.min(Math.max(step.until - now, 0) + 1, RECHECK_MS)
+
+/** One request after the other, each with the write that does it. */
+async function answerAll(context: RotatorContext, signal: AbortSignal): Promise<void> {
+  const { keeper, clock, log, place, world } = context
+  for (;;) {
+    const before = keeper.stored.get()
+    const [pending] = pendingRequests(before.secret.metadata.annotations)
+    if (!pending) return
+    const now = clock.now()
+    const material = await answerRequest(before.material, pending, {
+      now,
+      pods: new Map(
+        [...world.pods.values()]
+          .filter(({ live, mesh }) => live && mesh)
+          .map(({ namespace, name, uid }) => [nameOf({ namespace, pod: name }), uid]),
+      ),
+      newRoot: () => createRoot(place.trustDomain, now),
+      newIssuer: root => createIssuer(root, place.trustDomain, now),
+    })
+    if (!(await keeper.swap(before, material, [pending.annotation], signal))) continue
+    const [answer] = recordOf(material).answers
+    log.info({ request: pending.request, ...answer }, 'CA request answered')
+  }
+}
+
+/** Asks nobody but while sidecars are waited for. */
+async function findOut(context: RotatorContext, material: CaMaterial, signal: AbortSignal): Promise<Found> {
+  const { clock, reports, kube, place, longestLeafMs } = context
+  const { next } = material
+  const nothing = { obstacles: [], lastExpiry: 0, longestLeafMs }
+  if (!next) return { facts: { ...nothing, now: clock.now() }, pods: [] }
+  const fingerprint = fingerprintOf(next.certificate)
+  const lacking = await unpublished(kube, place.namespace, fingerprint, signal)
+  const gathered = await reports.gather(signal)
+  const skipped = recordOf(material).rotation?.skipped ?? []
+  const pods = unconfirmed(gathered, fingerprint, skipped)
+  const expiries = gathered.reports.flatMap(({ certificate }) =>
+    certificate ? [Date.parse(certificate.notAfter)] : [],
+  )
+  return {
+    facts: {
+      now: clock.now(),
+      obstacles: [
+        ...lacking.map(object => `${object} lacks the next root`),
+        ...gathered.missing.map(({ replica, reason }) => `replica ${replica} does not answer: ${reason}`),
+        ...(pods.length > 0 ? [`${pods.length} pods have not confirmed the next root`] : []),
+      ],
+      lastExpiry: Math.max(0, ...expiries),
+      longestLeafMs,
+    },
+    pods,
+  }
+}
+
+/** Writes the step, if it is one. True if there may be more to do at once. */
+async function take(
+  { keeper, clock, log, place }: RotatorContext,
+  before: StoredCa,
+  step: Step,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { material } = before
+  const now = clock.now()
+  switch (step.kind) {
+    case 'switch': {
+      if (!material.next) return false
+      const issuer = await createIssuer(material.next, place.trustDomain, now)
+      const switched = switchRoots(material, issuer, now, step.drop)
+      if (await keeper.swap(before, switched, [], signal))
+        log.info({ root: fingerprintOf(material.next.certificate) }, 'root rotation: the new root signs')
+      return true
+    }
+    case 'drop':
+      if (await keeper.swap(before, dropRetired(material, now), [], signal))
+        log.info(
+          { root: fingerprintOf(material.root.certificate) },
+          'root rotation: done, the old root is dropped',
+        )
+      return true
+    case 'wait':
+    case 'rest':
+      return false
+  }
+}
+
+type Reminder = (phase: string, waitingFor: readonly string[], pods: readonly UnconfirmedPod[]) => void
+
+/** Says at first, and then now and again, that sidecars are waited for. */
+function reminder({ clock, log }: RotatorContext): Reminder {
+  let saidAt = Number.NEGATIVE_INFINITY
+  return (phase, waitingFor, pods) => {
+    if (phase !== 'publishing' || waitingFor.length === 0) {
+      saidAt = Number.NEGATIVE_INFINITY
+      return
+    }
+    if (clock.monotonic() - saidAt < REMIND_MS) return
+    saidAt = clock.monotonic()
+    log.warn({ waitingFor, pods: pods.slice(0, REMIND_PODS) }, 'root rotation: waiting')
+  }
+}
