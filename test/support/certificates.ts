@@ -40,7 +40,14 @@ export type IssueOptions = {
   /** SubjectPublicKeyInfo (DER) of somebody else's key, as a signer has it; the key is then not in the answer. */
   readonly publicKey?: Buffer
   readonly extensions?: readonly Extension[]
+  /** In place of all of the above: exactly these. */
+  readonly onlyExtensions?: readonly Extension[]
+  /** Empty if absent. */
+  readonly subject?: string
 }
+
+/** `extensions`: in place of those of a CA without constraints. */
+export type IntermediateOptions = Pick<IssueOptions, 'notBefore' | 'notAfter' | 'extensions'>
 
 export type Issued = {
   /** PEM, PKCS#8; empty if `publicKey` was given. */
@@ -62,7 +69,7 @@ export type TestAuthority = {
   readonly bundle: TrustBundle
   issue(options: IssueOptions): Promise<Issued>
   /** An authority below this one, whose leaves carry its certificate in their chain. */
-  intermediate(options?: { notBefore?: Date; notAfter?: Date }): Promise<TestAuthority>
+  intermediate(options?: IntermediateOptions): Promise<TestAuthority>
   /** A certificate (PEM) by this authority for the name and the key of `other`. */
   crossSign(other: TestAuthority): Promise<string>
   readonly publicKey: webcrypto.CryptoKey
@@ -106,6 +113,7 @@ function authority(trustDomain: string, root: X509Certificate, signer: Signer): 
     intermediate: async ({
       notBefore = new Date(Date.now() - HOUR_MS),
       notAfter = new Date(Date.now() + 30 * DAY_MS),
+      extensions = caExtensions(),
     } = {}) => {
       const keys = await generateKeys()
       const certificate = await sign(signer, {
@@ -113,7 +121,7 @@ function authority(trustDomain: string, root: X509Certificate, signer: Signer): 
         notBefore,
         notAfter,
         publicKey: keys.publicKey,
-        extensions: caExtensions(),
+        extensions: [...extensions],
       })
       return authority(trustDomain, root, { certificate, keys, chain: pem(certificate) + signer.chain })
     },
@@ -123,11 +131,11 @@ function authority(trustDomain: string, root: X509Certificate, signer: Signer): 
 async function issue(signer: Signer, options: IssueOptions): Promise<Issued> {
   const keys = options.publicKey ? undefined : await generateKeys()
   const certificate = await sign(signer, {
-    name: '',
+    name: options.subject ?? '',
     notBefore: options.notBefore ?? new Date(Date.now() - 5 * MINUTE_MS),
     notAfter: options.notAfter ?? new Date(Date.now() + HOUR_MS),
     publicKey: keys?.publicKey ?? (await importKey(options.publicKey)),
-    extensions: leafExtensions(options),
+    extensions: [...(options.onlyExtensions ?? leafExtensions(options))],
   })
   const key = keys ? await exportKey(keys.privateKey) : ''
   const leaf = pem(certificate)

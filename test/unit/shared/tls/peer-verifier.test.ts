@@ -2,15 +2,13 @@
 import 'reflect-metadata'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
-import { type ConnectionOptions, connect, createServer, type TLSSocket, type TlsOptions } from 'node:tls'
+import { type ConnectionOptions, connect, createServer, type TlsOptions } from 'node:tls'
 import { Extension } from '@peculiar/x509'
 import t from 'tap'
-import { PosternError } from '../../../../shared/errors.ts'
-import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { clientTlsOptions, serverTlsOptions } from '../../../../shared/tls/contexts.ts'
-import { type VerifiedPeer, verifyPeer } from '../../../../shared/tls/peer-verifier.ts'
 import { der, TAG } from '../../../../shared/x509/der.ts'
 import { type Issued, testAuthority } from '../../../support/certificates.ts'
+import { meet as meeting } from '../../../support/tls-meeting.ts'
 import { wrongCertificates } from '../../../support/wrong-certificates.ts'
 
 const TRUST_DOMAIN = 'cluster.local'
@@ -21,56 +19,13 @@ const ours = await testAuthority(TRUST_DOMAIN)
 const server = await ours.issue({ identity: SERVER })
 const client = await ours.issue({ identity: CLIENT })
 
-const context = (expected?: string) => ({
-  bundle: ours.bundle,
-  now: Date.now(),
-  ...(expected !== undefined && { expected: parseSpiffeId(expected).id }),
-})
-
-type Verdict = VerifiedPeer | string
-
-const verdict = (socket: TLSSocket, expected?: string): Verdict => {
-  try {
-    return verifyPeer(socket, context(expected))
-  } catch (thrown) {
-    return thrown instanceof PosternError ? thrown.code : String(thrown)
-  }
-}
-
-/** What each side thinks of the other after one handshake; undefined for a side whose handshake failed. */
-async function meet(
-  serverOptions: TlsOptions,
-  clientOptions: ConnectionOptions,
-  expected?: string,
-): Promise<{ byServer: Verdict | undefined; byClient: Verdict | undefined }> {
-  const listener = createServer(serverOptions)
-  let byServer: Verdict | undefined
-  listener.on('secureConnection', socket => {
-    byServer = verdict(socket)
-    socket.on('error', () => {})
-    socket.end('x')
+const meet = (serverOptions: TlsOptions, clientOptions: ConnectionOptions, expected?: string) =>
+  meeting({
+    server: serverOptions,
+    client: clientOptions,
+    bundle: ours.bundle,
+    ...(expected && { expected }),
   })
-  listener.listen(0, '127.0.0.1')
-  await once(listener, 'listening')
-  const socket = connect({
-    ...clientOptions,
-    host: '127.0.0.1',
-    port: (listener.address() as AddressInfo).port,
-  })
-  let byClient: Verdict | undefined
-  try {
-    await once(socket, 'secureConnect')
-    byClient = verdict(socket, expected)
-    socket.resume()
-    await once(socket, 'close')
-  } catch {
-    // The other side refused the handshake; byServer tells.
-  }
-  socket.destroy()
-  listener.close()
-  await once(listener, 'close')
-  return { byServer, byClient }
-}
 
 const pemInside = (pem: string): Buffer => der(TAG.octetString, Buffer.from(`\n${pem}`))
 
