@@ -21,6 +21,7 @@ import { answerStartupProbe } from './admin/startup.ts'
 import { startStatusServer } from './admin/status-server.ts'
 import { createAuthorizer } from './authorize/authorizer.ts'
 import { describeConfig, type ProxyConfig } from './config.ts'
+import { clockSkew } from './credentials/clock-skew.ts'
 import type { Credential } from './credentials/credential.ts'
 import { CSR_TIMEOUT_MS, csrCredentialSource } from './credentials/csr-source.ts'
 import { openStateVolume } from './credentials/state-volume.ts'
@@ -254,7 +255,8 @@ async function startSupply(
   const { settings, pod, identity } = config
   const { trustDomain } = settings
   const volume = openStateVolume(config.stateDir, error => log.error(failure(error, error.code), 'not kept'))
-  const kube = stack.use(connectKube(config.api))
+  const skew = clockSkew(clock, ms => metrics.clockSkew.set({}, ms / 1000))
+  const kube = stack.use(connectKube({ ...config.api, onDate: skew.observe }))
   const trust = await openTrustStore(kube, trustDomain, volume)
   const onLimit = limitCounter(metrics)
   const directory = createDirectory(clock, await readAddresses(volume), () => onLimit('directory_addresses'))
@@ -268,13 +270,14 @@ async function startSupply(
     identity,
     trust,
     volume,
+    skew,
     podUid: pod.uid,
     username: `system:serviceaccount:${pod.namespace}:${pod.serviceAccount}`,
     signerName: settings.signerName,
     lifetimeSeconds: settings.certificateLifetimeSeconds,
     timeoutMs: CSR_TIMEOUT_MS,
     observe: event => {
-      refusal = event.kind === 'failed' ? event.error.code : undefined
+      if (event.kind !== 'skewed') refusal = event.kind === 'failed' ? event.error.code : undefined
       report(event)
     },
   })

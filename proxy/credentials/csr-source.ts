@@ -1,14 +1,16 @@
 // Certificates from the Kubernetes CSR API. Renewal needs the API server and the signer, never the mesh, so that an
 // expired sidecar recovers by itself; whatever fails, a valid certificate is kept, and so is a request under way.
 import { createPrivateKey, createPublicKey, generateKeyPairSync } from 'node:crypto'
-import { asPosternError, type PosternError } from '../../shared/errors.ts'
+import { asPosternError, PosternError } from '../../shared/errors.ts'
 import { CSR_SLOTS, csrName } from '../../shared/names.ts'
 import type { SpiffeId } from '../../shared/spiffe-id.ts'
-import { checkIssuedChain } from '../../shared/x509/answer.ts'
+import { checkIssuedChain, describeSkew, type IssuedChain } from '../../shared/x509/answer.ts'
 import { createCsr } from '../../shared/x509/csr.ts'
+import type { ClockSkew } from './clock-skew.ts'
 import type { Credential, CredentialSource } from './credential.ts'
 import { awaitAnswer, type CsrApi, type PendingRequest, submit } from './csr-request.ts'
-import { type Instant, planRenewal, untilRenewal, untilRetry } from './schedule.ts'
+import { isTrusted, watchDistrust } from './distrust.ts'
+import { type Due, dueIn, type Instant, planRenewal, untilDue, untilRetry } from './schedule.ts'
 import type { StateVolume } from './state-volume.ts'
 import type { TrustStore } from './trust.ts'
 
@@ -26,14 +28,21 @@ export type IssuanceEvent =
       readonly error: PosternError
       readonly failures: number
       readonly retryMs: number
-      /** What is left of the present certificate; 0 if it has expired or there is none. */
+      /** What is left of the present certificate; 0 if it has expired, is trusted no more, or there is none. */
       readonly lifeLeftMs: number
     }
+  /** Of a source that cannot be asked: whoever rotates it has made another one. `from` names the source. */
+  | { readonly kind: 'taken'; readonly credential: Credential; readonly from: string }
+  /** Of such a source: after failures that were told, what it has is what is held, and will do. */
+  | { readonly kind: 'recovered'; readonly credential: Credential }
+  /** A certificate was taken, by a clock that will not do for every one: PSTN_CLOCK_SKEW, with how far it is off. */
+  | { readonly kind: 'skewed'; readonly error: PosternError }
 
 export type CsrSourceOptions = CsrApi & {
   readonly identity: SpiffeId
   readonly trust: TrustStore
   readonly volume: StateVolume
+  readonly skew: ClockSkew
   readonly random: () => number
   readonly observe: (event: IssuanceEvent) => void
 }
@@ -41,8 +50,14 @@ export type CsrSourceOptions = CsrApi & {
 /** How long to poll for an answer before it counts as a failure. */
 export const CSR_TIMEOUT_MS = 60_000
 
+/** What our signer backdates: a clock that is further off is told of even where it does no harm yet. */
+const TOLERATED_SKEW_MS = 300_000
+
 /** A credential with what the next one needs to know. As a file it is without `credential` but for key and chain. */
 type Held = { readonly credential: Credential; readonly receivedAt: number; readonly slot: number }
+
+/** What a request was answered with: PEM, not checked. */
+type Answered = { readonly pending: PendingRequest; readonly chain: string }
 
 export function csrCredentialSource(options: CsrSourceOptions): CredentialSource {
   return async function* credentials(signal) {
@@ -61,16 +76,26 @@ export function csrCredentialSource(options: CsrSourceOptions): CredentialSource
   }
 }
 
-async function renewalOf(
-  held: Held,
-  { clock, random }: CsrSourceOptions,
-  signal: AbortSignal,
-): Promise<void> {
-  const now = (): Instant => ({ wall: clock.now(), monotonic: clock.monotonic() })
-  const notAfter = held.credential.notAfter.getTime()
-  const due = planRenewal({ receivedAt: held.receivedAt, notAfter }, now(), random())
-  for (let wait = untilRenewal(due, now()); wait > 0; wait = untilRenewal(due, now())) {
-    await clock.sleep(wait, signal)
+const instant = ({ clock }: CsrSourceOptions): Instant => ({
+  wall: clock.now(),
+  monotonic: clock.monotonic(),
+})
+
+/** Waits until the next one is due, or nobody would take this one any more. */
+async function renewalOf({ receivedAt, credential }: Held, options: CsrSourceOptions, signal: AbortSignal) {
+  const due = planRenewal(
+    { receivedAt, notAfter: credential.notAfter.getTime() },
+    instant(options),
+    options.random(),
+  )
+  using distrust = watchDistrust(credential.chain, options.trust.bundle)
+  const early = AbortSignal.any([signal, distrust.signal])
+  await waitUntil(due, options, early).catch(() => signal.throwIfAborted())
+}
+
+async function waitUntil(due: Due, options: CsrSourceOptions, signal: AbortSignal): Promise<void> {
+  for (let wait = untilDue(due, instant(options)); wait > 0; wait = untilDue(due, instant(options))) {
+    await options.clock.sleep(wait, signal)
   }
 }
 
@@ -79,6 +104,8 @@ class Issuance {
   readonly #options: CsrSourceOptions
   #generation = 0
   #pending: PendingRequest | undefined
+  /** The first answer that our clock does not let us take yet: its time comes, that of ever newer ones would not. */
+  #early: Answered | undefined
 
   constructor(options: CsrSourceOptions) {
     this.#options = options
@@ -91,7 +118,8 @@ class Issuance {
     const stored = storedOf(await volume.read('credential.json'))
     if (!stored || !trust.bundle.get()) return undefined
     try {
-      const credential = this.#accept(stored.key, stored.chain)
+      // A clock that was set back since must not cost what was good when it came.
+      const credential = this.#accept(stored.key, stored.chain, Math.max(clock.now(), stored.receivedAt))
       observe({ kind: 'restored', credential })
       return { credential, slot: stored.slot, receivedAt: Math.min(stored.receivedAt, clock.now()) }
     } catch {
@@ -101,8 +129,11 @@ class Issuance {
 
   /** The next credential, however many attempts it takes. Rejects only when aborted. */
   async obtain(held: Held | undefined, signal: AbortSignal): Promise<Held> {
-    const { clock, random, observe } = this.#options
-    const lifeLeft = () => Math.max((held?.credential.notAfter.getTime() ?? 0) - clock.now(), 0)
+    const { clock, random, trust, observe } = this.#options
+    const lifeLeft = () =>
+      held && isTrusted(held.credential.chain, trust.bundle.get())
+        ? Math.max(held.credential.notAfter.getTime() - clock.now(), 0)
+        : 0
     for (let failures = 1; ; failures++) {
       try {
         return await this.#attempt(held ? held.slot + 1 : 0, signal)
@@ -111,7 +142,7 @@ class Issuance {
         const error = asPosternError(thrown, 'PSTN_API_UNAVAILABLE')
         const retryMs = untilRetry(failures, lifeLeft(), random())
         observe({ kind: 'failed', error, failures, retryMs, lifeLeftMs: lifeLeft() })
-        await clock.sleep(retryMs, signal)
+        await waitUntil(dueIn(retryMs, instant(this.#options)), this.#options, signal)
       }
     }
   }
@@ -119,22 +150,55 @@ class Issuance {
   async #attempt(nextSlot: number, signal: AbortSignal): Promise<Held> {
     const { clock, podUid, observe } = this.#options
     const started = clock.monotonic()
-    const pending = this.#pending ?? (await this.#keep(this.#fresh(nextSlot)))
-    const slot = await submit(this.#options, pending, signal)
-    if (slot !== pending.slot) await this.#keep({ ...pending, slot })
+    const answered = this.#ripe() ?? (await this.#answer(nextSlot, signal))
+    const { key, slot } = answered.pending
     try {
-      const chain = await awaitAnswer(this.#options, slot, signal)
       await this.#refreshTrust(signal)
-      const credential = this.#accept(pending.key, chain)
+      const credential = this.#accept(key, answered.chain, clock.now())
       const held = { credential, slot, receivedAt: clock.now() }
       await this.#save(held)
       const tookMs = Math.round(clock.monotonic() - started)
       observe({ kind: 'issued', credential, name: csrName(podUid, slot), tookMs })
+      this.#tellSkew()
       return held
+    } catch (thrown) {
+      if (isSkew(thrown)) this.#early ??= answered
+      if (isFinal(thrown)) await this.#keep(this.#fresh(slot + 1))
+      throw thrown
+    }
+  }
+
+  #ripe(): Answered | undefined {
+    const early = this.#early
+    if (!early) return undefined
+    try {
+      this.#check(early.pending.key, early.chain, this.#options.clock.now())
+      return early
+    } catch (thrown) {
+      if (!isSkew(thrown)) this.#early = undefined
+      return undefined
+    }
+  }
+
+  async #answer(nextSlot: number, signal: AbortSignal): Promise<Answered> {
+    const asked = this.#pending ?? (await this.#keep(this.#fresh(nextSlot)))
+    const slot = await submit(this.#options, asked, signal)
+    const pending = slot === asked.slot ? asked : await this.#keep({ ...asked, slot })
+    try {
+      return { pending, chain: await awaitAnswer(this.#options, slot, signal) }
     } catch (thrown) {
       if (isFinal(thrown)) await this.#keep(this.#fresh(slot + 1))
       throw thrown
     }
+  }
+
+  #tellSkew(): void {
+    const { skew, observe } = this.#options
+    if (skew.ms === undefined || Math.abs(skew.ms) < TOLERATED_SKEW_MS) return
+    observe({
+      kind: 'skewed',
+      error: new PosternError('PSTN_CLOCK_SKEW', `our clock is ${describeSkew(skew.ms)}`),
+    })
   }
 
   #fresh(slot: number): PendingRequest {
@@ -162,18 +226,23 @@ class Issuance {
     }
   }
 
-  #accept(key: string, chainPem: string): Credential {
-    const { identity, trust, clock } = this.#options
+  #accept(key: string, chainPem: string, now: number): Credential {
+    const issued = this.#check(key, chainPem, now)
+    this.#generation += 1
+    return { generation: this.#generation, identity: this.#options.identity, key, ...issued }
+  }
+
+  #check(key: string, chainPem: string, now: number): IssuedChain {
+    const { identity, trust, skew } = this.#options
     const publicKey = createPublicKey(createPrivateKey(key))
     const roots = trust.bundle.get()?.roots ?? []
-    const issued = checkIssuedChain({ chainPem, publicKey, identity, roots, now: clock.now() })
-    this.#generation += 1
-    return { generation: this.#generation, identity, key, ...issued }
+    return checkIssuedChain({ chainPem, publicKey, identity, roots, now, skewMs: skew.ms })
   }
 
   async #save({ credential, receivedAt, slot }: Held): Promise<void> {
     const { volume } = this.#options
     this.#pending = undefined
+    this.#early = undefined
     await volume.write('credential.json', { key: credential.key, chain: credential.chain, receivedAt, slot })
     await volume.remove('pending.json')
   }
@@ -189,6 +258,9 @@ function isFinal(thrown: unknown): boolean {
     code === 'PSTN_CLOCK_SKEW'
   )
 }
+
+const isSkew = (thrown: unknown): boolean =>
+  asPosternError(thrown, 'PSTN_API_UNAVAILABLE').code === 'PSTN_CLOCK_SKEW'
 
 type Stored = {
   readonly key: string

@@ -6,15 +6,18 @@ import { backoffMs } from '../../shared/backoff.ts'
 /** One reading of both clocks, in milliseconds. The wall clock may step; the monotonic one may stop in suspend. */
 export type Instant = { readonly wall: number; readonly monotonic: number }
 
-/** When a renewal is due on each clock; whichever comes first counts. */
-export type Renewal = Instant
+/** When something is due on each clock; whichever comes first counts. */
+export type Due = Instant
 
 const EARLIEST_SHARE = 0.33
 const LATEST_SHARE = 0.5
 /** No certificate, however short, is renewed more often. */
 const SHORTEST_WAIT_MS = 1_000
-/** Also what keeps a wait below the 24.8 days at which a setTimeout fires at once. */
-const LONGEST_WAIT_MS = 3_600_000
+/**
+ * How long a clock that was set, or a machine that slept, may go unnoticed. Timers follow the monotonic clock, which
+ * stops in suspend: an hour's wait would go on for an hour after a night in which the certificate expired.
+ */
+const LONGEST_WAIT_MS = 15_000
 
 const RETRY_BASE_MS = 1_000
 const RETRY_CAP_MS = 300_000
@@ -28,15 +31,20 @@ export function planRenewal(
   { receivedAt, notAfter }: { receivedAt: number; notAfter: number },
   now: Instant,
   random: number,
-): Renewal {
+): Due {
   const received = Math.min(receivedAt, now.wall)
   const share = EARLIEST_SHARE + (LATEST_SHARE - EARLIEST_SHARE) * random
   const wall = received + Math.max((notAfter - received) * share, SHORTEST_WAIT_MS)
-  return { wall, monotonic: now.monotonic + (wall - now.wall) }
+  return dueIn(wall - now.wall, now)
 }
 
-/** How long to sleep before looking again: 0 when the renewal is due, never more than an hour. */
-export function untilRenewal(due: Renewal, now: Instant): number {
+export const dueIn = (ms: number, now: Instant): Due => ({
+  wall: now.wall + ms,
+  monotonic: now.monotonic + ms,
+})
+
+/** How long to sleep before looking at both clocks again: 0 when it is due. */
+export function untilDue(due: Due, now: Instant): number {
   const left = Math.min(due.wall - now.wall, due.monotonic - now.monotonic)
   return Math.min(Math.max(left, 0), LONGEST_WAIT_MS)
 }

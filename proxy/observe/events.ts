@@ -19,6 +19,9 @@ export const observeIssuance = (log: Logger, metrics: ProxyMetrics) => (event: I
     )
     return
   }
+  if (event.kind === 'skewed') {
+    return log.warn({ code: event.error.code, error: event.error.message }, 'clock skew')
+  }
   const { serial, identity, notAfter, generation } = event.credential
   metrics.certificateExpiry.set({}, notAfter.getTime() / 1000)
   const fields = { serial, identity, notAfter, generation }

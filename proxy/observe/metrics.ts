@@ -83,6 +83,10 @@ export function createProxyMetrics(registry: Registry) {
       'Attempts to get a certificate, by outcome: issued, or the code of the failure.',
       ['outcome'],
     ),
+    clockSkew: registry.gauge(
+      'postern_clock_skew_seconds',
+      'This node’s clock less the API server’s, by the latest answer of the API server.',
+    ),
     controlConnected: registry.gauge(
       'postern_control_connected',
       '1 while the control stream to an injector is up; without it the last good state stays in force.',

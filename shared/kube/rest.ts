@@ -18,6 +18,8 @@ export type KubeEndpoint = {
   readonly clientCertificate?: { readonly cert: string; readonly key: string }
   /** Silence of the server that ends a call, from the dial on. */
   readonly timeoutMs?: number
+  /** Told the `Date` of each answer, whatever its status. */
+  readonly onDate?: (date: string) => void
 }
 
 /** An answer of 400 and above: `reason` and `message` are the API server's Status fields. */
@@ -85,7 +87,9 @@ export function connectKube(endpoint: KubeEndpoint): Kube {
     request.on('timeout', () => request.destroy(new Error(`no answer from ${server} within ${timeoutMs} ms`)))
     request.on('error', reject)
     request.end(payload)
-    return promise
+    const response = await promise
+    if (response.headers.date !== undefined) endpoint.onDate?.(response.headers.date)
+    return response
   }
 
   const json = async <T>(call: Call): Promise<T> => {

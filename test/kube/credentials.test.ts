@@ -1,6 +1,7 @@
 // The sidecar's own certificate, from the first token to rotation, outage and restart: its source against a real API
 // server, the real approver and the real signer.
 import t, { type Test } from 'tap'
+import { clockSkew } from '../../proxy/credentials/clock-skew.ts'
 import type { Credential } from '../../proxy/credentials/credential.ts'
 import { csrCredentialSource, type IssuanceEvent } from '../../proxy/credentials/csr-source.ts'
 import { openStateVolume } from '../../proxy/credentials/state-volume.ts'
@@ -81,6 +82,7 @@ async function sidecar(t: Test, name: string, serviceAccount = 'cart') {
       identity,
       trust: await openTrustStore(kube, TRUST_DOMAIN, volume),
       volume,
+      skew: clockSkew(systemClock),
       observe: event => {
         events.push(event)
         if (enough(credentials, events)) stopping.abort()

@@ -28,25 +28,32 @@ export type ScriptedApi = AsyncDisposable & {
   trust: Record<string, string>
   /** Set: every call fails with this status. */
   outage: { status: number; message: string } | undefined
+  /** What its clock says: the `Date` of its answers. */
+  now: () => number
 }
 
 export async function scriptedApi({
   username,
   podUid,
+  onDate,
 }: {
   username: string
   podUid: string
+  onDate?: (date: string) => void
 }): Promise<ScriptedApi> {
   const server = createServer((request, response) => {
     reply(request)
       .catch(error => ({ status: 500, body: { message: String(error) } }))
-      .then(({ status, body }) => response.writeHead(status).end(JSON.stringify(body)))
+      .then(({ status, body }) => {
+        response.writeHead(status, { date: new Date(api.now()).toUTCString() }).end(JSON.stringify(body))
+      })
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const kube = connectKube({
     server: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     token: 'x',
+    ...(onDate && { onDate }),
   })
 
   const api: ScriptedApi = {
@@ -56,6 +63,7 @@ export async function scriptedApi({
     answer: async () => undefined,
     trust: {},
     outage: undefined,
+    now: Date.now,
     [Symbol.asyncDispose]: async () => {
       kube[Symbol.dispose]()
       server.closeAllConnections()

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { V1Pod } from '@kubernetes/client-node'
+import { clockSkew } from '../../../proxy/credentials/clock-skew.ts'
 import { csrCredentialSource } from '../../../proxy/credentials/csr-source.ts'
 import { openStateVolume } from '../../../proxy/credentials/state-volume.ts'
 import { systemClock } from '../../../shared/clock.ts'
@@ -37,6 +38,7 @@ export async function firstRefusal(
     volume: openStateVolume(dir, error => {
       throw error
     }),
+    skew: clockSkew(systemClock),
     observe: event => {
       if (event.kind === 'failed') refused = event.error
       stop.abort()

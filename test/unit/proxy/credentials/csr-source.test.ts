@@ -1,6 +1,7 @@
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { clockSkew } from '../../../../proxy/credentials/clock-skew.ts'
 import type { Credential } from '../../../../proxy/credentials/credential.ts'
 import { csrCredentialSource, type IssuanceEvent } from '../../../../proxy/credentials/csr-source.ts'
 import { openStateVolume } from '../../../../proxy/credentials/state-volume.ts'
@@ -56,6 +57,7 @@ async function pod(t: Test, { lifeMs = 3_600 * SECOND } = {}) {
       identity: IDENTITY,
       trust: await openTrustStore(api.kube, 'cluster.local', volume),
       volume,
+      skew: clockSkew(clock),
       random: () => 0.5,
       observe: event => {
         events.push(event)
