@@ -5,7 +5,7 @@ import type { V1CertificateSigningRequest } from '@kubernetes/client-node'
 import { parseSpiffeId, type SpiffeId, workloadOf } from '../../shared/spiffe-id.ts'
 import { buildCsrInfo, type Csr, isP256Spki } from '../../shared/x509/csr.ts'
 import type { LeafRequest } from '../ca/authority.ts'
-import { boundPodOf, hasCondition, identityOf, readRequest, requestBytes, requesterOf } from './request.ts'
+import { awaitsSignature, boundPodOf, identityOf, readRequest, requestBytes, requesterOf } from './request.ts'
 
 export const DEFAULT_LIFETIME_SECONDS = 24 * 3600
 /** Services beyond this many lend a leaf no names: whoever creates thousands must not make it too large to send. */
@@ -19,9 +19,7 @@ export type Signable =
   | { readonly kind: 'fail'; readonly reason: string }
 
 export function signable(object: V1CertificateSigningRequest, trustDomain: string): Signable {
-  const settled =
-    hasCondition(object, 'Denied') || hasCondition(object, 'Failed') || object.status?.certificate
-  if (settled || !hasCondition(object, 'Approved')) return { kind: 'wait' }
+  if (!awaitsSignature(object)) return { kind: 'wait' }
   const read = readRequest(requestBytes(object))
   if ('flaw' in read) return { kind: 'fail', reason: read.flaw }
   const { csr } = read
@@ -56,6 +54,9 @@ export const lifetime = (
   defaultSeconds = DEFAULT_LIFETIME_SECONDS,
 ): number => Math.min(requestedSeconds ?? defaultSeconds, maxSeconds)
 
+/** What X.520 lets a serialNumber be; a pod's uid always is. */
+const PRINTABLE = /^[A-Za-z0-9-]{1,64}$/
+
 export type LeafFacts = {
   readonly object: V1CertificateSigningRequest
   readonly identity: SpiffeId
@@ -68,11 +69,12 @@ export type LeafFacts = {
 
 export function leafFor(facts: LeafFacts): LeafRequest {
   const { object, identity, publicKey, serviceNames, maxLeafLifetimeSeconds, now } = facts
-  const { name } = boundPodOf(object)
+  const { name, uid } = boundPodOf(object)
   const namespace = workloadOf(identity)?.namespace
   return {
     publicKeySpki: publicKey,
     ...(name && { commonName: name }),
+    ...(uid && PRINTABLE.test(uid) && { podUid: uid }),
     uri: identity,
     dnsNames: [...serviceNames]
       .sort()

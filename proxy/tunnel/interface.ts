@@ -16,6 +16,8 @@ export type Peer = {
   /** Certificate serial, lower-case hex: rotation is visible in the access log. */
   readonly serial: string
   readonly notAfter: Date
+  /** The pod that its certificate was made for, where the signer says so. */
+  readonly podUid?: string
   /** SHA-256 of the certificate’s DER, lower-case hex. */
   readonly certificateHash: string
 }

@@ -7,6 +7,7 @@ import { asPosternError, type Code, PosternError } from '../errors.ts'
 import type { SpiffeId } from '../spiffe-id.ts'
 import type { TrustBundle } from '../trust-bundle.ts'
 import { type Certificate, parseCertificate } from '../x509/certificate.ts'
+import { podUidOf } from '../x509/subject.ts'
 import { checkSvidLeaf } from '../x509/svid.ts'
 import { anchorsOf, leadsTo } from './chain.ts'
 import { ALPN } from './contexts.ts'
@@ -20,6 +21,8 @@ export type VerifiedPeer = {
   /** Lower-case hex. */
   readonly serial: string
   readonly notAfter: Date
+  /** The pod that the certificate was made for. Absent in those of other signers, and of v0.1.0. */
+  readonly podUid?: string
   /** SHA-256 of the certificate’s DER, lower-case hex. */
   readonly certificateHash: string
 }
@@ -53,7 +56,8 @@ export function verifyPeer(socket: TLSSocket, { bundle, expected, now }: PeerCon
   const address = canonicalAddress(socket.remoteAddress ?? '')
   if (address === undefined) throw new PosternError('PSTN_TLS_FAILED', 'the peer is gone')
   const { serial, notAfter, fingerprint256: certificateHash } = leaf
-  return { identity, trustDomain, address, serial, notAfter, certificateHash }
+  const podUid = podUidOf(leaf.subject)
+  return { identity, trustDomain, address, serial, notAfter, certificateHash, ...(podUid && { podUid }) }
 }
 
 function checkProtocol(socket: TLSSocket): void {

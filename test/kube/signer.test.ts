@@ -66,7 +66,7 @@ t.test('a pod gets a certificate that its sidecar accepts', { skip }, async t =>
   t.ok(issued.notAfter.getTime() - Date.now() <= 600_000, 'no longer than asked')
   const leaf = parseCertificate(chainPem)
   t.same(leaf.dnsSans, ['cart.shop.svc', 'cart.shop.svc.cluster.local'])
-  t.equal(leaf.x509.subject, 'CN=cart-0')
+  t.equal(leaf.x509.subject, `CN=cart-0\nserialNumber=${pod.metadata?.uid}`)
   const [condition] = object.status?.conditions ?? []
   t.match(condition, { type: 'Approved', reason: 'PosternApproved' })
 })

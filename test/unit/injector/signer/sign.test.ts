@@ -6,7 +6,7 @@ import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { inputOf } from '../../../support/forged-case.ts'
 import { mergePatch } from '../../../support/merge-patch.ts'
 import { approvedByHand } from '../../../vectors/csr/approved-by-hand.ts'
-import { IDENTITY, NOW, type Patch, TRUST_DOMAIN } from '../../../vectors/csr/cases.ts'
+import { IDENTITY, NOW, type Patch, POD_UID, TRUST_DOMAIN } from '../../../vectors/csr/cases.ts'
 
 const conditions = (...types: string[]): Patch => ({
   status: { conditions: types.map(type => ({ type, status: 'True' })) },
@@ -67,6 +67,7 @@ const facts = {
 t.test('a leaf is named after the pod and the Services that select it', async t => {
   t.match(leafFor(facts), {
     commonName: 'cart-7d9f',
+    podUid: POD_UID,
     uri: IDENTITY,
     dnsNames: ['api.shop.svc', 'api.shop.svc.cluster.local', 'web.shop.svc', 'web.shop.svc.cluster.local'],
     lifetimeSeconds: 3600,
@@ -81,8 +82,10 @@ t.test('a pod that was made anew under the same name is not the one that asked',
   t.equal(ifBound(object(byPerson), { metadata: {} }), undefined)
 })
 
-t.test('a leaf of a human’s request has no common name', async t => {
-  t.notOk('commonName' in leafFor({ ...facts, object: object(byPerson) }))
+t.test('a leaf of a human’s request has no common name and no pod', async t => {
+  const leaf = leafFor({ ...facts, object: object(byPerson) })
+  t.notOk('commonName' in leaf)
+  t.notOk('podUid' in leaf)
 })
 
 t.test('no more than 32 Services lend their names', async t => {
