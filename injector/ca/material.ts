@@ -76,8 +76,8 @@ export function fromSecret(secret: SecretObject, trustDomain: string, now: numbe
   const retired = readRetired(secret, refuse)
   const named = { 'root.crt': root.parsed, 'issuer.crt': issuer.parsed, 'next-root.crt': next?.parsed }
   for (const [key, parsed] of Object.entries(named)) checkDomain(parsed, trustDomain, key, refuse)
-  if (!issuer.parsed.isSignedBy(root.parsed)) throw refuse('issuer.crt', 'root.crt did not sign it')
   checkRoot(root.parsed, 'root.crt', now, refuse)
+  if (!issuer.parsed.isSignedBy(root.parsed)) throw refuse('issuer.crt', 'root.crt did not sign it')
   if (next) checkRoot(next.parsed, 'next-root.crt', now, refuse)
   for (const parsed of retired) {
     checkDomain(parsed, trustDomain, RETIRED_KEY, refuse)
