@@ -1,11 +1,14 @@
 #!/usr/bin/env node
 // The command line: what operators ask of a mesh and tell it to do.
 import { VERSION } from '../shared/version.ts'
+import { caRevokeRoot } from './ca/revoke-root.ts'
+import { caRotate } from './ca/rotate.ts'
+import { caStatus } from './ca/status.ts'
 import type { Command } from './command.ts'
 import { connectCluster } from './kubeconfig.ts'
 import { run } from './run.ts'
 
-const COMMANDS: readonly Command[] = []
+const COMMANDS: readonly Command[] = [caStatus, caRotate, caRevokeRoot]
 
 const interrupted = new AbortController()
 process.once('SIGINT', () => interrupted.abort())
