@@ -138,6 +138,11 @@ async function startWebhook(context: Context, ca: AuthorityKeeper, bindings: Bin
       mesh: { trustDomain, signerName, controlAddress, injectorIdentity: injectorIdentity(context) },
       sidecar: { image, imagePullPolicy: sidecarImagePullPolicy },
       version,
+const placeOf = ({ config: { trustDomain } }: Context) => ({ namespace: SYSTEM_NAMESPACE, trustDomain })
+
+const longestLeafMs = ({ maxLeafLifetimeSeconds, maxServingLifetimeSeconds }: InjectorConfig) =>
+  Math.max(maxLeafLifetimeSeconds, maxServingLifetimeSeconds) * 1000
+
     },
     ensureBinding: bindings.ensure,
     report: injectionReporter({ registry, log, event }),
@@ -169,11 +174,17 @@ function startSigner(
   ca: AuthorityKeeper,
   { world, subscribe }: Directory,
 ): SignerController {
-  const { trustDomain, signerName, maxLeafLifetimeSeconds } = context.config
+  const { trustDomain, signerName, maxLeafLifetimeSeconds, maxServingLifetimeSeconds } = context.config
   const signer = createSigner({
     ...context,
     authority: ca.authority,
-    settings: { trustDomain, signerName, maxLeafLifetimeSeconds, cleanupAfterMs: CLEANUP_AFTER_MS },
+    settings: {
+      trustDomain,
+      signerName,
+      maxLeafLifetimeSeconds,
+      maxServingLifetimeSeconds,
+      cleanupAfterMs: CLEANUP_AFTER_MS,
+    },
     observer: signerMetrics(context.registry),
     servicesOf: ({ metadata }) => servicesSelecting(world, metadata?.namespace ?? '', metadata?.labels ?? {}),
   })

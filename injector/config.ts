@@ -20,6 +20,8 @@ export type Settings = {
   readonly signerName: string
   /** The signer issues no longer than this, whatever a sidecar asks for. */
   readonly maxLeafLifetimeSeconds: number
+  /** The same for the serving certificates that people approve. */
+  readonly maxServingLifetimeSeconds: number
   /** What holds where no PeerAuthentication and no namespace label says otherwise. */
   readonly defaultInboundMode: InboundMode
   /** What holds where no ALLOW policy selects a pod. */
@@ -50,6 +52,7 @@ const DEFAULTS: Settings = {
   trustDomain: 'cluster.local',
   signerName: WORKLOAD_SIGNER,
   maxLeafLifetimeSeconds: 24 * 3600,
+  maxServingLifetimeSeconds: 30 * 24 * 3600,
   defaultInboundMode: 'permissive',
   defaultAction: 'allow',
   sidecarImagePullPolicy: 'IfNotPresent',
@@ -67,6 +70,7 @@ const decode = object<Partial<Settings>>({
   trustDomain: optional(text(isTrustDomain, 'a trust domain, such as cluster.local')),
   signerName: optional(text(value => /^[a-z0-9.-]+\/[A-Za-z0-9._-]+$/.test(value), '<domain>/<name>')),
   maxLeafLifetimeSeconds: optional(integer(1, 31_536_000)),
+  maxServingLifetimeSeconds: optional(integer(1, 31_536_000)),
   defaultInboundMode: optional(oneOf(['strict', 'permissive'])),
   defaultAction: optional(oneOf(['allow', 'deny'])),
   sidecarImagePullPolicy: optional(oneOf(['Always', 'IfNotPresent', 'Never'])),

@@ -2,25 +2,28 @@
 // their answers. Runs on the leader alone; what another leader did meanwhile shows as a conflict and is read anew.
 import type { V1CertificateSigningRequest, V1Pod } from '@kubernetes/client-node'
 import type { Clock } from '../../shared/clock.ts'
-import { isKubeError, type Kube } from '../../shared/kube/rest.ts'
+import { PosternError } from '../../shared/errors.ts'
+import type { Kube } from '../../shared/kube/rest.ts'
 import type { Live } from '../../shared/live.ts'
 import { failure, type Logger } from '../../shared/log.ts'
 import type { Authority } from '../ca/authority.ts'
-import { watchList } from '../kube/watch.ts'
 import { type ApproverSettings, decide, podOf, type Verdict } from './approve.ts'
 import { isSpent, podUidOf } from './cleanup.ts'
 import type { SignerObserver } from './metrics.ts'
-import { addCondition, CSR_PATH, deleteRequest, getPod, getRequest, setCertificate } from './objects.ts'
+import { addCondition, deleteRequest, getPod, setCertificate } from './objects.ts'
 import { ifBound } from './request.ts'
 import { leafFor, signable } from './sign.ts'
+import { workRequests } from './request-loop.ts'
+import type { ServingSettings } from './serving.ts'
+import { signServing } from './serving-controller.ts'
 import { type Tracked, TrackedRequests } from './tracked-requests.ts'
-import { workQueue } from './work-queue.ts'
 
-export type SignerSettings = ApproverSettings & {
-  readonly maxLeafLifetimeSeconds: number
-  /** How long answered requests stay readable before their names are freed. */
-  readonly cleanupAfterMs: number
-}
+export type SignerSettings = ApproverSettings &
+  ServingSettings & {
+    readonly maxLeafLifetimeSeconds: number
+    /** How long answered requests stay readable before their names are freed. */
+    readonly cleanupAfterMs: number
+  }
 
 export type SignerContext = {
   readonly kube: Kube
@@ -41,63 +44,25 @@ export type SignerController = {
   podDeleted(uid: string): void
 }
 
-const CONCURRENCY = 8
-const RETRY = { baseMs: 200, capMs: 30_000 }
 const CLEANUP_EVERY_MS = 30_000
 
 export function createSigner(context: SignerContext): SignerController {
   let freePod: (uid: string) => void = () => undefined
   const run = async (signal: AbortSignal): Promise<void> => {
     const tracked = new TrackedRequests(context.clock)
+  const { signerName } = context.settings
     freePod = uid => void free(context, tracked, ({ object }) => podUidOf(object) === uid, signal)
     try {
-      await Promise.all([work(context, tracked, signal), cleanUp(context, tracked, signal)])
+      await Promise.all([
+        workRequests(context, { signerName, tracked, answer: one => answer(context, one, signal) }, signal),
+        cleanUp(context, tracked, signal),
+        signServing(context, signal),
+      ])
     } finally {
       freePod = () => undefined
     }
   }
   return { run, podDeleted: uid => freePod(uid) }
-}
-
-/** Answers each request as it comes; conflicts and failures are tried again. */
-function work(context: SignerContext, tracked: TrackedRequests, signal: AbortSignal): Promise<void> {
-  const { kube, clock, log, random, settings, observer } = context
-  const handle = async (name: string) => {
-    const request = tracked.open(name)
-    if (!request) return
-    try {
-      if (await answer(context, request, signal)) tracked.answered(request)
-    } catch (error) {
-      if (!isKubeError(error, 409) && !isKubeError(error, 404)) throw error
-      const current = await getRequest(kube, name, signal)
-      if (!current) return tracked.forget(request)
-      tracked.learn(current)
-      throw error
-    }
-  }
-  const onError = (name: string, error: unknown) => {
-    observer.retried()
-    log.warn({ request: name, ...failure(error, 'PSTN_API_UNAVAILABLE') }, 'certificate request: retrying')
-  }
-  const queue = workQueue(handle, { concurrency: CONCURRENCY, retry: RETRY, clock, signal, random, onError })
-  const enqueue = (request: V1CertificateSigningRequest) => queue.add(request.metadata?.name ?? '')
-  return watchList<V1CertificateSigningRequest>(
-    kube,
-    CSR_PATH,
-    { fieldSelector: `spec.signerName=${settings.signerName}` },
-    {
-      onList: requests => {
-        tracked.replace(requests)
-        requests.forEach(enqueue)
-      },
-      onEvent: (type, request) => {
-        if (type === 'DELETED') return tracked.forget(request)
-        tracked.learn(request)
-        enqueue(request)
-      },
-    },
-    { signal, log, clock },
-  )
 }
 
 async function cleanUp(context: SignerContext, tracked: TrackedRequests, signal: AbortSignal): Promise<void> {

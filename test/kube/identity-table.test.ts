@@ -8,6 +8,7 @@ import {
   csrName,
   INJECTOR_NAME,
   POLICY_LABEL,
+  SERVING_SIGNER,
   SYSTEM_NAMESPACE,
   TRUST_CONFIGMAP,
   WORKLOAD_ROLE,
@@ -36,13 +37,24 @@ const IDENTITIES = {
   editor: 'whoever has the role edit in shop',
   admin: 'whoever has the role admin in shop',
   policyEditor: 'whoever has the role postern-policy-editor in shop',
+  servingApprover: 'whoever has the cluster role postern-serving-approver',
   anonymous: 'nobody in particular',
 } as const
 type Identity = keyof typeof IDENTITIES
 
 const WORKLOADS = ['pod', 'sibling', 'unbound'] as const
-const ACCOUNTS = [...WORKLOADS, 'stranger', 'injector', 'editor', 'admin', 'policyEditor'] as const
+const ACCOUNTS = [
+  ...WORKLOADS,
+  'stranger',
+  'injector',
+  'editor',
+  'admin',
+  'policyEditor',
+  'servingApprover',
+] as const
 
+/** A person's request for a serving certificate. */
+const SERVING = 'web-serving'
 const CSRS = '/apis/certificates.k8s.io/v1/certificatesigningrequests'
 const BINDINGS = '/apis/rbac.authorization.k8s.io/v1/clusterrolebindings'
 const WEBHOOKS = '/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations'
@@ -82,6 +94,13 @@ t.before(async () => {
     })
   }
   await kube.create(BINDINGS, bindingOf('shop'))
+  await createServiceAccount(kube, 'people', 'approver')
+  await kube.create(BINDINGS, {
+    metadata: { name: 'approver' },
+    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'postern-serving-approver' },
+    subjects: [{ kind: 'ServiceAccount', name: 'approver', namespace: 'people' }],
+  })
+  await kube.create(CSRS, request({ name: SERVING }, { signerName: SERVING_SIGNER }))
   podUid = await createPod(kube, 'shop', 'cart-0', 'cart')
   const siblingUid = await createPod(kube, 'shop', 'cart-1', 'cart')
   const strangerUid = await createPod(kube, 'elsewhere', 'other', 'default')
@@ -102,6 +121,7 @@ t.before(async () => {
     editor: await server.tokenFor('people', 'editor'),
     admin: await server.tokenFor('people', 'admin'),
     policyEditor: await server.tokenFor('people', 'policy'),
+    servingApprover: await server.tokenFor('people', 'approver'),
   }
   for (const identity of ACCOUNTS) kubes.set(identity, connectKube(server.endpointFor(tokens[identity])))
   kubes.set('anonymous', connectKube({ server: server.serverUrl, ca: server.ca }))
@@ -150,8 +170,8 @@ function bindingOf(
 }
 
 /** Puts the administrator's view of the request back, with a change. */
-const changeRequest = (subresource: string, status: object) => async (kube: Kube) => {
-  const path = `${CSRS}/${csrName(podUid, 0)}`
+const changeRequest = (subresource: string, status: object, name?: string) => async (kube: Kube) => {
+  const path = `${CSRS}/${name ?? csrName(podUid, 0)}`
   const current = await server.kube.get<object>(path)
   await kube.replace(`${path}/${subresource}?${DRY}`, { ...current, status })
 }
@@ -193,14 +213,14 @@ const CERTIFICATES: readonly Row[] = [
     ask({}, { signerName: 'kubernetes.io/kube-apiserver-client', usages: ['client auth'] }),
     [],
   ],
-  ['ask another signer of our domain', ask({}, { signerName: 'postern.dev/serving' }), []],
+  ['ask for a serving certificate', ask({}, { signerName: SERVING_SIGNER }), []],
   [
     'read a request whose name it knows',
     kube => read(`${CSRS}/${csrName(podUid, 0)}`)(kube),
-    [...WORKLOADS, 'injector'],
+    [...WORKLOADS, 'injector', 'servingApprover'],
   ],
-  ['list requests', read(CSRS), ['injector']],
-  ['watch requests', watch(CSRS), ['injector']],
+  ['list requests', read(CSRS), ['injector', 'servingApprover']],
+  ['watch requests', watch(CSRS), ['injector', 'servingApprover']],
   ['delete a request', kube => remove(`${CSRS}/${csrName(podUid, 0)}`)(kube), ['injector']],
   [
     'edit a request',
@@ -210,6 +230,16 @@ const CERTIFICATES: readonly Row[] = [
   ['approve a request', changeRequest('approval', condition('Approved')), ['injector']],
   ['deny a request', changeRequest('approval', condition('Denied')), ['injector']],
   ['mark a request failed', changeRequest('status', condition('Failed')), ['injector']],
+  [
+    'approve a request for a serving certificate',
+    changeRequest('approval', condition('Approved'), SERVING),
+    ['servingApprover'],
+  ],
+  [
+    'issue a serving certificate',
+    kube => changeRequest('status', { certificate: btoa(server.ca) }, SERVING)(kube),
+    ['injector'],
+  ],
 ]
 
 const POLICY: readonly Row[] = [

@@ -103,6 +103,7 @@ export async function startSignerCluster(): Promise<SignerCluster> {
           ...settings,
         },
       }),
+          maxServingLifetimeSeconds: 30 * 86_400,
     clientOf: async (serviceAccount, pod) => {
       const { name = '', uid = '' } = pod?.metadata ?? {}
       const token = await server.tokenFor('shop', serviceAccount, pod && { pod: { name, uid } })

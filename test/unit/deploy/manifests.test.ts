@@ -13,6 +13,7 @@ import {
   MODE_LABEL,
   POLICY_LABEL,
   PROXY_CONTAINER,
+  SERVING_SIGNER,
   SYSTEM_NAMESPACE,
   TRUST_CONFIGMAP,
   WORKLOAD_ROLE,
@@ -69,13 +70,17 @@ t.test('roles name the objects that the code reads and writes', async t => {
   const named = rulesOf('Role', INJECTOR_NAME).flatMap(({ resourceNames = [] }) => resourceNames)
   t.same(named, [CA_SECRET, TRUST_CONFIGMAP, LEADER_LEASE])
   const cluster = rulesOf('ClusterRole', INJECTOR_NAME).flatMap(({ resourceNames = [] }) => resourceNames)
-  t.same(cluster, [WORKLOAD_SIGNER, INJECTOR_NAME, WORKLOAD_ROLE])
+  t.same(cluster, [WORKLOAD_SIGNER, SERVING_SIGNER, INJECTOR_NAME, WORKLOAD_ROLE])
   t.same(rulesOf('Role', 'postern-trust-reader')[0]?.resourceNames, [TRUST_CONFIGMAP])
+  const handed = rulesOf('ClusterRole', 'postern-serving-approver').flatMap(
+    ({ resourceNames = [] }) => resourceNames,
+  )
+  t.same(handed, [SERVING_SIGNER])
 })
 
 t.test('no role has a wildcard', async t => {
   const roles = manifests.filter(({ kind }) => kind === 'ClusterRole' || kind === 'Role')
-  t.equal(roles.length, 5)
+  t.equal(roles.length, 6)
   for (const role of roles) t.notMatch(JSON.stringify(role.rules), '*')
 })
 
