@@ -124,6 +124,11 @@ type Context = InjectorParts & {
 const injectorIdentity = ({ config: { trustDomain } }: Context) =>
   workloadSpiffeId({ trustDomain, namespace: SYSTEM_NAMESPACE, serviceAccount: INJECTOR_NAME })
 
+const placeOf = ({ config: { trustDomain } }: Context) => ({ namespace: SYSTEM_NAMESPACE, trustDomain })
+
+const longestLeafMs = ({ maxLeafLifetimeSeconds, maxServingLifetimeSeconds }: InjectorConfig) =>
+  Math.max(maxLeafLifetimeSeconds, maxServingLifetimeSeconds) * 1000
+
 const bundleOf = ({ config: { trustDomain } }: Context, { authority }: AuthorityKeeper) =>
   mapped(authority, ({ roots }) => ({ trustDomain, roots }))
 
@@ -138,11 +143,6 @@ async function startWebhook(context: Context, ca: AuthorityKeeper, bindings: Bin
       mesh: { trustDomain, signerName, controlAddress, injectorIdentity: injectorIdentity(context) },
       sidecar: { image, imagePullPolicy: sidecarImagePullPolicy },
       version,
-const placeOf = ({ config: { trustDomain } }: Context) => ({ namespace: SYSTEM_NAMESPACE, trustDomain })
-
-const longestLeafMs = ({ maxLeafLifetimeSeconds, maxServingLifetimeSeconds }: InjectorConfig) =>
-  Math.max(maxLeafLifetimeSeconds, maxServingLifetimeSeconds) * 1000
-
     },
     ensureBinding: bindings.ensure,
     report: injectionReporter({ registry, log, event }),

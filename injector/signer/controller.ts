@@ -12,10 +12,10 @@ import { isSpent, podUidOf } from './cleanup.ts'
 import type { SignerObserver } from './metrics.ts'
 import { addCondition, deleteRequest, getPod, setCertificate } from './objects.ts'
 import { ifBound } from './request.ts'
-import { leafFor, signable } from './sign.ts'
 import { workRequests } from './request-loop.ts'
 import type { ServingSettings } from './serving.ts'
 import { signServing } from './serving-controller.ts'
+import { leafFor, signable } from './sign.ts'
 import { type Tracked, TrackedRequests } from './tracked-requests.ts'
 
 export type SignerSettings = ApproverSettings &
@@ -47,10 +47,10 @@ export type SignerController = {
 const CLEANUP_EVERY_MS = 30_000
 
 export function createSigner(context: SignerContext): SignerController {
+  const { signerName } = context.settings
   let freePod: (uid: string) => void = () => undefined
   const run = async (signal: AbortSignal): Promise<void> => {
     const tracked = new TrackedRequests(context.clock)
-  const { signerName } = context.settings
     freePod = uid => void free(context, tracked, ({ object }) => podUidOf(object) === uid, signal)
     try {
       await Promise.all([

@@ -99,11 +99,11 @@ export async function startSignerCluster(): Promise<SignerCluster> {
           signerName: WORKLOAD_SIGNER,
           trustDomain: TRUST_DOMAIN,
           maxLeafLifetimeSeconds: 3600,
+          maxServingLifetimeSeconds: 30 * 86_400,
           cleanupAfterMs: 300_000,
           ...settings,
         },
       }),
-          maxServingLifetimeSeconds: 30 * 86_400,
     clientOf: async (serviceAccount, pod) => {
       const { name = '', uid = '' } = pod?.metadata ?? {}
       const token = await server.tokenFor('shop', serviceAccount, pod && { pod: { name, uid } })
