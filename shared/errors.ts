@@ -63,6 +63,22 @@ export const CODES = {
     'This machine’s clock, or the signer’s, is off by more than the backdate of certificates.',
     'Synchronize the clock that the message names; a certificate of the future is kept and used once our clock lets it.',
   ),
+  PSTN_SOURCE_UNAVAILABLE: info(
+    'The files or the Workload API that this sidecar’s certificate comes from cannot be read. What it holds stays in use.',
+    'Is the volume mounted, readable by uid 15008 and at the path that the annotation says; is the agent running?',
+  ),
+  PSTN_SOURCE_INVALID: info(
+    'What the files or the Workload API hold does not do as this pod’s certificate. What it holds stays in use.',
+    'The message says why: half written, another key or identity, or a root that is not in the published trust bundle.',
+  ),
+  PSTN_SOURCE_OVERDUE: info(
+    'Nobody has rotated this sidecar’s certificate, and little of its time is left.',
+    'Look at whatever writes the files, or at the agent and its server.',
+  ),
+  PSTN_SOURCE_NO_IDENTITY: info(
+    'The Workload API does not have this pod’s identity, or has taken it back: then the certificate is used no more.',
+    'Register the pod’s SPIFFE ID (spiffe://<trust domain>/ns/<namespace>/sa/<service account>) for its selectors.',
+  ),
   PSTN_API_UNAVAILABLE: info(
     'The Kubernetes API server did not answer or refused the sidecar’s token.',
     'Renewal is retried with backoff; a valid certificate is kept.',

@@ -1,5 +1,5 @@
 // A credential is an immutable snapshot of the sidecar's identity; rotation replaces the whole of it.
-// Sources (the CSR API now; files and the Workload API later) are streams of snapshots.
+// Sources (the CSR API, files, the Workload API) are streams of snapshots.
 import type { SpiffeId } from '../../shared/spiffe-id.ts'
 
 export type Credential = {
@@ -16,5 +16,10 @@ export type Credential = {
   readonly notAfter: Date
 }
 
-/** Yields the first credential as soon as there is one, then each successor; ends when `signal` aborts. */
-export type CredentialSource = (signal: AbortSignal) => AsyncIterable<Credential>
+/**
+ * Yields the first credential as soon as there is one, then each successor; ends when `signal` aborts. Of a source that can
+ * take an identity back: undefined when the last one must not be used any more.
+ */
+export type CredentialSource<T extends Credential | undefined = Credential> = (
+  signal: AbortSignal,
+) => AsyncIterable<T>

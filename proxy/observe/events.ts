@@ -26,7 +26,9 @@ export const observeIssuance = (log: Logger, metrics: ProxyMetrics) => (event: I
   metrics.certificateExpiry.set({}, notAfter.getTime() / 1000)
   const fields = { serial, identity, notAfter, generation }
   if (event.kind === 'restored') return log.info(fields, 'certificate restored')
-  metrics.certificateRequests.inc({ outcome: 'issued' })
+  if (event.kind === 'recovered') return log.info(fields, 'certificate source recovered')
+  metrics.certificateRequests.inc({ outcome: event.kind })
+  if (event.kind === 'taken') return log.info({ ...fields, source: event.from }, 'certificate taken')
   log.info({ ...fields, request: event.name, tookMs: event.tookMs }, 'certificate issued')
 }
 

@@ -80,7 +80,7 @@ export function createProxyMetrics(registry: Registry) {
     ),
     certificateRequests: registry.counter(
       'postern_certificate_requests_total',
-      'Attempts to get a certificate, by outcome: issued, or the code of the failure.',
+      'Attempts to get a certificate, by outcome: issued, taken from another source, or the code of the failure.',
       ['outcome'],
     ),
     clockSkew: registry.gauge(
