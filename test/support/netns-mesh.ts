@@ -35,7 +35,10 @@ export type Mesh = {
   readonly server: ApiServer
   readonly kube: Kube
   readonly network: Network
+  /** The one that was started last. */
   readonly injector: InjectorProcess
+  /** Another process in place of the one that has ended. Pods that are to be admitted need it to be pointed at. */
+  restartInjector(): Promise<InjectorProcess>
   /** A pod whose sidecar is ready. */
   start(name: string, options?: PodOptions): Promise<RunningPod>
   /** A pod without a sidecar. */
@@ -65,25 +68,36 @@ export async function startMesh(
   await install(server)
   await createNamespace(kube, MESH_NAMESPACE)
   await kube.create('/api/v1/nodes', { metadata: { name: NODE } })
-  const injector = await startInjectorProcess(server, {
-    name: 'injector-0',
-    directory,
-    settings: {
-      listenAddress: '::',
-      controlPort: INJECTOR_PORTS.control,
-      controlAddress: `${network.node.ipv4}:${INJECTOR_PORTS.control}`,
-      maxLeafLifetimeSeconds: leafSeconds,
-      prefixes: [...POD_PREFIXES, ...SERVICE_PREFIXES],
-    },
-  })
-  stack.defer(() => injector.running.stop('SIGKILL'))
-  await injector.ready()
+  let started = 0
+  const startInjector = async () => {
+    const process = await startInjectorProcess(server, {
+      name: `injector-${started++}`,
+      directory,
+      settings: {
+        listenAddress: '::',
+        controlPort: INJECTOR_PORTS.control,
+        controlAddress: `${network.node.ipv4}:${INJECTOR_PORTS.control}`,
+        maxLeafLifetimeSeconds: leafSeconds,
+        prefixes: [...POD_PREFIXES, ...SERVICE_PREFIXES],
+      },
+    })
+    stack.defer(() => process.running.stop('SIGKILL'))
+    await process.ready()
+    return process
+  }
+  let injector = await startInjector()
   await pointWebhooksAt(server, injector)
   return {
     server,
     kube,
     network,
-    injector,
+    get injector() {
+      return injector
+    },
+    restartInjector: async () => {
+      injector = await startInjector()
+      return injector
+    },
     start: async (name, options = {}) => {
       const pod = await admitted(server, name, options)
       const running = stack.use(await runPod(server, network, pod, options))

@@ -1,0 +1,67 @@
+// The API server, then the injector, away until certificates have expired, under traffic that never stops: not one
+// connection fails while both sidecars have a certificate, none passes afterwards, and all is well again by itself.
+import { setTimeout as delay } from 'node:timers/promises'
+import t from 'tap'
+import { startAgent } from '../support/netns-client.ts'
+import { type Mesh, startMesh } from '../support/netns-mesh.ts'
+import { codesBetween, dialOn, expiryOf, issuedSince, judge, untilHealed } from '../support/outage.ts'
+import { requireApiServer, requireNetns } from '../support/requirements.ts'
+
+const PORT = 8080
+/** Renewed after 3 to 5 seconds. */
+const LEAF_SECONDS = 10
+const EXPIRED_FOR_MS = 3_000
+/** A dead leader's Lease is waited for, then attempts come at most half a minute apart. */
+const PATIENCE_MS = 60_000
+
+type Outage = {
+  readonly name: string
+  readonly begin: (mesh: Mesh) => Promise<void>
+  readonly end: (mesh: Mesh) => Promise<unknown>
+}
+
+const OUTAGES: readonly Outage[] = [
+  { name: 'the API server', begin: ({ server }) => server.stop(), end: ({ server }) => server.start() },
+  {
+    name: 'the injector',
+    begin: ({ injector }) => injector.running.stop('SIGKILL'),
+    end: mesh => mesh.restartInjector(),
+  },
+]
+
+t.test('outages past expiry', { skip: requireNetns() || requireApiServer() }, async t => {
+  await using stack = new AsyncDisposableStack()
+  const mesh = await startMesh(t, stack, { leafSeconds: LEAF_SECONDS })
+  const [client, server] = await Promise.all([mesh.start('client'), mesh.start('server')])
+  const [clientApp, serverApp] = await Promise.all([
+    startAgent(client.namespace, { uid: 1000 }),
+    startAgent(server.namespace, { uid: 1000 }),
+  ])
+  await serverApp.serve({ by: 'server', host: '::', port: PORT })
+
+  for (const { name, begin, end } of OUTAGES) {
+    await t.test(`${name} is away past expiry, and back`, async t => {
+      const traffic = dialOn(clientApp, server.ipv4, PORT)
+      await delay(1_000)
+      await begin(mesh)
+      const gone = Date.now()
+      const expiry = Math.min(expiryOf(client), expiryOf(server))
+      const expired = Math.max(expiryOf(client), expiryOf(server))
+      await delay(expired + EXPIRED_FOR_MS - Date.now())
+      const returning = Date.now()
+      await end(mesh)
+      const back = Date.now()
+      const healed = await untilHealed(traffic, back, PATIENCE_MS)
+      await traffic.stop()
+
+      judge(t, traffic, expiry, returning)
+      t.same([...codesBetween(client, expired, returning)], ['PSTN_CERT_EXPIRED'])
+      t.same([...codesBetween(client, gone, expiry)], [])
+      for (const pod of [client, server])
+        t.ok(issuedSince(pod, returning).length > 0, `${pod.pod.metadata?.name} has a new certificate`)
+      t.comment(
+        `${name}: back ${back - returning} ms after its start, traffic ${healed - back} ms after that`,
+      )
+    })
+  }
+})
