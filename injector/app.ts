@@ -9,13 +9,19 @@ import { type Live, live, mapped } from '../shared/live.ts'
 import type { Logger } from '../shared/log.ts'
 import { createRegistry, type Registry } from '../shared/metrics.ts'
 import { INJECTOR_NAME, LEADER_LEASE, SYSTEM_NAMESPACE } from '../shared/names.ts'
-import { workloadSpiffeId } from '../shared/spiffe-id.ts'
+import { type SpiffeId, workloadSpiffeId } from '../shared/spiffe-id.ts'
+import type { KeyedChain } from '../shared/tls/contexts.ts'
+import type { TrustBundle } from '../shared/trust-bundle.ts'
 import { createBindings } from './bindings.ts'
 import type { AuthorityKeeper } from './ca/keeper.ts'
 import { openCa } from './ca/open.ts'
+import { createRotator } from './ca/rotator.ts'
 import { selfIssued } from './ca/self-issued.ts'
 import { describeConfig, type InjectorConfig } from './config.ts'
+import { createReports, type Reports } from './control/reports.ts'
 import { type ControlServer, serveControl } from './control/server.ts'
+import { sidecarMetrics } from './control/sidecar-metrics.ts'
+import { createSidecars, type Sidecars } from './control/sidecars.ts'
 import { createDirectory, type Directory } from './directory/directory.ts'
 import { policyReporter, worldMetrics } from './directory/policy-report.ts'
 import { protocolReporter } from './directory/protocol-report.ts'
@@ -84,18 +90,19 @@ export async function startInjector(
   const status = stack.use(await serveStatus({ host, port: config.metricsPort, registry, missing }))
 
   const context: Context = { ...parts, registry, signal: stopped.signal, leading: live(false) }
-  const ca = await openCa(context, { namespace: SYSTEM_NAMESPACE, trustDomain: config.trustDomain }, stopping)
+  const ca = await openCa({ ...context, longestLeafMs: longestLeafMs(config) }, placeOf(context), stopping)
   void ca.follow(stopped.signal)
   const bindings = createBindings(context)
   const webhook = stack.use(await startWebhook(context, ca, bindings))
   have('the CA')
 
   const { directory, watches } = startDirectory(context)
+  const mesh = await joinMesh(context, ca, directory)
   const signer = startSigner(context, ca, directory)
-  const campaign = startCampaign(context, { ca, bindings, directory, watches, signer })
+  const campaign = startCampaign(context, { ca, bindings, directory, watches, signer, ...mesh })
   stack.defer(() => campaign.end())
   await unless(stopping, watches.synced)
-  const control = stack.use(await startControl(context, ca, directory))
+  const control = stack.use(await startControl(context, directory, mesh))
   have('the cluster’s objects')
   log.info('ready')
 
@@ -194,20 +201,46 @@ function startSigner(
   return signer
 }
 
-async function startControl(
-  context: Context,
-  ca: AuthorityKeeper,
-  directory: Directory,
-): Promise<ControlServer> {
-  const { config } = context
-  const svid = await selfIssued(ca.authority, { uri: injectorIdentity(context), dnsNames: [] }, context)
+/** What this replica is to sidecars and to the other replicas. */
+type Mesh = {
+  readonly identity: SpiffeId
+  readonly svid: Live<KeyedChain>
+  readonly trust: Live<TrustBundle>
+  readonly sidecars: Sidecars
+  readonly reports: Reports
+}
+
+async function joinMesh(context: Context, ca: AuthorityKeeper, directory: Directory): Promise<Mesh> {
+  const { config, registry, clock } = context
+  const { replica } = config
+  const identity = injectorIdentity(context)
+  const svid = await selfIssued(ca.authority, { uri: identity, dnsNames: [] }, context)
   const trust = bundleOf(context, ca)
-  return serveControl({
+  const sidecars = createSidecars({ ...context, replica, directory })
+  sidecarMetrics(registry, sidecars, clock)
+  const reports = createReports({
     ...context,
-    host: config.listenAddress,
-    port: config.controlPort,
+    replica,
+    world: directory.world,
+    identity,
     svid,
     trust,
+    sidecars,
+  })
+  return { identity, svid, trust, sidecars, reports }
+}
+
+function startControl(
+  context: Context,
+  directory: Directory,
+  mesh: Mesh,
+): Promise<ControlServer> {
+  const { config } = context
+  return serveControl({
+    ...context,
+    ...mesh,
+    host: config.listenAddress,
+    port: config.controlPort,
     directory,
   })
 }
@@ -219,14 +252,23 @@ type LeaderParts = {
   readonly directory: Directory
   readonly watches: Watches
   readonly signer: SignerController
+  readonly reports: Reports
 }
 
 /** What the leader does, and the race for being it. */
-function startCampaign(context: Context, { ca, bindings, directory, watches, signer }: LeaderParts) {
+function startCampaign(context: Context, { ca, bindings, directory, watches, signer, reports }: LeaderParts) {
   const { kube, config, leading, timing } = context
   context.registry.gauge('postern_leader', '1 on the replica that leads.', [], gauge =>
     gauge.set({}, leading.get() ? 1 : 0),
   )
+  const rotator = createRotator({
+    ...context,
+    place: placeOf(context),
+    keeper: ca,
+    reports,
+    world: directory.world,
+    longestLeafMs: longestLeafMs(config),
+  })
   const onLeading = async (signal: AbortSignal): Promise<void> => {
     leading.set(true)
     signal.addEventListener('abort', () => leading.set(false), { once: true })
@@ -235,6 +277,11 @@ function startCampaign(context: Context, { ca, bindings, directory, watches, sig
       publishTrust({ ...context, bundle: bundleOf(context, ca) }, signal),
       keepCaBundle({ ...context, roots: mapped(ca.authority, ({ roots }) => roots) }, signal),
       ca.renew(signal),
+      // A pod that is not known yet would not be waited for.
+      unless(signal, watches.synced).then(
+        () => rotator.run(signal),
+        () => undefined,
+      ),
       // Without all pods every namespace would look unused. They may never come: leading must end all the same.
       unless(signal, watches.synced).then(
         () => bindings.reconcile(directory.world, signal),

@@ -12,10 +12,15 @@ import { LISTEN_BACKLOG } from '../../shared/ports.ts'
 import { limitCallers } from '../../shared/shares.ts'
 import { type KeyedChain, secureContext, serverTlsOptions } from '../../shared/tls/contexts.ts'
 import { verifyPeer } from '../../shared/tls/peer-verifier.ts'
-import { createSession, SESSION_OPTIONS, type Session, serveSession } from './session.ts'
-import type { Connected, StreamContext } from './stream.ts'
+import { createSession, SESSION_OPTIONS, type Session, type SessionContext, serveSession } from './session.ts'
+import type { Sidecars } from './sidecars.ts'
+import type { StreamContext } from './stream.ts'
 
-export type ControlServerOptions = Pick<StreamContext, 'directory' | 'trust' | 'clock' | 'log'> & {
+export type ControlServerOptions = Pick<
+  SessionContext,
+  'directory' | 'trust' | 'clock' | 'log' | 'identity'
+> & {
+  readonly sidecars: Sidecars
   readonly host?: string
   /** 0 takes a free one. */
   readonly port: number
@@ -26,7 +31,6 @@ export type ControlServerOptions = Pick<StreamContext, 'directory' | 'trust' | '
 
 export type ControlServer = AsyncDisposable & {
   readonly port: number
-  sidecars(): readonly Connected[]
   /** Takes no new connection and ends the others one by one within `spreadMs`, so that sidecars do not come back at once. */
   drain(spreadMs: number): Promise<void>
 }
@@ -36,11 +40,10 @@ const MAX_CONNECTIONS = 16_384
 const MAX_CONNECTIONS_PER_ADDRESS = 32
 
 export async function serveControl(options: ControlServerOptions): Promise<ControlServer> {
-  const { svid, trust, clock, random } = options
+  const { svid, trust, clock, random, sidecars } = options
   const sessions = new Set<Session>()
-  const sidecars = new Map<string, Connected>()
-  const onRefused = refusals(options, sidecars)
-  const context = { ...options, ...registerIn(sidecars, options.log), onRefused }
+  const onRefused = refusals(options)
+  const context = { ...options, ...sidecars, sidecars, onRefused }
 
   const accept = (socket: TLSSocket) => {
     const http2 = performServerHandshake(socket, SESSION_OPTIONS)
@@ -101,7 +104,6 @@ export async function serveControl(options: ControlServerOptions): Promise<Contr
   }
   return {
     port: (server.address() as AddressInfo).port,
-    sidecars: () => [...sidecars.values()],
     drain: async spreadMs => {
       const done = stopListening()
       const never = new AbortController()
@@ -119,32 +121,7 @@ export async function serveControl(options: ControlServerOptions): Promise<Contr
   }
 }
 
-function registerIn(
-  sidecars: Map<string, Connected>,
-  log: ControlServerOptions['log'],
-): Pick<StreamContext, 'onConnected' | 'onEnded'> {
-  return {
-    onConnected: sidecar => {
-      const { podUid, pod, namespace, version } = sidecar
-      // The same pod again: its sidecar was restarted, and nobody has told us yet that the old stream is dead.
-      sidecars.get(podUid)?.close()
-      sidecars.set(podUid, sidecar)
-      log.info({ pod, namespace, version }, 'sidecar connected')
-    },
-    onEnded: sidecar => {
-      if (sidecars.get(sidecar.podUid) === sidecar) sidecars.delete(sidecar.podUid)
-      log.info({ pod: sidecar.pod, namespace: sidecar.namespace }, 'sidecar disconnected')
-    },
-  }
-}
-
-function refusals(
-  { registry, log }: ControlServerOptions,
-  sidecars: Map<string, Connected>,
-): StreamContext['onRefused'] {
-  registry.gauge('postern_control_streams', 'Sidecars connected to this replica.', [], gauge =>
-    gauge.set({}, sidecars.size),
-  )
+function refusals({ registry, log }: ControlServerOptions): StreamContext['onRefused'] {
   const refused = registry.counter(
     'postern_control_refused_total',
     'Control connections and streams that were refused, by code.',

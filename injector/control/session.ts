@@ -1,10 +1,14 @@
-// One verified peer's HTTP/2 session on the control port: it may open its control stream and nothing else.
+// One verified peer's HTTP/2 session on the control port: a sidecar may open its control stream, a replica of the injector
+// ask for the sidecars, and nothing else.
 import { constants, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
 import type { TLSSocket } from 'node:tls'
-import { CONTROL_PATH, LOST_AFTER_MS } from '../../shared/control/messages.ts'
-import type { Code } from '../../shared/errors.ts'
+import { CONTROL_PATH, LOST_AFTER_MS, SIDECARS_PATH } from '../../shared/control/messages.ts'
+import { type Code, PosternError } from '../../shared/errors.ts'
+import type { SpiffeId } from '../../shared/spiffe-id.ts'
 import type { VerifiedPeer } from '../../shared/tls/peer-verifier.ts'
-import { type StreamContext, serveStream } from './stream.ts'
+import { sendReports } from './reports.ts'
+import type { Sidecars } from './sidecars.ts'
+import { refuse, type StreamContext, serveStream } from './stream.ts'
 
 export type Session = {
   /** Takes no new stream and ends the present one in good order. */
@@ -49,15 +53,40 @@ export function createSession(http2: ServerHttp2Session, socket: TLSSocket): Ses
   }
 }
 
-export function serveSession(http2: ServerHttp2Session, peer: VerifiedPeer, context: StreamContext): void {
+export type SessionContext = StreamContext & {
+  /** Every replica's. */
+  readonly identity: SpiffeId
+  readonly sidecars: Pick<Sidecars, 'reports'>
+}
+
+export function serveSession(http2: ServerHttp2Session, peer: VerifiedPeer, context: SessionContext): void {
   http2.setTimeout(2 * LOST_AFTER_MS, () => http2.close())
   http2.on('stream', (stream, headers) => {
-    if (headers[':method'] === 'POST' && headers[':path'] === CONTROL_PATH) {
+    const { ':method': method, ':path': path } = headers
+    if (method === 'POST' && path === CONTROL_PATH) {
       void serveStream(stream, peer, context)
       return
     }
     stream.on('error', () => undefined)
+    if (method === 'GET' && path === SIDECARS_PATH) {
+      serveReplica(stream, peer, context)
+      return
+    }
     stream.respond({ ':status': 404 }, { endStream: true })
     stream.resume()
   })
+}
+
+function serveReplica(
+  stream: ServerHttp2Stream,
+  peer: VerifiedPeer,
+  { identity, sidecars, onRefused }: SessionContext,
+): void {
+  if (peer.identity === identity) {
+    sendReports(stream, sidecars.reports())
+    return
+  }
+  const refusal = new PosternError('PSTN_CONTROL_REJECTED', `${peer.identity} is no replica of the injector`)
+  onRefused(refusal, peer, 'list of sidecars refused')
+  refuse(stream, refusal.code, refusal.message)
 }

@@ -4,10 +4,12 @@ import { constants, type ServerHttp2Stream } from 'node:http2'
 import type { Clock } from '../../shared/clock.ts'
 import { decodeFromSidecar, MAX_LINE_BYTES } from '../../shared/control/decode.ts'
 import {
+  FEATURES_HEADER,
   type FromInjector,
   type FromSidecar,
   HEARTBEAT_MS,
   LOST_AFTER_MS,
+  STATUS_EXTENSIONS,
   type Status,
 } from '../../shared/control/messages.ts'
 import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
@@ -40,6 +42,7 @@ export type StreamContext = {
   readonly clock: Clock
   readonly log: Logger
   onConnected(sidecar: Connected): void
+  onStatus(sidecar: Connected): void
   onEnded(sidecar: Connected): void
   /** Counts and logs it. */
   onRefused(refusal: PosternError, peer: Refused, what: string): void
@@ -65,7 +68,11 @@ export async function serveStream(
   try {
     const incoming = lines(stream, MAX_LINE_BYTES.fromSidecar)
     const greeted = await greet(incoming, peer, { directory, clock, signal: over.signal })
-    stream.respond({ ':status': 200, 'content-type': 'application/x-ndjson' })
+    stream.respond({
+      ':status': 200,
+      'content-type': 'application/x-ndjson',
+      [FEATURES_HEADER]: STATUS_EXTENSIONS.join(', '),
+    })
     await converse(stream, incoming, greeted, over.signal, context)
   } catch (thrown) {
     if (over.signal.aborted || stream.destroyed) return
@@ -76,7 +83,7 @@ export async function serveStream(
 }
 
 /** Before the answer a refusal is a 403 with its code and reason; later the stream can only break. */
-function refuse(stream: ServerHttp2Stream, code: Code, reason: string): void {
+export function refuse(stream: ServerHttp2Stream, code: Code, reason: string): void {
   if (stream.headersSent) {
     stream.close(constants.NGHTTP2_PROTOCOL_ERROR)
     return
@@ -128,7 +135,7 @@ async function converse(
     void beat(stream, isLost, over, context)
     for await (const line of incoming) {
       heardAt = clock.monotonic()
-      receive(decodeFromSidecar(line), sidecar, outbox)
+      receive(decodeFromSidecar(line), sidecar, outbox, context)
     }
     end()
   } finally {
@@ -137,7 +144,12 @@ async function converse(
   }
 }
 
-function receive(message: FromSidecar, sidecar: Connected, outbox: Outbox): void {
+function receive(
+  message: FromSidecar,
+  sidecar: Connected,
+  outbox: Outbox,
+  { onStatus }: StreamContext,
+): void {
   switch (message.kind) {
     case 'hello':
       throw new PosternError('PSTN_CONTROL_MALFORMED', 'a second hello')
@@ -151,6 +163,7 @@ function receive(message: FromSidecar, sidecar: Connected, outbox: Outbox): void
     }
     case 'status':
       sidecar.status = message
+      onStatus(sidecar)
   }
 }
 

@@ -2,44 +2,33 @@
 // ways. What the messages mean is control-client.ts.
 import { once } from 'node:events'
 import { connect as connectHttp2, type IncomingHttpHeaders, type IncomingHttpStatusHeader } from 'node:http2'
-import { connect as connectTls, type TLSSocket } from 'node:tls'
 import { decodeFromInjector, MAX_LINE_BYTES } from '../../shared/control/decode.ts'
-import { CONTROL_PATH, type FromInjector, type FromSidecar } from '../../shared/control/messages.ts'
+import { dialInjector, type InjectorTarget } from '../../shared/control/dial.ts'
+import {
+  CONTROL_PATH,
+  FEATURES_HEADER,
+  type FromInjector,
+  type FromSidecar,
+} from '../../shared/control/messages.ts'
 import { asPosternError, isCode, PosternError } from '../../shared/errors.ts'
 import { lines } from '../../shared/lines.ts'
-import type { SpiffeId } from '../../shared/spiffe-id.ts'
-import { clientTlsOptions, HANDSHAKE_TIMEOUT_MS, type KeyedChain } from '../../shared/tls/contexts.ts'
-import { type VerifiedPeer, verifyPeer } from '../../shared/tls/peer-verifier.ts'
-import type { TrustBundle } from '../../shared/trust-bundle.ts'
-
-export type ControlTarget = {
-  /** `host:port` */
-  readonly address: string
-  /** Where this machine has several: the address that the injector knows the pod by. */
-  readonly localAddress?: string
-  readonly identity: SpiffeId
-  readonly credential: KeyedChain
-  readonly bundle: TrustBundle
-  readonly now: number
-}
+import type { VerifiedPeer } from '../../shared/tls/peer-verifier.ts'
 
 export type ControlStream = Disposable & {
   readonly injector: VerifiedPeer
+  /** What the injector reads of a status beyond its first version; nothing until it has answered. */
+  features(): readonly string[]
   send(message: FromSidecar): void
   /** Ends by throwing PSTN_CONTROL_LOST, PSTN_CONTROL_REJECTED or PSTN_CONTROL_MALFORMED. */
   received(): AsyncGenerator<FromInjector>
 }
 
 /** @throws PosternError PSTN_CONTROL_LOST, PSTN_TLS_FAILED or one of verifyPeer's codes. */
-export async function openControlStream(target: ControlTarget, signal: AbortSignal): Promise<ControlStream> {
-  const socket = await dial(target, signal)
-  let injector: VerifiedPeer
-  try {
-    injector = verifyPeer(socket, { bundle: target.bundle, expected: target.identity, now: target.now })
-  } catch (thrown) {
-    socket.destroy()
-    throw thrown
-  }
+export async function openControlStream(
+  target: InjectorTarget,
+  signal: AbortSignal,
+): Promise<ControlStream> {
+  const { socket, injector } = await dialInjector(target, signal)
   const session = connectHttp2(`https://${target.address}`, {
     createConnection: () => socket,
     settings: { enablePush: false },
@@ -61,7 +50,13 @@ export async function openControlStream(target: ControlTarget, signal: AbortSign
   const answered = once(stream, 'response', { signal: closed.signal }).catch(thrown => {
     throw lost(failures[0] ?? closed.signal.reason ?? thrown)
   })
-  answered.catch(() => undefined)
+  let features: readonly string[] = []
+  answered.then(
+    ([headers]) => {
+      features = listed(headers[FEATURES_HEADER])
+    },
+    () => undefined,
+  )
   const incoming = async function* (): AsyncGenerator<Buffer> {
     try {
       yield* stream
@@ -71,6 +66,7 @@ export async function openControlStream(target: ControlTarget, signal: AbortSign
   }
   return {
     injector,
+    features: () => features,
     send: message => {
       if (stream.writable) stream.write(`${JSON.stringify(message)}\n`)
     },
@@ -88,33 +84,6 @@ export async function openControlStream(target: ControlTarget, signal: AbortSign
   }
 }
 
-async function dial(
-  { address, localAddress, credential, bundle }: ControlTarget,
-  signal: AbortSignal,
-): Promise<TLSSocket> {
-  const { hostname, port } = new URL(`https://${address}`)
-  const host = hostname.replace(/^\[|\]$/g, '')
-  const from = localAddress === undefined ? {} : { localAddress }
-  const socket = connectTls({ ...clientTlsOptions(credential, bundle), host, port: Number(port), ...from })
-  socket.setNoDelay(true)
-  let connected = false
-  socket.once('connect', () => {
-    connected = true
-  })
-  try {
-    const within = AbortSignal.any([signal, AbortSignal.timeout(HANDSHAKE_TIMEOUT_MS)])
-    await once(socket, 'secureConnect', { signal: within })
-    return socket
-  } catch (thrown) {
-    socket.on('error', () => undefined)
-    socket.destroy()
-    signal.throwIfAborted()
-    const { message } = asPosternError(thrown, 'PSTN_CONTROL_LOST')
-    const code = connected ? 'PSTN_TLS_FAILED' : 'PSTN_CONTROL_LOST'
-    throw new PosternError(code, `${address}: ${message}`, { cause: thrown })
-  }
-}
-
 async function refuseUnlessAccepted(
   answered: Promise<unknown[]>,
   body: AsyncGenerator<Buffer>,
@@ -128,6 +97,12 @@ async function refuseUnlessAccepted(
 }
 
 const MAX_REASON_BYTES = 4096
+
+/** A header's list; of one that comes twice Node makes an array. */
+const listed = (header: string | string[] | undefined): string[] =>
+  String(header ?? '')
+    .split(',')
+    .map(each => each.trim())
 
 function lost(thrown: unknown): PosternError {
   if (thrown instanceof PosternError) return thrown

@@ -27,12 +27,15 @@ import type {
   SourceMatch,
 } from '../policy/model.ts'
 import { decodeProtocols } from '../protocol.ts'
+import { decodeRenewal } from '../renewal-order.ts'
+import { decodeRevoked } from '../revocation.ts'
 import { isTrustDomain, parseSpiffeId } from '../spiffe-id.ts'
 import type { TrustBundle } from '../trust-bundle.ts'
 import type {
   AddressEntry,
   Addresses,
   Endpoint,
+  FailingRenewal,
   FromInjector,
   FromSidecar,
   Hello,
@@ -68,13 +71,33 @@ function wrapped<T>(decode: () => T): T {
   }
 }
 
+/** An ISO 8601 time with some room. */
+const MAX_TIME = 64
+
 const name = text(value => value !== '', 'a string that is not empty')
 const port = integer(1, 65_535)
 const version = (from: 0 | 1) => integer(from, Number.MAX_SAFE_INTEGER)
-const hex = text(value => /^[0-9a-f]+$/.test(value), 'lower-case hex')
+export const hex = text(value => /^[0-9a-f]{1,128}$/.test(value), 'lower-case hex')
 const address = text(value => canonicalAddress(value) === value, 'a canonical IP address')
 const cidr = text(value => parseCidr(value) !== undefined, 'a CIDR')
-const time = text(value => !Number.isNaN(Date.parse(value)), 'a time')
+export const time = text(value => value.length <= MAX_TIME && !Number.isNaN(Date.parse(value)), 'a time')
+
+/** Replicas tell each other what sidecars say: none may make that long. */
+const MAX_ROOTS = 64
+const MAX_VERSION = 128
+
+export const fingerprints: Decode<readonly string[]> = (value, where) => {
+  const found = listOf(hex)(value, where)
+  if (found.length > MAX_ROOTS) throw refuse(where, `must have at most ${MAX_ROOTS} entries`)
+  return found
+}
+
+export const failingRenewal = object<FailingRenewal>({
+  failures: integer(1, Number.MAX_SAFE_INTEGER),
+  code: text(value => /^PSTN_[A-Z_]{1,64}$/.test(value), 'a code'),
+  since: time,
+  retrySeconds: integer(0, 86_400),
+})
 
 const spiffeId: Decode<string> = (value, where) => {
   try {
@@ -87,7 +110,7 @@ const spiffeId: Decode<string> = (value, where) => {
 const hello = object<Hello>({
   kind: oneOf(['hello']),
   podUid: name,
-  version: name,
+  version: text(value => value !== '' && value.length <= MAX_VERSION, `1 to ${MAX_VERSION} characters`),
   features: listOf(name),
 })
 
@@ -96,9 +119,11 @@ const subscribe = object<Subscribe>({ kind: oneOf(['subscribe']), addresses: lis
 const status = object<Status>({
   kind: oneOf(['status']),
   stateVersion: version(0),
-  roots: listOf(hex),
+  roots: fingerprints,
   certificateSerial: optional(hex),
   certificateNotAfter: optional(time),
+  certificateReceivedAt: optional(time),
+  renewal: optional(failingRenewal),
 })
 
 const inboundMode = oneOf<InboundMode>(['strict', 'permissive'])
@@ -153,6 +178,8 @@ const state = object<State>({
   prefixes: listOf(cidr),
   protocols: optional(decodeProtocols),
   zone: optional(name),
+  revoked: optional(decodeRevoked),
+  renew: optional(decodeRenewal),
 })
 
 const meshPod = object<MeshPod>({

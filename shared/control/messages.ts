@@ -3,9 +3,13 @@
 // message is made whole by the next. The schema for other languages is messages.schema.json (a test compares).
 import { FEATURES, type PolicySet } from '../policy/model.ts'
 import type { Protocols } from '../protocol.ts'
+import type { Renewal } from '../renewal-order.ts'
+import type { Revoked } from '../revocation.ts'
 import type { TrustBundle } from '../trust-bundle.ts'
 
 export const CONTROL_PATH = '/v1/control'
+/** For replicas of the injector alone: GET gives a SidecarReport a line. */
+export const SIDECARS_PATH = '/v1/sidecars'
 /** Both sides send at least this often; silence of LOST_AFTER_MS ends the stream. */
 export const HEARTBEAT_MS = 5_000
 export const LOST_AFTER_MS = 15_000
@@ -34,7 +38,37 @@ export type Status = {
   readonly roots: readonly string[]
   readonly certificateSerial?: string
   readonly certificateNotAfter?: string
+} & StatusExtensions
+
+/**
+ * Keys of `status` that came after its first version. Injectors refuse keys that they do not know, so each is sent only to
+ * those whose answer names it in the header FEATURES_HEADER; of an older sidecar they are not known.
+ */
+export type StatusExtensions = {
+  /** When the present certificate was received: what it lives is counted from there, since signers backdate. */
+  readonly certificateReceivedAt?: string
+  /** While renewals fail in a row. */
+  readonly renewal?: FailingRenewal
 }
+
+export type FailingRenewal = {
+  /** In a row, 1 or more. */
+  readonly failures: number
+  /** Of the latest. One of shared/errors.ts, but perhaps of a newer version's. */
+  readonly code: string
+  /** When the first of them failed. */
+  readonly since: string
+  /** Until the next attempt, from the latest on. */
+  readonly retrySeconds: number
+}
+
+export const STATUS_EXTENSIONS = [
+  'certificateReceivedAt',
+  'renewal',
+] as const satisfies readonly (keyof StatusExtensions)[]
+
+/** In the injector's 200: what it reads of a status beyond its first version, separated by commas. */
+export const FEATURES_HEADER = 'postern-features'
 
 /** Injector → sidecar: everything that binds this pod. `version` grows within one stream. */
 export type State = {
@@ -55,6 +89,10 @@ export type StateExtensions = {
   readonly protocols?: Protocols
   /** The zone of the pod's own node. */
   readonly zone?: string
+  /** Whom to refuse. Absent: the injector does not speak of it, and what was known stays in force. */
+  readonly revoked?: Revoked
+  /** Renew before the time, if the present certificate was received before then. */
+  readonly renew?: Renewal
 }
 
 /** The same for entries of Services. */
@@ -63,7 +101,12 @@ export type ServiceExtensions = {
   readonly affinitySeconds?: number
 }
 
-export const STATE_EXTENSIONS = ['protocols', 'zone'] as const satisfies readonly (keyof StateExtensions)[]
+export const STATE_EXTENSIONS = [
+  'protocols',
+  'zone',
+  'revoked',
+  'renew',
+] as const satisfies readonly (keyof StateExtensions)[]
 export const SERVICE_EXTENSIONS = ['affinitySeconds'] as const satisfies readonly (keyof ServiceExtensions)[]
 
 /** What a sidecar of this build says in its hello. */

@@ -20,6 +20,10 @@ const cidr = fc.oneof(
     .tuple(fc.ipV6(), fc.integer({ min: 0, max: 128 }))
     .map(([ip, bits]) => `${canonicalAddress(ip)?.includes(':') ? ip : 'fd00::'}/${bits}`),
 )
+const serial = fc.stringMatching(/^[1-9a-f][0-9a-f]([0-9a-f]{2}){0,19}$/)
+const time = fc
+  .date({ noInvalidDate: true, min: new Date('1970-01-01'), max: new Date('2200-01-01') })
+  .map(date => date.toISOString())
 const segment = fc.stringMatching(/^[a-z][a-z0-9-]{0,8}$/)
 const identity = fc.tuple(segment, segment, segment).map(([d, ns, sa]) => `spiffe://${d}/ns/${ns}/sa/${sa}`)
 const list = <T>(item: Arbitrary<T>) => fc.array(item, { maxLength: 4 })
@@ -86,8 +90,10 @@ const state = record(
     prefixes: list(cidr),
     protocols: byPort(fc.constantFrom('http1', 'http2')),
     zone: name,
+    revoked: record({ serials: list(serial), identities: list(identity), pods: names }),
+    renew: record({ before: time, withinSeconds: fc.integer({ min: 0, max: 604_800 }) }),
   },
-  ['protocols', 'zone'],
+  ['protocols', 'zone', 'revoked', 'renew'],
 )
 const addresses = record({ kind: kind('addresses'), entries: list(entry) })
 const status = record(

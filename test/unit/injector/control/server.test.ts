@@ -4,6 +4,7 @@ import { connect as connectHttp2 } from 'node:http2'
 import { connect as connectTls } from 'node:tls'
 import t, { type Test } from 'tap'
 import { serveControl } from '../../../../injector/control/server.ts'
+import { createSidecars } from '../../../../injector/control/sidecars.ts'
 import { createDirectory } from '../../../../injector/directory/directory.ts'
 import { type ControlStream, openControlStream } from '../../../../proxy/resolve/control-stream.ts'
 import { type Clock, systemClock } from '../../../../shared/clock.ts'
@@ -55,7 +56,10 @@ async function start(t: Test, { clock = systemClock } = {}) {
   const svid = live((await authority.issue({ identity: INJECTOR })).credential())
   const trust = live(authority.bundle)
   const registry = createRegistry()
+  const sidecars = createSidecars({ replica: 'injector-0', directory, clock, log })
   const server = await serveControl({
+    identity: parseSpiffeId(INJECTOR).id,
+    sidecars,
     host: '127.0.0.1',
     port: 0,
     svid,
@@ -83,7 +87,7 @@ async function start(t: Test, { clock = systemClock } = {}) {
     t.teardown(() => stream[Symbol.dispose]())
     return stream
   }
-  return { directory, server, dial, svid, trust, registry }
+  return { directory, server, sidecars, dial, svid, trust, registry }
 }
 
 /** Says hello and more, and reads until `enough` messages that are no heartbeats. */
@@ -122,7 +126,7 @@ function inbox(stream: ControlStream) {
 }
 
 t.test('a sidecar gets its state, then answers to what it subscribes to', async t => {
-  const { dial, server } = await start(t)
+  const { dial, sidecars } = await start(t)
   const stream = await dial()
   const messages = await read(stream, 2, hello, { kind: 'subscribe', addresses: ['127.0.0.1', '10.1.0.9'] })
   t.match(messages, [
@@ -141,7 +145,7 @@ t.test('a sidecar gets its state, then answers to what it subscribes to', async 
       ],
     },
   ])
-  t.match(server.sidecars(), [{ podUid: 'uid-web', pod: 'web', namespace: 'shop', version: 'test' }])
+  t.match(sidecars.connected(), [{ podUid: 'uid-web', pod: 'web', namespace: 'shop', version: 'test' }])
 })
 
 t.test('what came after the first version is told to those who say that they know it', async t => {
@@ -264,21 +268,21 @@ t.test('the present SVID is shown to whoever connects after a rotation', async t
 })
 
 t.test('what a sidecar says of itself is kept', async t => {
-  const { dial, server } = await start(t)
+  const { dial, sidecars } = await start(t)
   const stream = await dial()
   const status = { kind: 'status', stateVersion: 1, roots: [authority.rootFingerprint] } as const
   const subscribe = { kind: 'subscribe', addresses: ['127.0.0.1'] } as const
   await read(stream, 2, hello, status, subscribe)
-  t.same(server.sidecars()[0]?.status, status)
+  t.same(sidecars.connected()[0]?.status, status)
 })
 
 t.test('a sidecar that comes back takes its former stream’s place', async t => {
-  const { dial, server } = await start(t)
+  const { dial, sidecars } = await start(t)
   const first = await dial()
   await read(first, 1, hello)
   const second = await dial()
   await read(second, 1, hello)
-  t.equal(server.sidecars().length, 1)
+  t.equal(sidecars.connected().length, 1)
   t.match(await ended(first), /^PSTN_CONTROL_LOST/)
 })
 
@@ -328,19 +332,19 @@ t.test('a pod that becomes known in a moment is waited for', async t => {
 })
 
 t.test('the stream ends with its pod', async t => {
-  const { dial, directory, server } = await start(t)
+  const { dial, directory, sidecars } = await start(t)
   const stream = await dial()
   const over = ended(stream, hello)
   await new Promise(resolve => setTimeout(resolve, 100))
-  t.equal(server.sidecars().length, 1)
+  t.equal(sidecars.connected().length, 1)
   directory.feed({ kind: 'gone', resource: 'pods', object: pod('web') })
   t.match(await over, /^PSTN_CONTROL_LOST/)
   await new Promise(resolve => setTimeout(resolve, 50))
-  t.equal(server.sidecars().length, 0)
+  t.equal(sidecars.connected().length, 0)
 })
 
 t.test('heartbeats flow, and a sidecar that sends none is given up', async t => {
-  const { dial, server } = await start(t, { clock: hurried })
+  const { dial, sidecars } = await start(t, { clock: hurried })
   const stream = await dial()
   stream.send(hello)
   let heartbeats = 0
@@ -350,7 +354,7 @@ t.test('heartbeats flow, and a sidecar that sends none is given up', async t => 
     }
   })
   t.ok(heartbeats >= 2, `${heartbeats} heartbeats`)
-  t.equal(server.sidecars().length, 0)
+  t.equal(sidecars.connected().length, 0)
 })
 
 t.test('too many addresses end the stream', async t => {
@@ -361,7 +365,7 @@ t.test('too many addresses end the stream', async t => {
 })
 
 t.test('a reader that stalls is cut off', async t => {
-  const { server, directory } = await start(t, { clock: hurried })
+  const { server, directory, sidecars } = await start(t, { clock: hurried })
   const credential = (await authority.issue({ identity: WEB })).credential()
   const options = { ...clientTlsOptions(credential, authority.bundle), host: '127.0.0.1', port: server.port }
   const socket = connectTls(options)
@@ -389,7 +393,7 @@ t.test('a reader that stalls is cut off', async t => {
   stream.pause()
   await closed
   t.ok(round > 0)
-  t.equal(server.sidecars().length, 0)
+  t.equal(sidecars.connected().length, 0)
 })
 
 t.test('draining ends every stream within the spread and takes no new one', async t => {

@@ -55,6 +55,7 @@ async function scan(t: Test, used: number, forMs: number): Promise<readonly Subs
   }
   const session = new ControlSession(context, {
     injector,
+    features: () => [],
     send: message => sent.push(message),
     received: async function* () {
       await delay(60_000, undefined, { signal: stopping.signal }).catch(() => undefined)

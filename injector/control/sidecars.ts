@@ -1,0 +1,84 @@
+// The sidecars that are connected to this replica, and what was last heard of those that were and whose pods live on: a
+// sidecar whose certificate has expired cannot connect, and is missed most.
+import type { Clock } from '../../shared/clock.ts'
+import type { SidecarReport } from '../../shared/control/sidecar-report.ts'
+import type { Logger } from '../../shared/log.ts'
+import type { Directory } from '../directory/directory.ts'
+import type { Connected, StreamContext } from './stream.ts'
+
+export type Sidecars = Pick<StreamContext, 'onConnected' | 'onStatus' | 'onEnded'> & {
+  connected(): readonly Connected[]
+  /** Of connected sidecars, and of pods that live on without a stream (`endedAt`). */
+  reports(): Iterable<SidecarReport>
+}
+
+export type SidecarsOptions = {
+  /** This replica’s name. */
+  readonly replica: string
+  readonly directory: Directory
+  readonly clock: Clock
+  readonly log: Logger
+  /** Called with each status, and with what it says. */
+  onReport?(report: SidecarReport): void
+}
+
+export function createSidecars({ replica, directory, clock, log, onReport }: SidecarsOptions): Sidecars {
+  const connected = new Map<string, { readonly sidecar: Connected; readonly since: string }>()
+  const ended = new Map<string, SidecarReport>()
+  const { world } = directory
+  const now = () => new Date(clock.now()).toISOString()
+  const reportOf = (
+    { podUid, pod, namespace, version, status }: Connected,
+    since: string,
+  ): SidecarReport => ({
+    podUid,
+    pod,
+    namespace,
+    version,
+    replica,
+    roots: status?.roots ?? [],
+    ...(status?.certificateSerial &&
+      status.certificateNotAfter && {
+        certificate: {
+          serial: status.certificateSerial,
+          notAfter: status.certificateNotAfter,
+          ...(status.certificateReceivedAt && { receivedAt: status.certificateReceivedAt }),
+        },
+      }),
+    ...(status?.renewal && { renewal: status.renewal }),
+    connectedSince: since,
+  })
+  directory.subscribe(({ pods }) => {
+    for (const uid of pods) if (!world.pods.get(uid)?.live) ended.delete(uid)
+  })
+  return {
+    onConnected: sidecar => {
+      const { podUid, pod, namespace, version } = sidecar
+      // The same pod again: its sidecar was restarted, and nobody has told us yet that the old stream is dead.
+      connected.get(podUid)?.sidecar.close()
+      connected.set(podUid, { sidecar, since: now() })
+      ended.delete(podUid)
+      log.info({ pod, namespace, version }, 'sidecar connected')
+    },
+    onStatus: sidecar => {
+      const { since = now() } = connected.get(sidecar.podUid) ?? {}
+      onReport?.(reportOf(sidecar, since))
+    },
+    onEnded: sidecar => {
+      const { podUid, pod, namespace } = sidecar
+      const known = connected.get(podUid)
+      if (known?.sidecar === sidecar) {
+        connected.delete(podUid)
+        if (world.pods.get(podUid)?.live) {
+          ended.set(podUid, { ...reportOf(sidecar, known.since), endedAt: now() })
+        }
+      }
+      log.info({ pod, namespace }, 'sidecar disconnected')
+    },
+    connected: () => [...connected.values()].map(({ sidecar }) => sidecar),
+    reports: function* () {
+      for (const { sidecar, since } of connected.values()) yield reportOf(sidecar, since)
+      yield* ended.values()
+    },
+  }
+}
