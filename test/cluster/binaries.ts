@@ -56,6 +56,7 @@ const MODULES: readonly Module[] = [
     },
     ldflags: '',
   },
+  { folder: 'spiffe-bundle', packages: { 'spiffe-bundle': '.' }, ldflags: '' },
   { folder: 'h2spec', packages: { h2spec: 'github.com/summerwind/h2spec/cmd/h2spec' }, ldflags: '' },
 ]
 
