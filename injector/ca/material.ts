@@ -160,7 +160,7 @@ function checkPhase(
   if (retired !== (phase === 'switched')) throw wrong(`${RETIRED_KEY} is ${retired ? 'there' : 'missing'}`)
   if ((rotation !== undefined) !== (phase !== 'idle'))
     throw wrong(`its rotation is ${rotation ? 'there' : 'missing'}`)
-  if (phase === 'switched' && !rotation?.drop) throw wrong('rotation.drop is missing')
+  if (phase === 'switched' && !rotation?.switched) throw wrong('rotation.switched is missing')
 }
 
 type Refuse = (key: string, why: string) => PosternError

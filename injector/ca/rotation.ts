@@ -31,8 +31,9 @@ export type MeshFacts = {
 export type Step =
   | { readonly kind: 'rest' }
   | { readonly kind: 'wait'; readonly for: readonly string[]; readonly until?: number }
-  /** `drop`: when the old root may go. */
-  | { readonly kind: 'switch'; readonly drop: number }
+  | { readonly kind: 'switch' }
+  /** Says when the old root may go. */
+  | { readonly kind: 'schedule'; readonly drop: number }
   | { readonly kind: 'drop' }
 
 /** A new root is published at least this long: whoever polls (other replicas, kubelets, partners) must have had a chance. */
@@ -56,10 +57,11 @@ export function nextStep(material: CaMaterial, facts: MeshFacts): Step {
         const why = `the next root is published until ${iso(settled)} at least, before it signs`
         return { kind: 'wait', for: [why], until: settled }
       }
-      return { kind: 'switch', drop: dropTime(material, facts) }
+      return { kind: 'switch' }
     }
     case 'switched': {
-      const drop = Date.parse(rotation.drop ?? '')
+      if (rotation.drop === undefined) return { kind: 'schedule', drop: dropTime(rotation, facts) }
+      const drop = Date.parse(rotation.drop)
       if (facts.now >= drop) return { kind: 'drop' }
       return {
         kind: 'wait',
@@ -70,10 +72,14 @@ export function nextStep(material: CaMaterial, facts: MeshFacts): Step {
   }
 }
 
-/** No leaf outlives its issuer, and none that is issued now the longest life; leaves in use may be of a longer one. */
-function dropTime({ issuer }: CaMaterial, { now, lastExpiry, longestLeafMs }: MeshFacts): number {
-  const issuerEnds = parseCertificate(issuer.certificate).notAfter.getTime()
-  const lastLeaf = Math.min(Math.max(now + longestLeafMs, lastExpiry), issuerEnds)
+/**
+ * No leaf outlives its issuer, and none that was issued before now the longest life; leaves in use may be of a longer one.
+ * Reckoned from when the switch is seen, not from when it was decided: until its write came, the old root signed.
+ */
+function dropTime({ issuerEnds = '' }: Rotation, { now, lastExpiry, longestLeafMs }: MeshFacts): number {
+  const longest = Math.max(now + longestLeafMs, lastExpiry)
+  const ends = Date.parse(issuerEnds)
+  const lastLeaf = Number.isNaN(ends) ? longest : Math.min(longest, ends)
   // Whose clock is behind by more than half of a short life could not have renewed in time anyway.
   return lastLeaf + Math.min(SKEW_MS, longestLeafMs)
 }
@@ -100,18 +106,27 @@ export function skip(material: CaMaterial, pods: readonly SkippedPod[]): CaMater
 }
 
 /** @param issuer under the next root */
-export function switchRoots(material: CaMaterial, issuer: KeyedCa, now: number, drop: number): CaMaterial {
+export function switchRoots(material: CaMaterial, issuer: KeyedCa, now: number): CaMaterial {
   const { next, root, retired = [] } = material
   const record = recordOf(material)
   const { rotation } = record
   if (!next || !rotation) return material
-  const switched: Rotation = { ...rotation, switched: iso(now), drop: iso(drop) }
+  const { notAfter } = parseCertificate(material.issuer.certificate)
+  const switched: Rotation = { ...rotation, switched: iso(now), issuerEnds: notAfter.toISOString() }
   return {
     root: next,
     issuer,
     retired: [root.certificate, ...retired],
     record: { ...record, phase: 'switched', rotation: switched },
   }
+}
+
+export function schedule(material: CaMaterial, drop: number): CaMaterial {
+  const record = recordOf(material)
+  const { rotation } = record
+  return rotation
+    ? { ...material, record: { ...record, rotation: { ...rotation, drop: iso(drop) } } }
+    : material
 }
 
 /** The end of a rotation. */

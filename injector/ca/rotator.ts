@@ -3,6 +3,7 @@
 // so that a leader may die anywhere.
 import type { UnconfirmedPod } from '../../shared/ca/status.ts'
 import type { Clock } from '../../shared/clock.ts'
+import type { Gathered } from '../../shared/control/sidecar-report.ts'
 import type { Kube } from '../../shared/kube/rest.ts'
 import { failure, type Logger } from '../../shared/log.ts'
 import type { Registry } from '../../shared/metrics.ts'
@@ -20,6 +21,7 @@ import {
   nextStep,
   recordOf,
   type Step,
+  schedule,
   switchRoots,
 } from './rotation.ts'
 import { publishStatus, statusOf } from './status.ts'
@@ -128,34 +130,27 @@ async function answerAll(context: RotatorContext, signal: AbortSignal): Promise<
   }
 }
 
-/** Asks nobody but while sidecars are waited for. */
+/** Asks nobody but where the machine needs it. */
 async function findOut(context: RotatorContext, material: CaMaterial, signal: AbortSignal): Promise<Found> {
   const { clock, reports, kube, place, longestLeafMs } = context
-  const { next } = material
-  const nothing = { obstacles: [], lastExpiry: 0, longestLeafMs }
-  if (!next) return { facts: { ...nothing, now: clock.now() }, pods: [] }
-  const fingerprint = fingerprintOf(next.certificate)
-  const lacking = await unpublished(kube, place.namespace, fingerprint, signal)
-  const gathered = await reports.gather(signal)
-  const skipped = recordOf(material).rotation?.skipped ?? []
-  const pods = unconfirmed(gathered, fingerprint, skipped)
-  const expiries = gathered.reports.flatMap(({ certificate }) =>
-    certificate ? [Date.parse(certificate.notAfter)] : [],
-  )
-  return {
-    facts: {
-      now: clock.now(),
-      obstacles: [
-        ...lacking.map(object => `${object} lacks the next root`),
-        ...gathered.missing.map(({ replica, reason }) => `replica ${replica} does not answer: ${reason}`),
-        ...(pods.length > 0 ? [`${pods.length} pods have not confirmed the next root`] : []),
-      ],
-      lastExpiry: Math.max(0, ...expiries),
-      longestLeafMs,
-    },
-    pods,
-  }
+  const { phase, rotation } = recordOf(material)
+  const fingerprint = material.next && fingerprintOf(material.next.certificate)
+  // Before anybody is asked: a pod that starts after it was asked for reads what is published by then.
+  const lacking = fingerprint ? await unpublished(kube, place.namespace, fingerprint, signal) : []
+  const asks = fingerprint !== undefined || (phase === 'switched' && rotation?.drop === undefined)
+  const gathered = asks ? await reports.gather(signal) : NOBODY
+  const pods = fingerprint ? unconfirmed(gathered, fingerprint, rotation?.skipped ?? []) : []
+  const obstacles = [
+    ...lacking.map(object => `${object} lacks the next root`),
+    ...gathered.missing.map(({ replica, reason }) => `replica ${replica} does not answer: ${reason}`),
+    ...(pods.length > 0 ? [`${pods.length} pods have not confirmed the next root`] : []),
+  ]
+  const expiries = gathered.reports.map(({ certificate }) => Date.parse(certificate?.notAfter ?? ''))
+  const lastExpiry = Math.max(0, ...expiries.filter(at => !Number.isNaN(at)))
+  return { facts: { lastExpiry, longestLeafMs, obstacles, now: clock.now() }, pods }
 }
+
+const NOBODY: Gathered = { reports: [], missing: [], unconnected: [] }
 
 /** Writes the step, if it is one. True if there may be more to do at once. */
 async function take(
@@ -170,11 +165,14 @@ async function take(
     case 'switch': {
       if (!material.next) return false
       const issuer = await createIssuer(material.next, place.trustDomain, now)
-      const switched = switchRoots(material, issuer, now, step.drop)
+      const switched = switchRoots(material, issuer, now)
       if (await keeper.swap(before, switched, [], signal))
         log.info({ root: fingerprintOf(material.next.certificate) }, 'root rotation: the new root signs')
       return true
     }
+    case 'schedule':
+      await keeper.swap(before, schedule(material, step.drop), [], signal)
+      return true
     case 'drop':
       if (await keeper.swap(before, dropRetired(material, now), [], signal))
         log.info(

@@ -16,8 +16,10 @@ export type Rotation = {
   readonly began: string
   /** Pods that are not waited for. */
   readonly skipped: readonly SkippedPod[]
-  /** From `switched` on: when that was, and when the old root is dropped. */
+  /** From `switched` on: when that was, and when the old issuer ends, which no certificate outlives. */
   readonly switched?: string
+  readonly issuerEnds?: string
+  /** When the old root is dropped: reckoned once the switch is seen to be done, since its write may have come late. */
   readonly drop?: string
 }
 
@@ -67,6 +69,7 @@ export const decodeRotation: Decode<Rotation> = extensible<Rotation>({
   began: timeText,
   skipped: listOf(extensible<SkippedPod>({ pod: podText, uid: nameText, ...times })),
   switched: optional(timeText),
+  issuerEnds: optional(timeText),
   drop: optional(timeText),
 })
 

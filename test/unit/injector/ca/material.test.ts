@@ -7,8 +7,8 @@ import {
   X509CertificateGenerator,
 } from '@peculiar/x509'
 import t from 'tap'
-import { createIssuer, createRoot } from '../../../../injector/ca/authority.ts'
-import { fromSecret, toSecret } from '../../../../injector/ca/material.ts'
+import { type CaMaterial, createIssuer, createRoot } from '../../../../injector/ca/authority.ts'
+import { fromSecret, toSecret, withMaterial } from '../../../../injector/ca/material.ts'
 import { issuerIsDue } from '../../../../injector/ca/store.ts'
 import { encodePem } from '../../../../shared/x509/pem.ts'
 
@@ -107,6 +107,94 @@ for (const [name, { data, message }] of Object.entries(refused)) {
   })
 }
 
+const rotation = { by: 'alice', began: new Date(now).toISOString(), skipped: [] }
+const record = { phase: 'publishing', rotation, former: [], answers: [] } as const
+const publishing = { root, issuer, next: otherRoot, record }
+const switched = {
+  root,
+  issuer,
+  retired: [otherRoot.certificate],
+  record: { ...record, phase: 'switched', rotation: { ...rotation, switched: rotation.began } },
+} as const
+
+t.test('a rotation that runs reads back, and its traces go with it', async t => {
+  for (const material of [publishing, switched]) {
+    const written = toSecret(material, 'postern-system')
+    t.same(fromSecret(written, 'cluster.local', now), material)
+    t.same(withMaterial(written, { root, issuer }).data, secret.data)
+  }
+})
+
+const refusedInRotation: Record<string, { from: object; data: Record<string, string>; message: RegExp }> = {
+  'a next root without its key': {
+    from: publishing,
+    data: { 'next-root.key': '' },
+    message: /next-root\.key: missing/,
+  },
+  'a next root that is not a root': {
+    from: publishing,
+    data: { 'next-root.crt': base64(issuer.certificate), 'next-root.key': base64(issuer.key) },
+    message: /next-root\.crt: it is not self-signed/,
+  },
+  'a next root of another trust domain': {
+    from: publishing,
+    data: { 'next-root.crt': base64(foreign.certificate), 'next-root.key': base64(foreign.key) },
+    message: /next-root\.crt: it is for spiffe:\/\/elsewhere/,
+  },
+  'a next root that is the present one': {
+    from: publishing,
+    data: { 'next-root.crt': base64(root.certificate), 'next-root.key': base64(root.key) },
+    message: /two of these roots have the same key/,
+  },
+  'a next root that nobody asked for': {
+    from: { root, issuer },
+    data: { 'next-root.crt': base64(otherRoot.certificate), 'next-root.key': base64(otherRoot.key) },
+    message: /rotation\.json: the phase is idle, but next-root\.crt is there/,
+  },
+  'a rotation whose next root is gone': {
+    from: { root, issuer },
+    data: { 'rotation.json': base64(JSON.stringify(record)) },
+    message: /rotation\.json: the phase is publishing, but next-root\.crt is missing/,
+  },
+  'an old root that nobody retired': {
+    from: { root, issuer },
+    data: { 'retired-roots.crt': base64(otherRoot.certificate) },
+    message: /rotation\.json: the phase is idle, but retired-roots\.crt is there/,
+  },
+  'old roots that are none': {
+    from: switched,
+    data: { 'retired-roots.crt': base64('x') },
+    message: /retired-roots\.crt: it holds no certificate/,
+  },
+  'an issuer among the old roots': {
+    from: switched,
+    data: { 'retired-roots.crt': base64(otherRoot.certificate + issuer.certificate) },
+    message: /retired-roots\.crt: \w+ is not self-signed/,
+  },
+  'an old root of another trust domain': {
+    from: switched,
+    data: { 'retired-roots.crt': base64(foreign.certificate) },
+    message: /retired-roots\.crt: it is for spiffe:\/\/elsewhere/,
+  },
+  'a record that is not JSON': {
+    from: switched,
+    data: { 'rotation.json': base64('{') },
+    message: /rotation\.json: not JSON/,
+  },
+  'a record with a phase of its own': {
+    from: switched,
+    data: { 'rotation.json': base64(JSON.stringify({ ...record, phase: 'done' })) },
+    message: /rotation\.json\.phase: must be one of idle, publishing, switched/,
+  },
+}
+for (const [name, { from, data, message }] of Object.entries(refusedInRotation)) {
+  t.test(`refuses ${name}, naming the key`, async t => {
+    const written = toSecret(from as CaMaterial, 'postern-system')
+    const edited = { ...written, data: { ...written.data, ...data } }
+    t.throws(() => fromSecret(edited, 'cluster.local', now), { code: 'PSTN_CONFIG_INVALID', message })
+  })
+}
+
 t.test('refuses an expired root', async t => {
   const late = now + 6 * 365 * DAY_MS
   t.throws(() => fromSecret(secret, 'cluster.local', late), { message: /root\.crt: it has expired/ })
@@ -130,4 +218,26 @@ t.test('an issuer is due at two thirds of its life, and stays due when it has ex
   ] as const) {
     t.equal(issuerIsDue({ root, issuer }, now + days * DAY_MS), due, `after ${days} days`)
   }
+})
+
+t.test(
+  'an issuer is due earlier where leaves would outlive it, but a third of its life is its own',
+  async t => {
+    for (const [leafDays, days, due] of [
+      [1, 19, false],
+      [15, 14, false],
+      [15, 15.1, true],
+      [90, 9, false],
+      [90, 10.1, true],
+    ] as const) {
+      const longest = leafDays * DAY_MS
+      t.equal(issuerIsDue({ root, issuer }, now + days * DAY_MS, longest), due, `${leafDays}: ${days}`)
+    }
+  },
+)
+
+t.test('an issuer that lives as long as its root is not renewed over and over', async t => {
+  const end = now + 5 * 365 * DAY_MS
+  const last = await createIssuer(root, 'cluster.local', end - 10 * DAY_MS)
+  t.equal(issuerIsDue({ root, issuer: last }, end - DAY_MS), false)
 })

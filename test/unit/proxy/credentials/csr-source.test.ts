@@ -5,7 +5,7 @@ import { clockSkew } from '../../../../proxy/credentials/clock-skew.ts'
 import type { Credential } from '../../../../proxy/credentials/credential.ts'
 import { csrCredentialSource, type IssuanceEvent } from '../../../../proxy/credentials/csr-source.ts'
 import { openStateVolume } from '../../../../proxy/credentials/state-volume.ts'
-import { openTrustStore } from '../../../../proxy/credentials/trust.ts'
+import { openTrustStore, type TrustStore } from '../../../../proxy/credentials/trust.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { buildCsrInfo, parseCsr } from '../../../../shared/x509/csr.ts'
 import { type TestAuthority, testAuthority } from '../../../support/certificates.ts'
@@ -43,10 +43,12 @@ async function pod(t: Test, { lifeMs = 3_600 * SECOND } = {}) {
     }
   api.trust = { 'trust-domain': 'cluster.local', 'roots.pem': ours.root }
   api.answer = sign(ours)
+  let trust: TrustStore | undefined
   /** The credentials of a process that starts now, until there are `count`, or one was `stop`ped. */
   const run = async (count: number, observe: (event: IssuanceEvent, stop: () => void) => void = () => {}) => {
     const stopping = new AbortController()
     const volume = openStateVolume(dir, error => t.fail(error.message))
+    trust = await openTrustStore(api.kube, 'cluster.local', volume)
     const source = csrCredentialSource({
       ...POD,
       kube: api.kube,
@@ -55,7 +57,7 @@ async function pod(t: Test, { lifeMs = 3_600 * SECOND } = {}) {
       lifetimeSeconds: 60,
       timeoutMs: 10 * SECOND,
       identity: IDENTITY,
-      trust: await openTrustStore(api.kube, 'cluster.local', volume),
+      trust,
       volume,
       skew: clockSkew(clock),
       random: () => 0.5,
@@ -72,7 +74,7 @@ async function pod(t: Test, { lifeMs = 3_600 * SECOND } = {}) {
     return credentials
   }
   const failures = () => events.flatMap(event => (event.kind === 'failed' ? [event.error.code] : []))
-  return { api, clock, dir, events, sign, run, failures }
+  return { api, clock, dir, events, sign, run, failures, trust: () => trust }
 }
 
 const requestOf = (api: ScriptedApi, name: string) => {
@@ -300,4 +302,54 @@ t.test('a request that an admission policy refuses is a denial, not an outage', 
     api.outage = undefined
   })
   t.same(failures(), ['PSTN_CSR_DENIED'])
+})
+
+t.test('a certificate whose root is trusted no more is replaced at once, and not at its time', async t => {
+  const { api, clock, events, sign, run, trust } = await pod(t)
+  const start = clock.now()
+  const [first, second] = await run(2, event => {
+    if (event.kind !== 'issued' || event.credential.generation > 1) return
+    // A lost CA, made anew: what is published has no root of before.
+    api.trust = { 'trust-domain': 'cluster.local', 'roots.pem': foreign.root }
+    api.answer = sign(foreign)
+    setImmediate(() => trust()?.adopt([{ trustDomain: 'cluster.local', roots: [foreign.root] }]))
+  })
+  t.not(second?.serial, first?.serial)
+  t.ok(clock.now() - start < 60 * SECOND, `${clock.now() - start} ms of an hour`)
+  t.same(
+    events.map(({ kind }) => kind),
+    ['issued', 'issued'],
+  )
+})
+
+t.test('a root that is added or another that is dropped disturbs nobody', async t => {
+  const { clock, sign, api, run, trust } = await pod(t)
+  const start = clock.now()
+  const bundle = (...roots: string[]) => [{ trustDomain: 'cluster.local', roots }]
+  await run(2, event => {
+    if (event.kind !== 'issued' || event.credential.generation > 1) return
+    api.trust = { 'trust-domain': 'cluster.local', 'roots.pem': ours.root }
+    api.answer = sign(ours)
+    setImmediate(() => {
+      trust()?.adopt(bundle(ours.root, foreign.root))
+      trust()?.adopt(bundle(ours.root))
+    })
+  })
+  t.ok(clock.now() - start > 1_000 * SECOND, 'renewed at its time')
+})
+
+t.test('an untrusted certificate is asked for as often as one that has expired', async t => {
+  const { api, events, run, trust } = await pod(t, { lifeMs: 24 * 3_600 * SECOND })
+  await run(2, event => {
+    if (event.kind === 'issued' && event.credential.generation === 1) {
+      api.outage = { status: 503, message: 'down' }
+      setImmediate(() => trust()?.adopt([{ trustDomain: 'cluster.local', roots: [foreign.root] }]))
+    }
+    if (event.kind === 'failed' && event.failures === 9) {
+      api.outage = undefined
+      trust()?.adopt([{ trustDomain: 'cluster.local', roots: [ours.root] }])
+    }
+  })
+  const retries = events.flatMap(event => (event.kind === 'failed' ? [event.retryMs] : []))
+  t.ok(Math.max(...retries) <= 30 * SECOND, String(retries))
 })
