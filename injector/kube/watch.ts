@@ -34,6 +34,8 @@ const MAX_LINE_BYTES = 16 * 1024 * 1024
 const RETRY = { baseMs: 200, capMs: 15_000 }
 const SLACK_MS = 10_000
 const SILENT = 'the watch went silent: neither events nor an end within its timeout'
+const FUTURE =
+  'not even a bookmark came through the watch: the server may be behind it, as when etcd was put back to an older state'
 const KEEP_ALIVE_MS = 10_000
 /** A watch that ends sooner than this was not held: going on at once would be a storm of requests. */
 const HELD_MS = 1_000
@@ -121,6 +123,7 @@ async function follow<T extends Item>(
       timeoutSeconds: String(timeoutSeconds),
     })
     const opened = clock.monotonic()
+    let heard = false
     const held = () => clock.monotonic() - opened >= HELD_MS
     try {
       const ms = timeoutSeconds * 1_000 + SLACK_MS
@@ -129,12 +132,15 @@ async function follow<T extends Item>(
         response.socket.setKeepAlive(true, KEEP_ALIVE_MS)
         for await (const line of lines(response, MAX_LINE_BYTES)) {
           resourceVersion = apply(line, handlers) ?? resourceVersion
+          heard = true
         }
       })
     } finally {
       if (held()) options.onHeld()
     }
     if (!held()) throw new Error('the server ended the watch at once')
+    // A server answers a version that it has not reached with silence, until it has reached it.
+    if (!heard) throw new Error(FUTURE)
   }
 }
 

@@ -69,7 +69,7 @@ async function cleanUp(context: SignerContext, tracked: TrackedRequests, signal:
   const { clock, settings } = context
   const { cleanupAfterMs } = settings
   while (!signal.aborted) {
-    await free(context, tracked, request => isSpent(request, clock.now(), cleanupAfterMs), signal)
+    await free(context, tracked, request => isSpent(request, clock.monotonic(), cleanupAfterMs), signal)
     await clock.sleep(Math.min(CLEANUP_EVERY_MS, cleanupAfterMs), signal).catch(() => undefined)
   }
 }

@@ -58,9 +58,10 @@ export type ConditionType = 'Approved' | 'Denied' | 'Failed'
 export const hasCondition = ({ status }: V1CertificateSigningRequest, type: ConditionType): boolean =>
   status?.conditions?.some(condition => condition.type === type) ?? false
 
+/** Issued, denied or failed. */
+export const isAnswered = (object: V1CertificateSigningRequest): boolean =>
+  Boolean(object.status?.certificate) || hasCondition(object, 'Denied') || hasCondition(object, 'Failed')
+
 /** Approved, and nobody has answered it. */
 export const awaitsSignature = (object: V1CertificateSigningRequest): boolean =>
-  hasCondition(object, 'Approved') &&
-  !hasCondition(object, 'Denied') &&
-  !hasCondition(object, 'Failed') &&
-  !object.status?.certificate
+  hasCondition(object, 'Approved') && !isAnswered(object)

@@ -1,6 +1,6 @@
 // A real etcd and kube-apiserver for a test: RBAC, admission and the certificates API as in a cluster, without nodes.
 // A Service of type ExternalName `localhost` lets a webhook's service reference reach a server in the test.
-import { mkdtemp, rm } from 'node:fs/promises'
+import { cp, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connectKube, type Kube, type KubeEndpoint } from '../../shared/kube/rest.ts'
@@ -40,7 +40,17 @@ export type ApiServer = AsyncDisposable & {
   /** An outage of the API server; etcd keeps what it has. */
   stop(): Promise<void>
   start(): Promise<void>
+  /** Copies what etcd holds now; it and the API server are stopped meanwhile. */
+  backUp(): Promise<Backup>
+  /**
+   * Puts etcd back to what it held then, with the resource versions of then: an operator's restoration after a disaster.
+   * The API server is ended by the signal: after SIGTERM it closes its watches in order.
+   */
+  restore(backup: Backup, signal?: NodeJS.Signals): Promise<void>
 }
+
+/** A copy of etcd's data directory. */
+export type Backup = { readonly directory: string }
 
 const START_TIMEOUT_MS = 60_000
 /** Nobody writes tokens anew, as a kubelet does. */
@@ -64,14 +74,15 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
 
   const etcdLog = join(directory, 'etcd.log')
   const etcdUrl = `http://127.0.0.1:${client}`
-  const etcd = startProgram({
-    command: programs.etcd,
-    args: etcdArguments(directory, etcdUrl, `http://127.0.0.1:${peer}`),
-    log: etcdLog,
-  })
-  undo.use(etcd)
-  const healthy = async () => (await fetch(`${etcdUrl}/health`)).ok
-  await waitUntilReady('etcd', healthy, { timeoutMs: START_TIMEOUT_MS, running: etcd, log: etcdLog })
+  const startEtcd = async () => {
+    const args = etcdArguments(directory, etcdUrl, `http://127.0.0.1:${peer}`)
+    const running = startProgram({ command: programs.etcd, args, log: etcdLog })
+    const healthy = async () => (await fetch(`${etcdUrl}/health`)).ok
+    await waitUntilReady('etcd', healthy, { timeoutMs: START_TIMEOUT_MS, running, log: etcdLog })
+    return running
+  }
+  let etcd = await startEtcd()
+  undo.defer(() => etcd.stop())
 
   let apiServer: Running | undefined
   const start = async () => {
@@ -90,11 +101,20 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
       log,
     })
   }
-  const stop = async () => {
-    await apiServer?.stop('SIGKILL')
+  const stop = async (signal: NodeJS.Signals = 'SIGKILL') => {
+    await apiServer?.stop(signal)
     apiServer = undefined
   }
-  undo.defer(stop)
+  /** Runs `work` on etcd's files while nobody writes them. */
+  const withoutEtcd = async (signal: NodeJS.Signals, work: () => Promise<void>) => {
+    await stop(signal)
+    await etcd.stop()
+    await work()
+    etcd = await startEtcd()
+    await start()
+  }
+  undo.defer(() => stop())
+  let backups = 0
   await start()
   if (controllerManager) {
     const command = await binary('kube-controller-manager')
@@ -121,8 +141,18 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
       return status.token
     },
     endpointFor: token => ({ server: serverUrl, ca: authority.cert, token }),
-    stop,
+    stop: () => stop(),
     start,
+    backUp: async () => {
+      const backup = { directory: join(directory, `backup-${backups++}`) }
+      await withoutEtcd('SIGKILL', () => cp(join(directory, 'etcd'), backup.directory, { recursive: true }))
+      return backup
+    },
+    restore: (backup, signal = 'SIGKILL') =>
+      withoutEtcd(signal, async () => {
+        await rm(join(directory, 'etcd'), { recursive: true })
+        await cp(backup.directory, join(directory, 'etcd'), { recursive: true })
+      }),
     [Symbol.asyncDispose]: () => lifetime.disposeAsync(),
   }
 }

@@ -127,6 +127,27 @@ t.test('a watch that the server ends goes on from the last bookmark, without a n
   t.equal(urls[2]?.searchParams.get('resourceVersion'), '20')
 })
 
+t.test(
+  'a watch through which not even a bookmark came is not gone on with: its version may be of the future',
+  async t => {
+    const { seen, urls } = await watching(
+      t,
+      [
+        (_, response) => response.end(list(['lost'], '1000')),
+        (_, response) => {
+          response.flushHeaders()
+          setTimeout(() => response.end(), 1_050)
+        },
+        (_, response) => response.end(list(['restored'], '7')),
+        (_, response) => response.write('\n'),
+      ],
+      seen => seen.length === 2,
+    )
+    t.same(seen, [{ list: ['lost'] }, { list: ['restored'] }])
+    t.equal(urls[2]?.searchParams.get('watch'), null)
+  },
+)
+
 const gone = { kind: 'Status', code: 410, reason: 'Expired', message: 'too old resource version' }
 const failing: [string, Answer][] = [
   ['an ERROR event with code 410', (_, response) => response.end(event('ERROR', gone))],

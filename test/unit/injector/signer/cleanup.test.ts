@@ -2,105 +2,87 @@ import t from 'tap'
 import { isSpent, podUidOf } from '../../../../injector/signer/cleanup.ts'
 import { TrackedRequests } from '../../../../injector/signer/tracked-requests.ts'
 
-const NOW = Date.parse('2026-11-21T12:00:00Z')
 const FIVE_MINUTES = 300_000
 const UID = '0b5bd8a1-7c0d-4a5e-9a4e-2f6f5f0d1c11'
 
-type Answer = { type: string; ago: number }
-
-/** As the API server sends it: times are strings. */
-const request = (answers: Answer[], { name = `postern-${UID}-3`, certificate = '' } = {}) => ({
-  metadata: { name },
+const request = (types: string[], { name = `postern-${UID}-3`, uid = '1', certificate = '' } = {}) => ({
+  metadata: { name, uid },
   spec: { request: '', signerName: 's' },
-  status: {
-    ...(certificate && { certificate }),
-    conditions: answers.map(({ type, ago }) => ({
-      type,
-      status: 'True',
-      lastUpdateTime: new Date(NOW - ago) as Date,
-    })),
-  },
+  status: { ...(certificate && { certificate }), conditions: types.map(type => ({ type, status: 'True' })) },
 })
-/** The certificate was seen long ago if not said otherwise. */
-const spent = (object: ReturnType<typeof request>, issuedAt?: number) =>
-  isSpent({ object: JSON.parse(JSON.stringify(object)), issuedAt }, NOW, FIVE_MINUTES)
-
 const issued = { certificate: 'AAAA' }
-t.test('an issued, denied or failed request is spent after its time', async t => {
-  t.equal(spent(request([{ type: 'Approved', ago: FIVE_MINUTES }], issued)), true)
-  t.equal(spent(request([{ type: 'Denied', ago: FIVE_MINUTES }])), true)
-  t.equal(
-    spent(
-      request([
-        { type: 'Approved', ago: FIVE_MINUTES },
-        { type: 'Failed', ago: FIVE_MINUTES },
-      ]),
-    ),
-    true,
-  )
-})
 
-t.test('not before, counted from the last answer', async t => {
-  t.equal(spent(request([{ type: 'Approved', ago: FIVE_MINUTES - 1 }], issued)), false)
-  t.equal(
-    spent(
-      request([
-        { type: 'Approved', ago: FIVE_MINUTES },
-        { type: 'Failed', ago: 1 },
-      ]),
-    ),
-    false,
-  )
-})
-
-t.test('a certificate counts from when it was there, not from an approval long before', async t => {
-  const late = request([{ type: 'Approved', ago: 10 * FIVE_MINUTES }], issued)
-  t.equal(spent(late, NOW - FIVE_MINUTES + 1), false)
-  t.equal(spent(late, NOW - FIVE_MINUTES), true)
-})
-
-t.test('a certificate is there from when it was first seen on that very object', async t => {
-  let now = NOW
-  const tracked = new TrackedRequests({ now: () => now })
-  const object = (uid: string, status: object = {}) => ({
-    ...request([]),
-    metadata: { name: 'a', uid },
-    status,
-  })
-  const issuedAt = () => {
-    let seen: number | undefined
-    tracked.filter(one => {
-      seen = one.issuedAt
-      return false
-    })
-    return seen
+/** What a leader knows that has run for `ms`. */
+function leader(startMs = 0) {
+  let now = startMs
+  const tracked = new TrackedRequests({ monotonic: () => now })
+  return {
+    tracked,
+    pass: (ms: number) => {
+      now += ms
+    },
+    spent: () => tracked.filter(one => isSpent(one, now, FIVE_MINUTES)).length,
   }
-  tracked.learn(object('1'))
-  t.equal(issuedAt(), undefined)
-  now += 1_000
-  tracked.learn(object('1', issued))
-  t.equal(issuedAt(), now)
-  const first = now
-  now += 1_000
-  tracked.replace([object('1', issued)])
-  tracked.learn(object('1', issued))
-  t.equal(issuedAt(), first)
-  tracked.learn(object('2', issued))
-  t.equal(issuedAt(), now, 'another object of the same name')
+}
+
+t.test('an issued, denied or failed request is spent after its time, and not before', async t => {
+  for (const answered of [
+    request(['Approved'], issued),
+    request(['Denied']),
+    request(['Approved', 'Failed']),
+  ]) {
+    const { tracked, pass, spent } = leader()
+    tracked.learn(answered)
+    pass(FIVE_MINUTES - 1)
+    t.equal(spent(), 0)
+    pass(1)
+    t.equal(spent(), 1)
+  }
+})
+
+t.test('it counts from when it was first seen answered on that very object', async t => {
+  const { tracked, pass, spent } = leader()
+  tracked.learn(request(['Approved']))
+  pass(FIVE_MINUTES)
+  tracked.learn(request(['Approved'], issued))
+  t.equal(spent(), 0, 'not from its approval long before')
+  pass(FIVE_MINUTES - 1)
+  tracked.replace([request(['Approved'], issued)])
+  t.equal(spent(), 0)
+  pass(1)
+  t.equal(spent(), 1, 'a new list does not put it off')
+  tracked.learn(request(['Approved'], { ...issued, uid: '2' }))
+  t.equal(spent(), 0, 'another object of the same name')
   tracked.replace([])
-  t.same(
-    tracked.filter(() => true),
-    [],
-  )
+  t.equal(tracked.filter(() => true).length, 0)
 })
 
 t.test('a request that waits for its answer is kept, however old', async t => {
-  t.equal(spent(request([])), false)
-  t.equal(spent(request([{ type: 'Approved', ago: 10 * FIVE_MINUTES }])), false)
+  const { tracked, pass, spent } = leader()
+  tracked.replace([request([]), request(['Approved'], { name: `postern-${UID}-4` })])
+  pass(10 * FIVE_MINUTES)
+  t.equal(spent(), 0)
+})
+
+t.test('what was answered is not open, until a list says that it is: etcd was put back', async t => {
+  const { tracked } = leader()
+  const { name } = request([]).metadata
+  tracked.learn(request([]))
+  t.ok(tracked.open(name))
+  tracked.answered(request([]))
+  tracked.learn(request(['Approved']))
+  t.notOk(tracked.open(name), 'a late event')
+  tracked.replace([request(['Approved'], issued)])
+  t.notOk(tracked.open(name))
+  tracked.replace([request(['Approved'])])
+  t.ok(tracked.open(name))
 })
 
 t.test('a request that a person named is left to Kubernetes’ cleaner', async t => {
-  t.equal(spent(request([{ type: 'Denied', ago: FIVE_MINUTES }], { name: 'my-request' })), false)
+  const { tracked, pass, spent } = leader()
+  tracked.learn(request(['Denied'], { name: 'my-request' }))
+  pass(10 * FIVE_MINUTES)
+  t.equal(spent(), 0)
 })
 
 t.test('the pod that owns a name', async t => {
