@@ -5,10 +5,10 @@ import { setMaxListeners } from 'node:events'
 import type { Clock } from '../shared/clock.ts'
 import { unless } from '../shared/deadline.ts'
 import type { Kube } from '../shared/kube/rest.ts'
-import { type Live, live, mapped } from '../shared/live.ts'
+import { type Live, live, mapped, until } from '../shared/live.ts'
 import type { Logger } from '../shared/log.ts'
 import { createRegistry, type Registry } from '../shared/metrics.ts'
-import { INJECTOR_NAME, LEADER_LEASE, SYSTEM_NAMESPACE } from '../shared/names.ts'
+import { INJECTOR_NAME, LEADER_LEASE, REVOCATIONS_CONFIGMAP, SYSTEM_NAMESPACE } from '../shared/names.ts'
 import { type SpiffeId, workloadSpiffeId } from '../shared/spiffe-id.ts'
 import type { KeyedChain } from '../shared/tls/contexts.ts'
 import type { TrustBundle } from '../shared/trust-bundle.ts'
@@ -25,6 +25,8 @@ import { createSidecars, type Sidecars } from './control/sidecars.ts'
 import { createDirectory, type Directory } from './directory/directory.ts'
 import { policyReporter, worldMetrics } from './directory/policy-report.ts'
 import { protocolReporter } from './directory/protocol-report.ts'
+import { revocationReporter } from './directory/revocation-report.ts'
+import { type Revocations, watchRevocations } from './directory/revocations.ts'
 import { servicesSelecting } from './directory/snapshot.ts'
 import { type Watches, watchWorld } from './directory/watches.ts'
 import { LEASE_TIMING, type LeaseTiming, lead } from './leader.ts'
@@ -64,6 +66,8 @@ export type Injector = AsyncDisposable & {
 }
 
 const DRAIN: DrainTiming = { noticeMs: 3_000, spreadMs: 8_000 }
+/** As /readyz says it. */
+const REVOCATIONS = `who is revoked (ConfigMap ${REVOCATIONS_CONFIGMAP})`
 /** How long answered certificate requests stay readable. */
 const CLEANUP_AFTER_MS = 60_000
 
@@ -84,7 +88,7 @@ export async function startInjector(
   registry
     .gauge('postern_build_info', 'The version of this process.', ['version'])
     .set({ version: parts.version }, 1)
-  const missing = live<readonly string[]>(['the CA', 'the cluster’s objects'])
+  const missing = live<readonly string[]>(['the CA', REVOCATIONS, 'the cluster’s objects'])
   const have = (what: string) => missing.set(missing.get().filter(other => other !== what))
   const { listenAddress: host } = config
   const status = stack.use(await serveStatus({ host, port: config.metricsPort, registry, missing }))
@@ -97,12 +101,15 @@ export async function startInjector(
   have('the CA')
 
   const { directory, watches } = startDirectory(context)
+  const revocations = startRevocations(context)
   const mesh = await joinMesh(context, ca, directory)
-  const signer = startSigner(context, ca, directory)
+  const signer = startSigner(context, ca, directory, revocations)
   const campaign = startCampaign(context, { ca, bindings, directory, watches, signer, ...mesh })
   stack.defer(() => campaign.end())
+  await until(revocations.check, check => check !== undefined, stopping)
+  have(REVOCATIONS)
   await unless(stopping, watches.synced)
-  const control = stack.use(await startControl(context, directory, mesh))
+  const control = stack.use(await startControl(context, directory, revocations, mesh))
   have('the cluster’s objects')
   log.info('ready')
 
@@ -176,10 +183,20 @@ function startDirectory(context: Context): { directory: Directory; watches: Watc
   return { directory, watches: watchWorld(directory, context) }
 }
 
+function startRevocations(context: Context): Revocations {
+  const { leading } = context
+  return watchRevocations({
+    ...context,
+    injectorIdentity: injectorIdentity(context),
+    onRecord: revocationReporter({ ...context, leads: () => leading.get() }),
+  })
+}
+
 function startSigner(
   context: Context,
   ca: AuthorityKeeper,
   { world, subscribe }: Directory,
+  { check: revoked }: Revocations,
 ): SignerController {
   const { trustDomain, signerName, maxLeafLifetimeSeconds, maxServingLifetimeSeconds } = context.config
   const signer = createSigner({
@@ -193,6 +210,7 @@ function startSigner(
       cleanupAfterMs: CLEANUP_AFTER_MS,
     },
     observer: signerMetrics(context.registry),
+    revoked,
     servicesOf: ({ metadata }) => servicesSelecting(world, metadata?.namespace ?? '', metadata?.labels ?? {}),
   })
   subscribe(({ pods }) => {
@@ -233,6 +251,7 @@ async function joinMesh(context: Context, ca: AuthorityKeeper, directory: Direct
 function startControl(
   context: Context,
   directory: Directory,
+  revocations: Revocations,
   mesh: Mesh,
 ): Promise<ControlServer> {
   const { config } = context
@@ -242,6 +261,7 @@ function startControl(
     host: config.listenAddress,
     port: config.controlPort,
     directory,
+    revocations,
   })
 }
 

@@ -9,8 +9,11 @@ import {
   type State,
   type StateExtensions,
 } from '../../shared/control/messages.ts'
+import { renewalOf } from '../../shared/renewal-order.ts'
+import type { Revoked } from '../../shared/revocation.ts'
 import type { TrustBundle } from '../../shared/trust-bundle.ts'
 import { answer } from '../directory/answer.ts'
+import type { Revocations } from '../directory/revocations.ts'
 import { type Snapshot, snapshotFor } from '../directory/snapshot.ts'
 import type { Changes, World } from '../directory/world.ts'
 
@@ -29,10 +32,12 @@ export type OutboxOptions = {
   /** Of the sidecar's hello. */
   readonly features: readonly string[]
   readonly trust: () => readonly TrustBundle[]
+  readonly revocations: Pick<Revocations, 'revoked' | 'renewals'>
   send(message: FromInjector): void
 }
 
-export function createOutbox({ world, podUid, features, trust, send }: OutboxOptions): Outbox {
+export function createOutbox(options: OutboxOptions): Outbox {
+  const { world, podUid, features, trust, revocations, send } = options
   const unknown = STATE_EXTENSIONS.filter(extension => !features.includes(extension))
   /** What was last sent, as JSON; undefined while an address waits for its first answer. */
   const answers = new Map<string, string | undefined>()
@@ -41,7 +46,10 @@ export function createOutbox({ world, podUid, features, trust, send }: OutboxOpt
     const entry = answer(world, address, podUid)
     return entry.kind === 'service' && !knowsServices ? firstForm(entry) : entry
   }
+  const knowsRevoked = features.includes('revoked' satisfies keyof StateExtensions)
   let stateSent = ''
+  /** Apart from the rest: a long list is not kept as text for each sidecar. */
+  let revokedSent: Revoked | undefined
   let version = 0
 
   const sendDifferent = (addresses: Iterable<string>) => {
@@ -64,12 +72,16 @@ export function createOutbox({ world, podUid, features, trust, send }: OutboxOpt
     refreshState: () => {
       const snapshot = snapshotFor(world, podUid)
       if (!snapshot) return false
-      const content: Omit<State, 'kind' | 'version'> = { ...without(snapshot, unknown), trust: trust() }
+      const renew = renewalOf(revocations.renewals.get(), podUid)
+      const known = without({ ...snapshot, ...(renew && { renew }) }, unknown)
+      const content: Omit<State, 'kind' | 'version'> = { ...known, trust: trust() }
+      const revoked = knowsRevoked ? revocations.revoked.get() : undefined
       const text = JSON.stringify(content)
-      if (text === stateSent) return true
+      if (text === stateSent && revoked === revokedSent) return true
       stateSent = text
+      revokedSent = revoked
       version += 1
-      send({ kind: 'state', version, ...content })
+      send({ kind: 'state', version, ...content, ...(revoked && { revoked }) })
       return true
     },
     // Where the pod itself stands decides which endpoints it is told.

@@ -11,14 +11,15 @@ import type { Registry } from '../../shared/metrics.ts'
 import { LISTEN_BACKLOG } from '../../shared/ports.ts'
 import { limitCallers } from '../../shared/shares.ts'
 import { type KeyedChain, secureContext, serverTlsOptions } from '../../shared/tls/contexts.ts'
-import { verifyPeer } from '../../shared/tls/peer-verifier.ts'
+import { type VerifiedPeer, verifyPeer } from '../../shared/tls/peer-verifier.ts'
+import { checkRevoked } from './greeting.ts'
 import { createSession, SESSION_OPTIONS, type Session, type SessionContext, serveSession } from './session.ts'
 import type { Sidecars } from './sidecars.ts'
 import type { StreamContext } from './stream.ts'
 
 export type ControlServerOptions = Pick<
   SessionContext,
-  'directory' | 'trust' | 'clock' | 'log' | 'identity'
+  'directory' | 'trust' | 'revocations' | 'clock' | 'log' | 'identity'
 > & {
   readonly sidecars: Sidecars
   readonly host?: string
@@ -40,8 +41,8 @@ const MAX_CONNECTIONS = 16_384
 const MAX_CONNECTIONS_PER_ADDRESS = 32
 
 export async function serveControl(options: ControlServerOptions): Promise<ControlServer> {
-  const { svid, trust, clock, random, sidecars } = options
-  const sessions = new Set<Session>()
+  const { svid, trust, revocations, clock, random, sidecars } = options
+  const sessions = new Map<Session, VerifiedPeer>()
   const onRefused = refusals(options)
   const context = { ...options, ...sidecars, sidecars, onRefused }
 
@@ -50,7 +51,8 @@ export async function serveControl(options: ControlServerOptions): Promise<Contr
     const session = createSession(http2, socket)
     try {
       const peer = verifyPeer(socket, { bundle: trust.get(), now: clock.now() })
-      sessions.add(session)
+      checkRevoked(revocations, peer)
+      sessions.set(session, peer)
       http2.once('close', () => sessions.delete(session))
       serveSession(http2, peer, context)
     } catch (thrown) {
@@ -87,7 +89,15 @@ export async function serveControl(options: ControlServerOptions): Promise<Contr
       const removed = roots.some(root => !bundle.roots.includes(root))
       roots = bundle.roots
       // Whoever a removed root has vouched for is verified anew.
-      if (removed) for (const session of sessions) session.dismiss('PSTN_PEER_UNTRUSTED')
+      if (removed) for (const session of sessions.keys()) session.dismiss('PSTN_PEER_UNTRUSTED')
+    }),
+    revocations.check.subscribe(check => {
+      for (const [session, peer] of sessions) {
+        const reason = check?.(peer)
+        if (reason === undefined) continue
+        onRefused(new PosternError('PSTN_PEER_REVOKED', reason), peer, 'control connection closed')
+        session.dismiss('PSTN_PEER_REVOKED')
+      }
     }),
   ]
 
@@ -107,7 +117,7 @@ export async function serveControl(options: ControlServerOptions): Promise<Contr
     drain: async spreadMs => {
       const done = stopListening()
       const never = new AbortController()
-      for (const session of sessions) {
+      for (const session of sessions.keys()) {
         void clock.sleep(random() * spreadMs, never.signal).then(() => session.close())
       }
       await done

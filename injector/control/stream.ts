@@ -19,6 +19,7 @@ import { failure, type Logger } from '../../shared/log.ts'
 import type { VerifiedPeer } from '../../shared/tls/peer-verifier.ts'
 import type { TrustBundle } from '../../shared/trust-bundle.ts'
 import type { Directory } from '../directory/directory.ts'
+import type { Revocations } from '../directory/revocations.ts'
 import { type Greeted, greet } from './greeting.ts'
 import { createOutbox, type Outbox } from './outbox.ts'
 
@@ -39,6 +40,7 @@ export type StreamContext = {
   readonly directory: Directory
   /** Of our own trust domain. */
   readonly trust: Live<TrustBundle>
+  readonly revocations: Revocations
   readonly clock: Clock
   readonly log: Logger
   onConnected(sidecar: Connected): void
@@ -60,14 +62,14 @@ export async function serveStream(
   peer: VerifiedPeer,
   context: StreamContext,
 ): Promise<void> {
-  const { directory, clock, onRefused } = context
+  const { directory, revocations, clock, onRefused } = context
   const over = new AbortController()
   stream.once('close', () => over.abort())
   // Whoever reads the stream gets the same error.
   stream.on('error', () => undefined)
   try {
     const incoming = lines(stream, MAX_LINE_BYTES.fromSidecar)
-    const greeted = await greet(incoming, peer, { directory, clock, signal: over.signal })
+    const greeted = await greet(incoming, peer, { directory, revocations, clock, signal: over.signal })
     stream.respond({
       ':status': 200,
       'content-type': 'application/x-ndjson',
@@ -105,7 +107,7 @@ async function converse(
   over: AbortSignal,
   context: StreamContext,
 ): Promise<void> {
-  const { directory, trust, clock, log } = context
+  const { directory, trust, revocations, clock, log } = context
   const { podUid, version, features } = hello
   const end = () => finish(stream)
   const sidecar: Connected = { podUid, pod, namespace, version, close: end }
@@ -114,6 +116,7 @@ async function converse(
     podUid,
     features,
     trust: () => [trust.get()],
+    revocations,
     send: message => send(stream, message, log.child({ pod, namespace })),
   })
   const refreshState = () => {
@@ -121,6 +124,12 @@ async function converse(
   }
   const stops = [
     trust.subscribe(refreshState),
+    revocations.renewals.subscribe(refreshState),
+    revocations.revoked.subscribe(() => {
+      // Whose certificate is revoked has lost its session by now; this is for those that do not name their pod.
+      if (revocations.check.get()?.({ podUid }) === undefined) refreshState()
+      else end()
+    }),
     directory.subscribe(changes => {
       const { everything, pods, namespaces } = changes
       if (everything || pods.has(podUid) || namespaces.has(namespace)) refreshState()

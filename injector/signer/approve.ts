@@ -2,11 +2,15 @@
 // Identity comes from what the API server vouches for; "the pod is injected" is not asked, since the application's own
 // token may get the same identity, and whoever may create pods chooses the service account anyway.
 import type { V1CertificateSigningRequest, V1Pod } from '@kubernetes/client-node'
+import type { RevocationCheck } from '../../shared/revocation.ts'
 import type { SpiffeId } from '../../shared/spiffe-id.ts'
 import { boundPodOf, hasCondition, identityOf, readRequest, requestBytes, requesterOf } from './request.ts'
 import { type Facts, RULES, type Rule } from './rules.ts'
 
 export type ApproverSettings = { readonly signerName: string; readonly trustDomain: string }
+
+/** What is decided with beside the request and its pod. */
+export type ApproverKnowledge = ApproverSettings & { readonly revoked: RevocationCheck }
 
 export type Verdict =
   | { readonly kind: 'approve'; readonly identity: SpiffeId; readonly publicKey: Buffer }
@@ -18,7 +22,7 @@ export type Verdict =
 export function decide(
   object: V1CertificateSigningRequest,
   pod: V1Pod | undefined,
-  { signerName, trustDomain }: ApproverSettings,
+  { signerName, trustDomain, revoked }: ApproverKnowledge,
   now: number,
   rules: readonly Rule[] = RULES,
 ): Verdict {
@@ -39,6 +43,7 @@ export function decide(
     bytes,
     csr: 'csr' in read ? read.csr : undefined,
     flaw: 'flaw' in read ? read.flaw : undefined,
+    revoked,
     now,
   }
   for (const { name, broken } of rules) {

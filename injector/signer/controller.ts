@@ -6,6 +6,7 @@ import { PosternError } from '../../shared/errors.ts'
 import type { Kube } from '../../shared/kube/rest.ts'
 import type { Live } from '../../shared/live.ts'
 import { failure, type Logger } from '../../shared/log.ts'
+import type { RevocationCheck } from '../../shared/revocation.ts'
 import type { Authority } from '../ca/authority.ts'
 import { type ApproverSettings, decide, podOf, type Verdict } from './approve.ts'
 import { isSpent, podUidOf } from './cleanup.ts'
@@ -33,6 +34,8 @@ export type SignerContext = {
   readonly authority: Live<Authority>
   readonly settings: SignerSettings
   readonly observer: SignerObserver
+  /** Undefined while it is not known who is revoked: nothing is decided. */
+  readonly revoked: Live<RevocationCheck | undefined>
   /** Names of the Services that select the pod. */
   readonly servicesOf: (pod: V1Pod) => readonly string[]
 }
@@ -94,9 +97,10 @@ async function answer(
   signal: AbortSignal,
 ): Promise<boolean> {
   const { kube, clock, settings } = context
+  const revoked = known(context)
   const at = podOf(object)
   const pod = at && needsPod(object) ? await getPod(kube, at, signal) : undefined
-  const verdict = decide(object, pod, settings, clock.now())
+  const verdict = decide(object, pod, { ...settings, revoked }, clock.now())
   switch (verdict.kind) {
     case 'deny':
       await deny(context, object, verdict, signal)
@@ -117,6 +121,12 @@ async function answer(
 const needsPod = ({ status }: V1CertificateSigningRequest): boolean =>
   !status?.certificate && !status?.conditions?.some(({ type }) => type === 'Denied' || type === 'Failed')
 
+function known({ revoked }: SignerContext): RevocationCheck {
+  const check = revoked.get()
+  if (check) return check
+  throw new PosternError('PSTN_REVOCATION_INVALID', 'it is not known who is revoked: nothing is signed')
+}
+
 async function deny(
   { kube, log, observer }: SignerContext,
   object: V1CertificateSigningRequest,
@@ -134,12 +144,13 @@ async function deny(
 }
 
 async function sign(
-  { kube, clock, log, authority, settings, observer, servicesOf }: SignerContext,
+  context: SignerContext,
   object: V1CertificateSigningRequest,
   pod: V1Pod | undefined,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const decision = signable(object, settings.trustDomain)
+  const { kube, clock, log, authority, settings, observer, servicesOf } = context
+  const decision = signable(object, settings.trustDomain, known(context))
   const request = object.metadata?.name
   switch (decision.kind) {
     case 'wait':

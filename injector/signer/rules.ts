@@ -2,6 +2,7 @@
 // carries the weight is `canonical`: the request must be, byte for byte, the one that its pod may make.
 import type { V1CertificateSigningRequest, V1Pod } from '@kubernetes/client-node'
 import { CSR_SLOTS, csrName } from '../../shared/names.ts'
+import type { RevocationCheck } from '../../shared/revocation.ts'
 import type { SpiffeId } from '../../shared/spiffe-id.ts'
 import { buildCsrInfo, type Csr, isP256Spki } from '../../shared/x509/csr.ts'
 import { explainDifference } from './explain.ts'
@@ -19,6 +20,7 @@ export type Facts = {
   readonly csr: Csr | undefined
   /** Why `csr` is absent. */
   readonly flaw: string | undefined
+  readonly revoked: RevocationCheck
   /** Milliseconds since the epoch. */
   readonly now: number
 }
@@ -77,6 +79,11 @@ export const RULES: readonly Rule[] = [
       unless(pod === undefined || pod.spec?.nodeName === bound.node, `the pod is not on node ${bound.node}`),
   },
   { name: 'pod-live', broken: ({ pod, now }) => (pod ? whyNotLive(pod, now) : undefined) },
+  {
+    name: 'revoked',
+    broken: ({ identity, bound, revoked }) =>
+      revoked({ ...(identity && { identity }), ...(bound.uid && { podUid: bound.uid }) }),
+  },
   {
     name: 'name',
     broken: ({ object, bound }) =>

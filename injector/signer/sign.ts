@@ -2,6 +2,7 @@
 // approval only as far as it must: the identity of a service account is always the one its token names, whoever
 // approved; only a request of a human or a controller outside the pods is taken at the approver's word.
 import type { V1CertificateSigningRequest } from '@kubernetes/client-node'
+import type { RevocationCheck } from '../../shared/revocation.ts'
 import { parseSpiffeId, type SpiffeId, workloadOf } from '../../shared/spiffe-id.ts'
 import { buildCsrInfo, type Csr, isP256Spki } from '../../shared/x509/csr.ts'
 import type { LeafRequest } from '../ca/authority.ts'
@@ -18,7 +19,11 @@ export type Signable =
   /** Approved, but nothing that may ever be signed. */
   | { readonly kind: 'fail'; readonly reason: string }
 
-export function signable(object: V1CertificateSigningRequest, trustDomain: string): Signable {
+export function signable(
+  object: V1CertificateSigningRequest,
+  trustDomain: string,
+  revoked: RevocationCheck,
+): Signable {
   if (!awaitsSignature(object)) return { kind: 'wait' }
   const read = readRequest(requestBytes(object))
   if ('flaw' in read) return { kind: 'fail', reason: read.flaw }
@@ -31,6 +36,10 @@ export function signable(object: V1CertificateSigningRequest, trustDomain: strin
     const permitted = identity ?? `a workload’s SPIFFE ID in ${trustDomain}`
     return { kind: 'fail', reason: `the request must hold the URI SAN ${permitted} and nothing else` }
   }
+  // Approved by hand, or a moment before it was revoked.
+  const { uid } = boundPodOf(object)
+  const why = revoked({ identity, ...(uid && { podUid: uid }) })
+  if (why !== undefined) return { kind: 'fail', reason: why }
   return { kind: 'sign', identity, publicKey: csr.spki }
 }
 

@@ -19,7 +19,7 @@ export type ControlStream = Disposable & {
   /** What the injector reads of a status beyond its first version; nothing until it has answered. */
   features(): readonly string[]
   send(message: FromSidecar): void
-  /** Ends by throwing PSTN_CONTROL_LOST, PSTN_CONTROL_REJECTED or PSTN_CONTROL_MALFORMED. */
+  /** Ends by throwing PSTN_CONTROL_LOST, PSTN_CONTROL_REJECTED, PSTN_CERT_REVOKED or PSTN_CONTROL_MALFORMED. */
   received(): AsyncGenerator<FromInjector>
 }
 
@@ -37,7 +37,7 @@ export async function openControlStream(
   session.on('error', error => failures.push(error))
   session.on('goaway', (_code, _lastStream, opaque) => {
     const code = opaque?.toString('latin1') ?? ''
-    if (isCode(code)) failures.unshift(new PosternError('PSTN_CONTROL_REJECTED', `the injector says ${code}`))
+    if (isCode(code)) failures.unshift(rejected(code, `the injector says ${code}`))
   })
   const stream = session.request({
     ':method': 'POST',
@@ -93,8 +93,12 @@ async function refuseUnlessAccepted(
   if (status === 200) return
   const { value: reason = '' } = await lines(body, MAX_REASON_BYTES).next()
   const code = headers['postern-code'] ?? 'no code'
-  throw new PosternError('PSTN_CONTROL_REJECTED', `the injector answered ${status} (${code}): ${reason}`)
+  throw rejected(code, `the injector answered ${status} (${code}): ${reason}`)
 }
+
+/** What is said of a peer there is said of us. */
+const rejected = (code: string | string[], message: string): PosternError =>
+  new PosternError(code === 'PSTN_PEER_REVOKED' ? 'PSTN_CERT_REVOKED' : 'PSTN_CONTROL_REJECTED', message)
 
 const MAX_REASON_BYTES = 4096
 

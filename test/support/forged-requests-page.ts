@@ -1,10 +1,11 @@
 // The page docs/forged-requests.md, made from the corpus: `node test/support/forged-requests-page.ts > docs/forged-requests.md`.
 import { decide } from '../../injector/signer/approve.ts'
 import { RULES } from '../../injector/signer/rules.ts'
+import { revocationCheck } from '../../shared/revocation.ts'
 import { approved, ignored } from '../vectors/csr/accepted.ts'
 import { forgedAnswers } from '../vectors/csr/answers.ts'
 import { approvedByHand } from '../vectors/csr/approved-by-hand.ts'
-import { type Case, type Forgery, LAYERS, NOW, SIGNER, TRUST_DOMAIN } from '../vectors/csr/cases.ts'
+import { type Case, type Forgery, LAYERS, NOW, REVOKED, SIGNER, TRUST_DOMAIN } from '../vectors/csr/cases.ts'
 import { FORGED, forged } from '../vectors/csr/forged.ts'
 import { refusedElsewhere } from '../vectors/csr/refused-elsewhere.ts'
 import { inputOf } from './forged-case.ts'
@@ -34,7 +35,7 @@ const refusedBy = ({ layer, unreal }: Forgery): string => layer ?? (unreal ? 'â€
 /** How many forgeries each rule is the first to catch, and how many would have a certificate without it. */
 function rules(): string[][] {
   const inputs = forged.map(one => ({ one, input: inputOf(one) }))
-  const settings = { signerName: SIGNER, trustDomain: TRUST_DOMAIN }
+  const settings = { signerName: SIGNER, trustDomain: TRUST_DOMAIN, revoked: revocationCheck(REVOKED) }
   return RULES.map(rule => {
     const caught = inputs.filter(({ one }) => one.rule === rule.name)
     const others = RULES.filter(other => other !== rule)

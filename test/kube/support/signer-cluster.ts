@@ -11,6 +11,7 @@ import type { SignerObserver } from '../../../injector/signer/metrics.ts'
 import { CSR_PATH } from '../../../injector/signer/objects.ts'
 import { systemClock } from '../../../shared/clock.ts'
 import { connectKube, type Kube } from '../../../shared/kube/rest.ts'
+import { live } from '../../../shared/live.ts'
 import { createLogger } from '../../../shared/log.ts'
 import { createRegistry } from '../../../shared/metrics.ts'
 import {
@@ -20,7 +21,9 @@ import {
   WORKLOAD_ROLE,
   WORKLOAD_SIGNER,
 } from '../../../shared/names.ts'
+import { revocationCheck } from '../../../shared/revocation.ts'
 import { type ApiServer, startApiServer } from '../../support/api-server.ts'
+import { REVOKED } from '../../vectors/csr/cases.ts'
 import { install } from './installation.ts'
 
 export const TRUST_DOMAIN = 'cluster.local'
@@ -54,7 +57,7 @@ export async function startSignerCluster(): Promise<SignerCluster> {
   const server = undo.use(await startApiServer())
   await install(server)
   await server.kube.create('/api/v1/namespaces', { metadata: { name: 'shop' } })
-  for (const name of ['cart', 'admin']) {
+  for (const name of ['cart', 'admin', 'revoked']) {
     await server.kube.create('/api/v1/namespaces/shop/serviceaccounts', { metadata: { name } })
   }
   const applied = await server.kubectl(['apply', '-f', '-'], BESIDE_THE_MANIFESTS)
@@ -94,6 +97,7 @@ export async function startSignerCluster(): Promise<SignerCluster> {
         random: Math.random,
         authority: keeper.authority,
         observer,
+        revoked: live(revocationCheck(REVOKED)),
         servicesOf: pod => (/^cart-\d/.test(pod.metadata?.name ?? '') ? ['cart'] : []),
         settings: {
           signerName: WORKLOAD_SIGNER,

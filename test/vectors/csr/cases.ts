@@ -1,5 +1,6 @@
 // An honest request and its pod, and how the cases of this folder say what is different about theirs. The same data
 // runs through the approver (test/unit) and through a real API server (test/kube), and is the page docs/forged-requests.md.
+import type { Revoked } from '../../../shared/revocation.ts'
 import type { RequestParts } from '../../support/forged-requests.ts'
 
 export const SIGNER = 'postern.dev/workload'
@@ -9,6 +10,10 @@ export const IDENTITY = 'spiffe://cluster.local/ns/shop/sa/cart'
 export const ADMIN = 'spiffe://cluster.local/ns/shop/sa/admin'
 export const POD_NAME = 'cart-7d9f'
 export const POD_UID = '0b5bd8a1-7c0d-4a5e-9a4e-2f6f5f0d1c11'
+/** What is revoked while the corpus is judged. */
+export const REVOKED_IDENTITY = 'spiffe://cluster.local/ns/shop/sa/revoked'
+export const REVOKED_UID = '7c3e9f10-2222-4333-8444-555566667777'
+export const REVOKED: Revoked = { serials: [], identities: [REVOKED_IDENTITY], pods: [REVOKED_UID] }
 export const OTHER_UID = '5d7c1a20-1111-4222-8333-444455556666'
 
 export const honestPod = {

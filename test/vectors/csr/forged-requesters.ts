@@ -1,5 +1,17 @@
 // Who asks: tokens that say too little or too much, and pods that are not the one, not there, or no longer running.
-import { type Case, extra, type Forgery, named, OTHER_UID, POD_NAME, POD_UID, spec } from './cases.ts'
+import { uri } from '../../support/forged-requests.ts'
+import {
+  type Case,
+  extra,
+  type Forgery,
+  named,
+  OTHER_UID,
+  POD_NAME,
+  POD_UID,
+  REVOKED_IDENTITY,
+  REVOKED_UID,
+  spec,
+} from './cases.ts'
 
 type Requester = Omit<Case, 'name'> & Pick<Forgery, 'layer'>
 type Named = Readonly<Record<string, Requester>>
@@ -110,6 +122,18 @@ const pods: readonly Forgery[] = [
       pod: { metadata: { deletionTimestamp: '2026-11-21T12:00:30Z' }, status: { phase: 'Succeeded' } },
     },
     'a pod whose grace period is over': { pod: { metadata: { deletionTimestamp: '2026-11-21T11:59:59Z' } } },
+  }),
+  ...refused('revoked', /is revoked/, {
+    'an honest request of a revoked identity': {
+      csr: { names: [uri(REVOKED_IDENTITY)] },
+      object: spec({ username: 'system:serviceaccount:shop:revoked' }),
+      pod: { spec: { serviceAccountName: 'revoked' } },
+    },
+    'an honest request of a revoked pod': {
+      object: { ...named(`postern-${REVOKED_UID}-0`), ...extra('pod-uid', [REVOKED_UID]) },
+      pod: { metadata: { uid: REVOKED_UID } },
+      unreal: 'it chooses the uids of pods itself: test/kube/revocation.test.ts revokes one',
+    },
   }),
 ]
 

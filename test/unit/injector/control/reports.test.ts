@@ -18,6 +18,7 @@ import { createRegistry } from '../../../../shared/metrics.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { testAuthority } from '../../../support/certificates.ts'
 import { type PodParts, pod } from '../../../support/cluster-objects.ts'
+import { revocationsOf } from '../../../support/revocations.ts'
 
 const INJECTOR = parseSpiffeId('spiffe://cluster.local/ns/postern-system/sa/postern-injector').id
 const log = createLogger('test', 'error')
@@ -60,6 +61,7 @@ async function replica(t: Test, name: string, host: string, identity: string = I
     host,
     port: 0,
     random: Math.random,
+    revocations: revocationsOf(),
   })
   t.teardown(() => server[Symbol.asyncDispose]())
   const reports = createReports({ ...common, world: directory.world, replica: name })

@@ -18,14 +18,17 @@ import { PosternError } from '../../../../shared/errors.ts'
 import { live } from '../../../../shared/live.ts'
 import { createLogger } from '../../../../shared/log.ts'
 import { createRegistry } from '../../../../shared/metrics.ts'
+import { NOBODY_REVOKED } from '../../../../shared/revocation.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { clientTlsOptions } from '../../../../shared/tls/contexts.ts'
 import { testAuthority } from '../../../support/certificates.ts'
 import { node, pod, policies, service, slice } from '../../../support/cluster-objects.ts'
 import { greedyCaller } from '../../../support/greedy-caller.ts'
+import { revocationsOf } from '../../../support/revocations.ts'
 
 const INJECTOR = 'spiffe://cluster.local/ns/postern-system/sa/postern-injector'
 const WEB = 'spiffe://cluster.local/ns/shop/sa/web'
+const DB = 'spiffe://cluster.local/ns/shop/sa/db'
 const log = createLogger('test', 'error')
 const authority = await testAuthority('cluster.local')
 const hello: Hello = { kind: 'hello', podUid: 'uid-web', version: 'test', features: ['l4'] }
@@ -37,7 +40,7 @@ const hurried: Clock = {
   sleep: (ms, signal) => systemClock.sleep(ms / 100, signal),
 }
 
-async function start(t: Test, { clock = systemClock } = {}) {
+async function start(t: Test, { clock = systemClock, revocations = revocationsOf() } = {}) {
   const end = new AbortController()
   const directory = createDirectory({
     settings: {
@@ -64,6 +67,7 @@ async function start(t: Test, { clock = systemClock } = {}) {
     port: 0,
     svid,
     trust,
+    revocations,
     directory,
     clock,
     log,
@@ -87,7 +91,7 @@ async function start(t: Test, { clock = systemClock } = {}) {
     t.teardown(() => stream[Symbol.dispose]())
     return stream
   }
-  return { directory, server, sidecars, dial, svid, trust, registry }
+  return { directory, revocations, server, sidecars, dial, svid, trust, registry }
 }
 
 /** Says hello and more, and reads until `enough` messages that are no heartbeats. */
@@ -162,7 +166,73 @@ t.test('what came after the first version is told to those who say that they kno
   const [zoned] = await read(await dial(), 1, { ...hello, features: ['l4', 'zone'] })
   t.strictSame(zoned, { ...old, zone: 'west' })
   const [present] = await read(await dial(), 1, { ...hello, features: KNOWN_FEATURES })
-  t.strictSame(present, { ...old, zone: 'west', protocols: {} })
+  t.strictSame(present, { ...old, zone: 'west', protocols: {}, revoked: NOBODY_REVOKED })
+})
+
+t.test('who is revoked is pushed in full at each change, to those who know of it', async t => {
+  const { dial, revocations } = await start(t)
+  const [stream, old] = [await dial(), await dial()]
+  const [next, oldNext] = [inbox(stream), inbox(old)]
+  stream.send({ ...hello, features: KNOWN_FEATURES })
+  t.match(await next(), { version: 1, revoked: NOBODY_REVOKED })
+  revocations.revoke({ identities: ['spiffe://cluster.local/ns/bank/sa/teller'] })
+  t.match(await next(), {
+    version: 2,
+    revoked: { serials: [], identities: ['spiffe://cluster.local/ns/bank/sa/teller'], pods: [] },
+  })
+  revocations.revoke({})
+  t.match(await next(), { version: 3, revoked: NOBODY_REVOKED })
+  old.send(hello)
+  t.notOk('revoked' in (await oldNext()))
+})
+
+t.test('an order to renew is told to the pods that it is for', async t => {
+  const { dial, revocations } = await start(t)
+  const stream = await dial()
+  const next = inbox(stream)
+  stream.send({ ...hello, features: KNOWN_FEATURES })
+  t.notOk('renew' in (await next()))
+  const order = { before: '2026-11-21T12:00:00Z', withinSeconds: 60, by: 'test' }
+  const pod = { kind: 'pod', namespace: 'shop', ...order } as const
+  revocations.order({ ...pod, name: 'other', uid: 'uid-other' })
+  revocations.order({ ...pod, name: 'web', uid: 'uid-web' })
+  t.match(await next(), { version: 2, renew: { before: order.before, withinSeconds: 60 } })
+})
+
+t.test('a revoked certificate loses its stream at once and comes in no more; another goes on', async t => {
+  const { dial, directory, revocations, registry } = await start(t)
+  directory.feed({ kind: 'set', resource: 'pods', object: pod('db', { ips: ['127.0.0.1'] }) })
+  const leaf = await authority.issue({ identity: WEB })
+  const asRevoked = () => dial(WEB, { ...authority, issue: async () => leaf })
+  const [stream, other] = [await asRevoked(), await dial(DB)]
+  const next = inbox(stream)
+  stream.send(hello)
+  await next()
+  const othersNext = inbox(other)
+  other.send({ ...hello, podUid: 'uid-db', features: KNOWN_FEATURES })
+  await othersNext()
+  const end = next()
+  revocations.revoke({ serials: [leaf.serial] })
+  await t.rejects(end, { code: 'PSTN_CERT_REVOKED' })
+  t.match(await othersNext(), { version: 2, revoked: { serials: [leaf.serial] } })
+  t.match(await ended(await asRevoked(), hello), /^PSTN_CERT_REVOKED/)
+  t.match(registry.render(), 'postern_control_refused_total{code="PSTN_PEER_REVOKED"} 2')
+})
+
+t.test('a revoked pod whose certificate does not name it is known by its hello', async t => {
+  const { dial, revocations } = await start(t)
+  const stream = await dial()
+  const next = inbox(stream)
+  stream.send(hello)
+  await next()
+  revocations.revoke({ pods: ['uid-web'] })
+  await t.rejects(next())
+  t.match(await ended(await dial(), hello), /^PSTN_CERT_REVOKED.*the pod uid-web is revoked/)
+})
+
+t.test('while nobody knows who is revoked, nobody is told anything', async t => {
+  const { dial } = await start(t, { revocations: revocationsOf(null) })
+  t.match(await ended(await dial(), hello), /PSTN_REVOCATION_INVALID/)
 })
 
 t.test('a Service that declares what the pod speaks reaches its sidecar', async t => {

@@ -1,12 +1,13 @@
 import t from 'tap'
 import { decide, podOf, type Verdict } from '../../../../injector/signer/approve.ts'
 import { RULES, type Rule } from '../../../../injector/signer/rules.ts'
+import { revocationCheck } from '../../../../shared/revocation.ts'
 import { type Input, inputOf } from '../../../support/forged-case.ts'
 import { approved, ignored } from '../../../vectors/csr/accepted.ts'
-import { extra, IDENTITY, NOW, SIGNER, spec, TRUST_DOMAIN } from '../../../vectors/csr/cases.ts'
+import { extra, IDENTITY, NOW, REVOKED, SIGNER, spec, TRUST_DOMAIN } from '../../../vectors/csr/cases.ts'
 import { forged } from '../../../vectors/csr/forged.ts'
 
-const settings = { signerName: SIGNER, trustDomain: TRUST_DOMAIN }
+const settings = { signerName: SIGNER, trustDomain: TRUST_DOMAIN, revoked: revocationCheck(REVOKED) }
 const judge = ({ object, pod }: Input, rules?: readonly Rule[]): Verdict =>
   decide(object, pod, settings, NOW, rules)
 
@@ -60,6 +61,7 @@ for (const name of [
   'pod-service-account',
   'pod-node',
   'pod-live',
+  'revoked',
   'name',
   'metadata',
   'usages',

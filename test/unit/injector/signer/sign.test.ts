@@ -2,6 +2,7 @@ import type { V1CertificateSigningRequest } from '@kubernetes/client-node'
 import t from 'tap'
 import { boundPodOf, ifBound } from '../../../../injector/signer/request.ts'
 import { leafFor, lifetime, signable } from '../../../../injector/signer/sign.ts'
+import { NOBODY_REVOKED, revocationCheck } from '../../../../shared/revocation.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { inputOf } from '../../../support/forged-case.ts'
 import { mergePatch } from '../../../support/merge-patch.ts'
@@ -14,14 +15,16 @@ const conditions = (...types: string[]): Patch => ({
 const APPROVED = conditions('Approved')
 const byPerson: Patch = { ...APPROVED, spec: { username: 'alice', extra: null } }
 
+const NOBODY = revocationCheck(NOBODY_REVOKED)
+
 const object = (patch: Patch): V1CertificateSigningRequest => inputOf({ name: '', object: patch }).object
 
 t.test('signs an approved request of a pod with the identity of its token', async t => {
-  t.match(signable(object(APPROVED), TRUST_DOMAIN), { kind: 'sign', identity: IDENTITY })
+  t.match(signable(object(APPROVED), TRUST_DOMAIN, NOBODY), { kind: 'sign', identity: IDENTITY })
 })
 
 t.test('signs the identity that a human approved for a human', async t => {
-  t.match(signable(object(byPerson), TRUST_DOMAIN), { kind: 'sign', identity: IDENTITY })
+  t.match(signable(object(byPerson), TRUST_DOMAIN, NOBODY), { kind: 'sign', identity: IDENTITY })
 })
 
 const waits: Record<string, Patch> = {
@@ -32,20 +35,33 @@ const waits: Record<string, Patch> = {
 }
 for (const [name, patch] of Object.entries(waits)) {
   t.test(`leaves alone ${name}`, async t => {
-    t.same(signable(object(patch), TRUST_DOMAIN), { kind: 'wait' })
+    t.same(signable(object(patch), TRUST_DOMAIN, NOBODY), { kind: 'wait' })
   })
 }
 
 for (const { name, because, ...one } of approvedByHand) {
   t.test(`never signs ${name}`, async t => {
     const approved = mergePatch<V1CertificateSigningRequest>(inputOf({ name, ...one }).object, APPROVED)
-    t.match(signable(approved, TRUST_DOMAIN), { kind: 'fail', reason: because })
+    t.match(signable(approved, TRUST_DOMAIN, NOBODY), { kind: 'fail', reason: because })
   })
 }
 
+t.test('never signs what is revoked, whoever approved it', async t => {
+  const revoked = revocationCheck({ serials: [], identities: [IDENTITY], pods: [] })
+  for (const patch of [APPROVED, byPerson]) {
+    t.match(signable(object(patch), TRUST_DOMAIN, revoked), {
+      kind: 'fail',
+      reason: /identity .* is revoked/,
+    })
+  }
+  const pod = revocationCheck({ serials: [], identities: [], pods: [POD_UID] })
+  t.match(signable(object(APPROVED), TRUST_DOMAIN, pod), { kind: 'fail', reason: /pod .* is revoked/ })
+  t.match(signable(object(byPerson), TRUST_DOMAIN, pod), { kind: 'sign' })
+})
+
 t.test('never signs what does not parse', async t => {
   const garbage = mergePatch<V1CertificateSigningRequest>(object(APPROVED), { spec: { request: 'AAAA' } })
-  t.match(signable(garbage, TRUST_DOMAIN), { kind: 'fail' })
+  t.match(signable(garbage, TRUST_DOMAIN, NOBODY), { kind: 'fail' })
 })
 
 t.test('a leaf lives as long as asked, within the maximum', async t => {
