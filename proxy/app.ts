@@ -24,6 +24,7 @@ import { describeConfig, type ProxyConfig } from './config.ts'
 import { clockSkew } from './credentials/clock-skew.ts'
 import type { Credential } from './credentials/credential.ts'
 import { CSR_TIMEOUT_MS, csrCredentialSource } from './credentials/csr-source.ts'
+import { createRenewalRecord } from './credentials/renewal-record.ts'
 import { openStateVolume } from './credentials/state-volume.ts'
 import { openTrustStore } from './credentials/trust.ts'
 import { anchoredIn } from './identify/anchor.ts'
@@ -262,7 +263,8 @@ async function startSupply(
   const directory = createDirectory(clock, await readAddresses(volume), () => onLimit('directory_addresses'))
 
   let refusal: Code | undefined
-  const report = observeIssuance(log, metrics)
+  const report = observeIssuance(log, metrics, clock)
+  const renewal = createRenewalRecord(clock)
   const source = csrCredentialSource({
     kube,
     clock,
@@ -278,6 +280,7 @@ async function startSupply(
     timeoutMs: CSR_TIMEOUT_MS,
     observe: event => {
       if (event.kind !== 'skewed') refusal = event.kind === 'failed' ? event.error.code : undefined
+      renewal.observe(event)
       report(event)
     },
   })
@@ -292,6 +295,7 @@ async function startSupply(
     injectorIdentity: settings.injectorIdentity,
     hello: { podUid: pod.uid, version, features: KNOWN_FEATURES },
     credential,
+    renewal: renewal.get,
     trust,
     directory,
     volume,

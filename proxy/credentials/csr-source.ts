@@ -16,7 +16,7 @@ import type { TrustStore } from './trust.ts'
 
 /** For log, metrics and readiness. `failures` counts those in a row. */
 export type IssuanceEvent =
-  | { readonly kind: 'restored'; readonly credential: Credential }
+  | { readonly kind: 'restored'; readonly credential: Credential; readonly receivedAt: number }
   | {
       readonly kind: 'issued'
       readonly credential: Credential
@@ -35,6 +35,8 @@ export type IssuanceEvent =
   | { readonly kind: 'taken'; readonly credential: Credential; readonly from: string }
   /** Of such a source: after failures that were told, what it has is what is held, and will do. */
   | { readonly kind: 'recovered'; readonly credential: Credential }
+  /** It has taken the identity back: the certificate is used no more, however long it is valid. */
+  | { readonly kind: 'withdrawn'; readonly error: PosternError }
   /** A certificate was taken, by a clock that will not do for every one: PSTN_CLOCK_SKEW, with how far it is off. */
   | { readonly kind: 'skewed'; readonly error: PosternError }
 
@@ -120,8 +122,9 @@ class Issuance {
     try {
       // A clock that was set back since must not cost what was good when it came.
       const credential = this.#accept(stored.key, stored.chain, Math.max(clock.now(), stored.receivedAt))
-      observe({ kind: 'restored', credential })
-      return { credential, slot: stored.slot, receivedAt: Math.min(stored.receivedAt, clock.now()) }
+      const receivedAt = Math.min(stored.receivedAt, clock.now())
+      observe({ kind: 'restored', credential, receivedAt })
+      return { credential, slot: stored.slot, receivedAt }
     } catch {
       return undefined // expired, or of another identity: what comes next replaces it
     }

@@ -117,7 +117,8 @@ class Intake {
     } catch {
       return false
     }
-    observe({ kind: 'restored', credential: this.#held.credential })
+    const { credential, receivedAt } = this.#held
+    observe({ kind: 'restored', credential, receivedAt })
     return true
   }
 
@@ -137,11 +138,15 @@ class Intake {
   }
 
   async #withdraw(error: PosternError): Promise<boolean> {
-    const had = this.#held !== undefined
+    if (!this.#held) {
+      this.#trouble.tell(error)
+      return false
+    }
     this.#held = undefined
-    if (had) await this.#options.volume.remove('credential.json')
-    this.#trouble.tell(error)
-    return had
+    this.#trouble.forget()
+    await this.#options.volume.remove('credential.json')
+    this.#options.observe({ kind: 'withdrawn', error })
+    return true
   }
 
   async #consider(offer: Offer, signal: AbortSignal): Promise<boolean> {

@@ -1,36 +1,80 @@
 // What the parts beside the data path report, as log lines and metrics: certificates, the control stream, the health of
 // endpoints.
+import type { Clock } from '../../shared/clock.ts'
 import { createLineQuota } from '../../shared/line-quota.ts'
 import type { Logger } from '../../shared/log.ts'
+import type { Credential } from '../credentials/credential.ts'
 import type { IssuanceEvent } from '../credentials/csr-source.ts'
 import type { ControlEvent } from '../resolve/control-session.ts'
 import type { EndpointEvent } from '../resolve/services.ts'
 import type { ProxyMetrics } from './metrics.ts'
 
-export const observeIssuance = (log: Logger, metrics: ProxyMetrics) => (event: IssuanceEvent) => {
-  if (event.kind === 'failed') {
-    const { error, failures, retryMs, lifeLeftMs } = event
-    metrics.certificateRequests.inc({ outcome: error.code })
-    // While the present certificate lives this costs nothing yet.
-    const level = lifeLeftMs > 0 ? 'warn' : 'error'
-    log[level](
-      { code: error.code, error: error.message, failures, retryMs, lifeLeftMs },
-      'certificate failed',
-    )
-    return
+export const observeIssuance = (log: Logger, metrics: ProxyMetrics, { now }: Pick<Clock, 'now'>) => {
+  metrics.renewalFailures.set({}, 0)
+  return (event: IssuanceEvent): void => {
+    measure(event, metrics, now)
+    report(event, log)
   }
-  if (event.kind === 'skewed') {
-    return log.warn({ code: event.error.code, error: event.error.message }, 'clock skew')
-  }
-  const { serial, identity, notAfter, generation } = event.credential
-  metrics.certificateExpiry.set({}, notAfter.getTime() / 1000)
-  const fields = { serial, identity, notAfter, generation }
-  if (event.kind === 'restored') return log.info(fields, 'certificate restored')
-  if (event.kind === 'recovered') return log.info(fields, 'certificate source recovered')
-  metrics.certificateRequests.inc({ outcome: event.kind })
-  if (event.kind === 'taken') return log.info({ ...fields, source: event.from }, 'certificate taken')
-  log.info({ ...fields, request: event.name, tookMs: event.tookMs }, 'certificate issued')
 }
+
+function measure(event: IssuanceEvent, metrics: ProxyMetrics, now: () => number) {
+  const holds = ({ notAfter }: Credential, receivedAt?: number) => {
+    metrics.certificateExpiry.set({}, notAfter.getTime() / 1000)
+    if (receivedAt !== undefined) metrics.certificateReceived.set({}, receivedAt / 1000)
+    metrics.renewalFailures.set({}, 0)
+  }
+  switch (event.kind) {
+    case 'restored':
+      return holds(event.credential, event.receivedAt)
+    case 'recovered':
+      return holds(event.credential)
+    case 'taken':
+    case 'issued':
+      metrics.certificateRequests.inc({ outcome: event.kind })
+      if (event.kind === 'issued') metrics.issuance.observe({}, event.tookMs / 1000)
+      return holds(event.credential, now())
+    case 'failed':
+      metrics.certificateRequests.inc({ outcome: event.error.code })
+      return metrics.renewalFailures.set({}, event.failures)
+    case 'withdrawn':
+      metrics.certificateRequests.inc({ outcome: event.error.code })
+      return metrics.certificateExpiry.set({}, 0)
+    case 'skewed':
+  }
+}
+
+function report(event: IssuanceEvent, log: Logger) {
+  switch (event.kind) {
+    case 'failed': {
+      const { error, failures, retryMs, lifeLeftMs } = event
+      // While the present certificate lives this costs nothing yet.
+      const level = lifeLeftMs > 0 ? 'warn' : 'error'
+      const fields = { code: error.code, error: error.message, failures, retryMs, lifeLeftMs }
+      return log[level](fields, 'certificate failed')
+    }
+    case 'withdrawn':
+      return log.error({ code: event.error.code, error: event.error.message }, 'certificate withdrawn')
+    case 'skewed':
+      return log.warn({ code: event.error.code, error: event.error.message }, 'clock skew')
+    case 'restored':
+      return log.info(described(event.credential), 'certificate restored')
+    case 'recovered':
+      return log.info(described(event.credential), 'certificate source recovered')
+    case 'taken':
+      return log.info({ ...described(event.credential), source: event.from }, 'certificate taken')
+    case 'issued': {
+      const { credential, name: request, tookMs } = event
+      return log.info({ ...described(credential), request, tookMs }, 'certificate issued')
+    }
+  }
+}
+
+const described = ({ serial, identity, notAfter, generation }: Credential): object => ({
+  serial,
+  identity,
+  notAfter,
+  generation,
+})
 
 export const observeControl = (log: Logger, metrics: ProxyMetrics) => (event: ControlEvent) => {
   switch (event.kind) {

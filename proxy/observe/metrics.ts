@@ -78,6 +78,20 @@ export function createProxyMetrics(registry: Registry) {
       'postern_certificate_expiry_timestamp_seconds',
       'When the sidecar’s present certificate expires, seconds since the epoch.',
     ),
+    certificateReceived: registry.gauge(
+      'postern_certificate_received_timestamp_seconds',
+      'When the sidecar received its present certificate, seconds since the epoch: its life is counted from there.',
+    ),
+    renewalFailures: registry.gauge(
+      'postern_certificate_renewal_failures',
+      'Attempts to get a certificate that have failed in a row; 0 after one that did not.',
+    ),
+    issuance: registry.histogram(
+      'postern_certificate_issuance_seconds',
+      'From asking for a certificate to having it, where it was asked for.',
+      [],
+      [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
+    ),
     certificateRequests: registry.counter(
       'postern_certificate_requests_total',
       'Attempts to get a certificate, by outcome: issued, taken from another source, or the code of the failure.',

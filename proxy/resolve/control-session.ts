@@ -1,7 +1,14 @@
 // What is said and done while one control stream is open. A session ends by a failure, by the age of its certificate,
 // or because the injector may have been verified with a root that is trusted no more.
 import type { Clock } from '../../shared/clock.ts'
-import type { FromInjector, Hello, State, Status } from '../../shared/control/messages.ts'
+import {
+  type FromInjector,
+  type Hello,
+  STATUS_EXTENSIONS,
+  type State,
+  type Status,
+  type StatusExtensions,
+} from '../../shared/control/messages.ts'
 import { asPosternError, PosternError } from '../../shared/errors.ts'
 import { type Live, live, type Settable, until } from '../../shared/live.ts'
 import type { VerifiedPeer } from '../../shared/tls/peer-verifier.ts'
@@ -22,6 +29,8 @@ export type ControlEvent =
 export type SessionContext = {
   readonly hello: Omit<Hello, 'kind'>
   readonly credential: Live<Credential | undefined>
+  /** How renewal goes. */
+  readonly renewal: () => StatusExtensions
   readonly trust: TrustStore
   readonly directory: Directory
   readonly state: Settable<State | undefined>
@@ -127,13 +136,14 @@ export class ControlSession {
   }
 
   #report(): void {
-    const { credential, trust } = this.#context
+    const { credential, trust, renewal } = this.#context
     const own = credential.get()
     const status: Status = {
       kind: 'status',
       stateVersion: this.#version,
       roots: (trust.bundle.get()?.roots ?? []).map(root => parseCertificate(root).fingerprint256),
       ...(own && { certificateSerial: own.serial, certificateNotAfter: own.notAfter.toISOString() }),
+      ...onlyKnown(renewal(), this.#stream.features()),
     }
     this.#stream.send(status)
   }
@@ -185,4 +195,11 @@ export class ControlSession {
       before.roots.some(root => !now?.roots.includes(root))
     await until(this.#context.trust.bundle, lacksOne, over)
   }
+}
+
+/** Injectors refuse keys that they do not know. */
+function onlyKnown(extensions: StatusExtensions, known: readonly string[]): StatusExtensions {
+  const sent = { ...extensions }
+  for (const key of STATUS_EXTENSIONS) if (!known.includes(key)) delete sent[key]
+  return sent
 }

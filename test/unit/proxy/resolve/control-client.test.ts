@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import type { ServerHttp2Stream } from 'node:http2'
 import { type AddressInfo, createServer, type Server } from 'node:net'
 import t, { type Test } from 'tap'
 import type { Credential } from '../../../../proxy/credentials/credential.ts'
@@ -8,7 +9,7 @@ import { createControlClient } from '../../../../proxy/resolve/control-client.ts
 import type { ControlEvent } from '../../../../proxy/resolve/control-session.ts'
 import { createDirectory } from '../../../../proxy/resolve/directory.ts'
 import { systemClock } from '../../../../shared/clock.ts'
-import type { State } from '../../../../shared/control/messages.ts'
+import type { State, StatusExtensions } from '../../../../shared/control/messages.ts'
 import { type Live, live, until } from '../../../../shared/live.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { type Issued, testAuthority } from '../../../support/certificates.ts'
@@ -44,11 +45,12 @@ type Setup = {
   readonly dir?: string
   readonly own?: Issued
   readonly lostAfterMs?: number
+  readonly renewal?: StatusExtensions
 }
 
 async function sidecar(
   t: Test,
-  { address, dir = scratchDirectory(t), own: leaf = own, lostAfterMs = 5_000 }: Setup,
+  { address, dir = scratchDirectory(t), own: leaf = own, lostAfterMs = 5_000, renewal = {} }: Setup,
 ) {
   const api = await scriptedApi({ username: '', podUid: '' })
   api.trust = { 'trust-domain': TRUST_DOMAIN, 'roots.pem': ours.root }
@@ -64,6 +66,7 @@ async function sidecar(
     injectorIdentity: INJECTOR,
     hello: { podUid: 'pod-1', version: '0.1.0', features: ['l4'] },
     credential,
+    renewal: () => renewal,
     trust,
     volume,
     directory,
@@ -110,6 +113,37 @@ t.test('a sidecar says who it is, applies the state and confirms it with the roo
   t.same(await when(client.state, state => state !== undefined, signal), stateOf(1))
   t.match(await visit.next('status'), { stateVersion: 1, roots: [ours.rootFingerprint] })
   t.equal(client.connected.get(), true)
+})
+
+const RENEWAL: StatusExtensions = {
+  certificateReceivedAt: '2030-01-01T00:00:00.000Z',
+  renewal: { failures: 3, code: 'PSTN_CSR_TIMEOUT', since: '2030-01-01T12:00:00.000Z', retrySeconds: 8 },
+}
+
+t.test('how renewal goes is told to an injector that says it reads that', async t => {
+  const answer = (features: string) => (stream: ServerHttp2Stream) =>
+    stream.respond({ ':status': 200, 'postern-features': features })
+  const told = async (features: string) => {
+    const server = await injector(t, injectorLeaf, ours.bundle, answer(features))
+    await sidecar(t, { address: server.address, renewal: RENEWAL })
+    const visit = await server.visit(0)
+    t.notMatch(await visit.next('status'), { certificateReceivedAt: /./ }, 'nothing before it has answered')
+    visit.say(stateOf(1))
+    const { certificateReceivedAt, renewal } = await visit.next('status')
+    return { certificateReceivedAt, renewal }
+  }
+  t.same(await told('certificateReceivedAt, renewal'), RENEWAL)
+  t.same(await told('something-newer,renewal'), { ...RENEWAL, certificateReceivedAt: undefined })
+})
+
+t.test('an injector of v0.1.0 is sent what it knows and no more', async t => {
+  const server = await injector(t)
+  await sidecar(t, { address: server.address, renewal: RENEWAL })
+  const visit = await server.visit(0)
+  visit.say(stateOf(1))
+  await visit.next('status')
+  const known = ['kind', 'stateVersion', 'roots', 'certificateSerial', 'certificateNotAfter']
+  t.same(Object.keys(await visit.next('status')), known)
 })
 
 t.test('a new address is subscribed to on first use and its answer comes back', async t => {

@@ -44,6 +44,7 @@ async function scan(t: Test, used: number, forMs: number): Promise<readonly Subs
   const context = {
     hello: { podUid: 'pod-1', version: 'test', features: [] },
     credential: live<Credential | undefined>(sidecar.credential()),
+    renewal: () => ({}),
     trust,
     directory,
     state: live(undefined),
