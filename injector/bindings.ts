@@ -49,10 +49,11 @@ export function planBindings(
   return { create: [...needed].filter(namespace => !bound.has(namespace)), remove, idle: since }
 }
 
-/** Namespaces with a pod that has a sidecar and may still ask for certificates. */
+/** Namespaces with a pod whose sidecar asks the API server for certificates, and may still. */
 export function namespacesInMesh({ pods }: World): Set<string> {
   const found = new Set<string>()
-  for (const { mesh, live, namespace } of pods.values()) if (mesh && live) found.add(namespace)
+  for (const { mesh, live, elsewhere, namespace } of pods.values())
+    if (mesh && live && !elsewhere) found.add(namespace)
   return found
 }
 

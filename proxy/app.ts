@@ -23,8 +23,9 @@ import { createAuthorizer } from './authorize/authorizer.ts'
 import { describeConfig, type ProxyConfig } from './config.ts'
 import { clockSkew } from './credentials/clock-skew.ts'
 import type { Credential } from './credentials/credential.ts'
-import { CSR_TIMEOUT_MS, csrCredentialSource } from './credentials/csr-source.ts'
+import { CSR_TIMEOUT_MS } from './credentials/csr-source.ts'
 import { createRenewalRecord } from './credentials/renewal-record.ts'
+import { credentialSource } from './credentials/source.ts'
 import { openStateVolume } from './credentials/state-volume.ts'
 import { openTrustStore } from './credentials/trust.ts'
 import { anchoredIn } from './identify/anchor.ts'
@@ -215,11 +216,20 @@ async function startDataPath(
     }),
   )
 
-  const stop = trust.subscribe(bundle => {
-    const keep = anchoredIn(bundle ?? { trustDomain: settings.trustDomain, roots: [] })
+  const untrustPeers = () => {
+    const keep = anchoredIn(trust.get() ?? { trustDomain: settings.trustDomain, roots: [] })
     for (const end of [tunnel, dialer]) end.closePeers(keep, 'PSTN_PEER_UNTRUSTED')
-  })
-  stack.defer(() => void stop())
+  }
+  stack.defer(trust.subscribe(untrustPeers))
+  let hadIdentity = tls.get() !== undefined
+  const followIdentity = (own: TunnelTls | undefined) => {
+    if ((own !== undefined) === hadIdentity) return
+    hadIdentity = own !== undefined
+    if (hadIdentity) return untrustPeers()
+    // Taken back by whoever gave it: what was opened with it ends too.
+    for (const end of [tunnel, dialer]) end.closePeers(() => false, 'PSTN_NOT_READY')
+  }
+  stack.defer(tls.subscribe(followIdentity))
   return {
     drainInbound: () => {
       const over = Promise.all([inboundCapture.drain(), tunnel.drain()])
@@ -265,7 +275,9 @@ async function startSupply(
   let refusal: Code | undefined
   const report = observeIssuance(log, metrics, clock)
   const renewal = createRenewalRecord(clock)
-  const source = csrCredentialSource({
+  const source = credentialSource({
+    certificateSource: settings.certificateSource,
+    certificateDir: config.certificateDir,
     kube,
     clock,
     random,
@@ -279,7 +291,7 @@ async function startSupply(
     lifetimeSeconds: settings.certificateLifetimeSeconds,
     timeoutMs: CSR_TIMEOUT_MS,
     observe: event => {
-      if (event.kind !== 'skewed') refusal = event.kind === 'failed' ? event.error.code : undefined
+      if (event.kind !== 'skewed') refusal = 'error' in event ? event.error.code : undefined
       renewal.observe(event)
       report(event)
     },

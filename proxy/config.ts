@@ -5,7 +5,7 @@ import { PosternError } from '../shared/errors.ts'
 import { type ProxySettings, parseProxySettings } from '../shared/injection/settings.ts'
 import { apiServerUrl } from '../shared/kube/in-cluster.ts'
 import type { KubeEndpoint } from '../shared/kube/rest.ts'
-import { STATE_DIR, TOKEN_DIR } from '../shared/names.ts'
+import { CERTIFICATE_DIR, STATE_DIR, TOKEN_DIR } from '../shared/names.ts'
 import { type SpiffeId, workloadSpiffeId } from '../shared/spiffe-id.ts'
 
 export type ProxyConfig = {
@@ -23,6 +23,8 @@ export type ProxyConfig = {
   readonly identity: SpiffeId
   /** Memory-backed, mounted by the sidecar alone. */
   readonly stateDir: string
+  /** Where the volume of another certificate source is mounted. */
+  readonly certificateDir: string
   /** With files for the roots and the token: the kubelet rewrites both. */
   readonly api: KubeEndpoint
 }
@@ -56,6 +58,7 @@ export function readConfig(env: Environment = process.env): ProxyConfig {
     }),
     identity: workloadSpiffeId({ trustDomain: settings.trustDomain, namespace, serviceAccount }),
     stateDir: env.POSTERN_STATE_DIR ?? STATE_DIR,
+    certificateDir: env.POSTERN_CERTIFICATE_DIR ?? CERTIFICATE_DIR,
     api: Object.freeze({
       server,
       ...(server.startsWith('https:') && { caFile: `${tokenDir}/ca.crt` }),

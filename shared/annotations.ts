@@ -1,7 +1,7 @@
 // The one table of what users may write on pods (annotations) and namespaces (labels), and its parser to typed
 // values. docs/annotations.md and the ValidatingAdmissionPolicy in deploy/ repeat the keys; tests compare them.
 import { PosternError } from './errors.ts'
-import { isCidr } from './injection/settings.ts'
+import { isCidr, isVolumePath } from './injection/settings.ts'
 import { LOG_LEVELS } from './log.ts'
 import { DOMAIN, INJECT_KEY } from './names.ts'
 import type { InboundMode } from './policy/model.ts'
@@ -93,6 +93,27 @@ export const POD_ANNOTATIONS = {
     meaning: 'The lifetime that the sidecar asks for; the signer may issue less.',
     parse: text => within(duration(text), 600, 31_536_000),
   }),
+  certificateSource: option('certificate-source', {
+    values: 'csr, files, workload-api',
+    fallback: 'csr',
+    meaning: 'Where the sidecar’s certificate comes from: [certificates.md](certificates.md).',
+    parse: oneOf('csr', 'files', 'workload-api'),
+  }),
+  certificateVolume: option('certificate-volume', {
+    values: 'the name of one of the pod’s volumes',
+    meaning: 'With `files` and `workload-api`: the volume of the files, or of the agent’s socket.',
+    parse: text => (/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(text) ? text : undefined),
+  }),
+  certificateFiles: option('certificate-files', {
+    values: 'paths of key and chain in the volume, for example tls.key,tls.crt, or of one file with both',
+    meaning: 'With `files`; tls.key,tls.crt if nothing is said.',
+    parse: certificateFiles,
+  }),
+  certificateSocket: option('certificate-socket', {
+    values: 'the path of a Unix socket in the volume, for example spire-agent.sock',
+    meaning: 'With `workload-api`; spire-agent.sock if nothing is said.',
+    parse: text => (isVolumePath(text) ? text : undefined),
+  }),
   proxyCpuRequest: option('proxy-cpu-request', {
     values: 'a quantity, for example 50m or 0.5',
     fallback: '50m',
@@ -135,10 +156,12 @@ export const NAMESPACE_LABELS = {
 type Table = { readonly [name: string]: Option<unknown> }
 type Values<T extends Table> = { readonly [K in keyof T]: Exclude<ReturnType<T[K]['parse']>, undefined> }
 
+/** Those without a default: absent where nothing is written. */
+type Unset = 'inject' | 'certificateVolume' | 'certificateFiles' | 'certificateSocket'
+
 /** What a pod asks for, defaults filled in; `inject` is absent where the pod leaves it to its namespace. */
-export type PodOptions = Omit<Values<typeof POD_ANNOTATIONS>, 'inject'> & {
-  readonly inject?: 'enabled' | 'disabled'
-}
+export type PodOptions = Omit<Values<typeof POD_ANNOTATIONS>, Unset> &
+  Partial<Pick<Values<typeof POD_ANNOTATIONS>, Unset>>
 
 export type NamespaceOptions = Values<typeof NAMESPACE_LABELS>
 
@@ -160,7 +183,7 @@ export function readPodOptions(
       hint: `write ${INJECT_KEY}: enabled instead`,
     })
   const options = values(annotations, POD_ANNOTATIONS, problems)
-  problems.push(...declaredTwice(options))
+  problems.push(...declaredTwice(options), ...sourceProblems(options))
   const { proxyMemoryLimit, proxyMemoryRequest } = options
   if (bytes(proxyMemoryLimit) < bytes(proxyMemoryRequest))
     problems.push({
@@ -182,6 +205,33 @@ function declaredTwice({ httpPorts, http2Ports, skipInboundPorts }: PodOptions):
     ...both(http2.key, http2Ports, http.key, httpPorts),
     ...both(http.key, httpPorts, skipped.key, skipInboundPorts),
     ...both(http2.key, http2Ports, skipped.key, skipInboundPorts),
+  ]
+}
+
+/** What belongs to another source was meant for something, and would silently not be done. */
+function sourceProblems(options: PodOptions): AnnotationProblem[] {
+  const { certificateSource: source, certificateVolume: volume } = POD_ANNOTATIONS
+  const chosen = options.certificateSource
+  const of = {
+    certificateVolume: ['files', 'workload-api'],
+    certificateFiles: ['files'],
+    certificateSocket: ['workload-api'],
+  }
+  const stray = (['certificateVolume', 'certificateFiles', 'certificateSocket'] as const)
+    .filter(name => options[name] !== undefined && !of[name].includes(chosen))
+    .map(name => ({
+      key: POD_ANNOTATIONS[name].key,
+      reason: `means nothing with ${source.key}: ${chosen}`,
+      hint: `write ${source.key}: ${of[name].join(' or ')}, or leave it out`,
+    }))
+  if (chosen === 'csr' || options.certificateVolume !== undefined) return stray
+  return [
+    ...stray,
+    {
+      key: volume.key,
+      reason: `is missing, and ${source.key} is ${chosen}`,
+      hint: 'name the volume that holds the files or the socket',
+    },
   ]
 }
 
@@ -237,6 +287,12 @@ function items<T>(text: string, parse: (item: string) => T | undefined): readonl
   const parsed = text.split(',').map(item => parse(item.trim()))
   const good = parsed.filter(item => item !== undefined)
   return good.length === parsed.length ? [...new Set(good)] : undefined
+}
+
+function certificateFiles(text: string): { readonly key: string; readonly chain: string } | undefined {
+  const [key, chain = key, ...more] = text.split(',').map(path => path.trim())
+  if (key === undefined || chain === undefined || more.length > 0) return undefined
+  return isVolumePath(key) && isVolumePath(chain) ? { key, chain } : undefined
 }
 
 function ports(text: string): readonly number[] | undefined {

@@ -11,6 +11,10 @@ export const SERVING_SIGNER = 'postern.dev/serving'
 export const TRUST_CONFIGMAP = 'postern-trust'
 /** Who is refused, and who is to renew: keys `revocations.json` and `renewals.json`, in the injector's namespace. */
 export const REVOCATIONS_CONFIGMAP = 'postern-revocations'
+/** The same roots as the API object that Kubernetes has for them: its signer's name with `:` for `/`, and ours. */
+export const CLUSTER_TRUST_BUNDLE = 'postern.dev:workload:roots'
+/** On a ClusterTrustBundle: whose roots it holds. */
+export const TRUST_DOMAIN_ANNOTATION = 'postern.dev/trust-domain'
 /** The CA's Secret in the injector's namespace. */
 export const CA_SECRET = 'postern-ca'
 /** What everybody may know of the CA, and of a rotation of its root: the ConfigMap beside the Secret. */
@@ -33,6 +37,8 @@ export const TOKEN_VOLUME = 'postern-token'
 /** Mount points in the sidecar; the state volume is memory-backed and mounted by nobody else. */
 export const STATE_DIR = '/run/postern'
 export const TOKEN_DIR = '/var/run/secrets/postern'
+/** Where the volume of `postern.dev/certificate-volume` is mounted: a socket's path may have 107 bytes in all. */
+export const CERTIFICATE_DIR = '/var/run/secrets/postern-certificate'
 
 /** A pod may own at most this many certificate requests at a time: `postern-<uid>-0` to `-7`. */
 export const CSR_SLOTS = 8

@@ -35,6 +35,8 @@ export type PodRecord = {
   readonly skipInboundPorts: readonly number[]
   /** What its annotations said at its creation. */
   readonly protocols: Protocols
+  /** It has a certificate from elsewhere, and need not ask the API server for one. */
+  readonly elsewhere?: true
   readonly namedPorts: readonly NamedPort[]
 }
 
@@ -114,7 +116,7 @@ const MAX_PORTS = 256
 const isPort = (value: unknown): value is number =>
   typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 65_535
 
-const NOTHING_SAID: Pick<PodRecord, 'skipInboundPorts' | 'protocols'> = {
+const NOTHING_SAID: Pick<PodRecord, 'skipInboundPorts' | 'protocols' | 'elsewhere'> = {
   skipInboundPorts: [],
   protocols: NO_PROTOCOLS,
 }
@@ -125,11 +127,13 @@ const NOTHING_SAID: Pick<PodRecord, 'skipInboundPorts' | 'protocols'> = {
  */
 function saidAtInjection(config: string): typeof NOTHING_SAID {
   try {
-    const { skipInboundPorts, protocols } = JSON.parse(config) as { [key: string]: unknown }
+    const said = JSON.parse(config) as { [key: string]: unknown }
+    const { skipInboundPorts, protocols, certificateSource } = said
     const skipped = Array.isArray(skipInboundPorts) ? skipInboundPorts.filter(isPort) : []
     return {
       skipInboundPorts: [...new Set(skipped)].slice(0, MAX_PORTS),
       protocols: Object.fromEntries(Object.entries(Object(protocols)).filter(isDeclared).slice(0, MAX_PORTS)),
+      ...(certificateSource !== undefined && { elsewhere: true }),
     }
   } catch {
     return NOTHING_SAID

@@ -2,6 +2,7 @@
 // may ask for certificates.
 import { randomBytes } from 'node:crypto'
 import type { V1Pod } from '@kubernetes/client-node'
+import { POD_ANNOTATIONS } from '../../shared/annotations.ts'
 import { asPosternError, type Code } from '../../shared/errors.ts'
 import { type Injection, type InjectionContext, inject } from '../../shared/injection/inject.ts'
 import { type AdmissionAnswer, type AdmissionRequest, podOf } from './admission.ts'
@@ -31,12 +32,18 @@ export const admitPod =
     const { namespace, dryRun } = request
     const random = randomBytes(12).toString('base64url')
     const injection = inject(pod, namespace, { ...settings, optIn, random })
-    const bound =
-      injection.kind === 'patch' && !dryRun ? await bind(ensureBinding, namespace, signal) : undefined
+    const asks = injection.kind === 'patch' && !dryRun && asksForCertificates(pod)
+    const bound = asks ? await bind(ensureBinding, namespace, signal) : undefined
     const final = bound ?? injection
     report({ ...outcomeOf(final), namespace, pod, dryRun })
     return answerOf(final)
   }
+
+/** Injection has checked the value. */
+const asksForCertificates = ({ metadata }: V1Pod): boolean => {
+  const written = metadata?.annotations?.[POD_ANNOTATIONS.certificateSource.key] ?? 'csr'
+  return written.trim() === 'csr'
+}
 
 /** What went wrong, as a refusal: a sidecar that cannot get a certificate would never let its application start. */
 async function bind(

@@ -29,14 +29,15 @@ export function nextReadiness({ latched }: Readiness, facts: ReadinessFacts): Re
     return { latched: reasons.length === 0, reasons }
   }
   const { certificate, refusal } = facts
-  const hopeless = certificate === 'expired' && refusal !== undefined && REFUSALS.includes(refusal)
+  const hopeless = certificate !== 'valid' && refusal !== undefined && REFUSALS.includes(refusal)
   return {
     latched,
-    reasons: hopeless ? [`the certificate has expired and its renewal fails: ${refusal}`] : [],
+    reasons: hopeless ? [`the certificate ${LOST[certificate]}: ${refusal}`] : [],
   }
 }
 
-const REFUSALS: readonly Code[] = ['PSTN_CSR_DENIED', 'PSTN_CSR_FAILED']
+const REFUSALS: readonly Code[] = ['PSTN_CSR_DENIED', 'PSTN_CSR_FAILED', 'PSTN_SOURCE_NO_IDENTITY']
+const LOST = { expired: 'has expired and its renewal fails', missing: 'was taken back' } as const
 
 function missing({ certificate, refusal, trust, policy }: ReadinessFacts): string[] {
   const why = refusal === undefined ? '' : `: ${refusal}`

@@ -1,6 +1,7 @@
 // Why a pod cannot be given a sidecar: what the sidecar would not work with, or what would let another container of
 // the pod read its key. Each reason names the field and what to do.
 import type { V1Container, V1Pod, V1PodSpec } from '@kubernetes/client-node'
+import { POD_ANNOTATIONS, type PodOptions } from '../annotations.ts'
 import { INIT_CONTAINER, PROXY_CONTAINER, STATE_VOLUME, TOKEN_VOLUME } from '../names.ts'
 import { isOwnPort, PROXY_UID } from '../ports.ts'
 
@@ -34,6 +35,17 @@ export function conflicts({ spec }: V1Pod, injected: boolean): string[] {
       .filter(({ name }) => !injected && OUR_VOLUMES.includes(name))
       .map(({ name }) => `volume ${name}: the name is reserved; rename the volume`),
   ]
+}
+
+/** A volume that the pod does not have, or that is ours: the kubelet would say less, and later. */
+export function missingVolume({ spec }: V1Pod, { certificateVolume: name }: PodOptions): string[] {
+  if (name === undefined) return []
+  const theirs = (spec?.volumes ?? [])
+    .map(volume => volume.name)
+    .filter(other => !OUR_VOLUMES.includes(other))
+  if (theirs.includes(name)) return []
+  const has = theirs.length > 0 ? `it has ${theirs.join(', ')}` : 'it has none'
+  return [`${POD_ANNOTATIONS.certificateVolume.key}: the pod has no volume ${name} of its own; ${has}`]
 }
 
 function sharedProcesses(spec: V1PodSpec): string[] {

@@ -6,11 +6,11 @@ import { INJECTED_ANNOTATION, type PodOptions, parsePodOptions } from '../annota
 import { asPosternError, type Code } from '../errors.ts'
 import { INJECT_KEY, PROXY_CONTAINER, SYSTEM_NAMESPACE } from '../names.ts'
 import type { Protocol, Protocols } from '../protocol.ts'
-import { conflicts, isOurContainer, unservable } from './conflicts.ts'
+import { conflicts, isOurContainer, missingVolume, unservable } from './conflicts.ts'
 import { diff, type JsonPatchOperation } from './json-patch.ts'
 import { rewriteProbes } from './probes.ts'
 import { reconcile } from './reconcile.ts'
-import { type ProxySettings, parseProxySettings } from './settings.ts'
+import { type CertificateSource, type ProxySettings, parseProxySettings } from './settings.ts'
 import {
   CONFIG_VARIABLE,
   initContainer,
@@ -54,7 +54,7 @@ export function inject(pod: V1Pod, namespace: string, context: InjectionContext)
 
     const never = unservable(pod)
     if (never !== undefined) return options.inject === 'enabled' ? refuse(never) : skip(never)
-    const problems = conflicts(pod, earlier !== undefined)
+    const problems = [...conflicts(pod, earlier !== undefined), ...missingVolume(pod, options)]
     if (problems.length > 0) return refuse(problems.join('. '))
     return { kind: 'patch', patch: diff(pod, wanted(pod, options, context, earlier)) }
   } catch (thrown) {
@@ -142,11 +142,13 @@ function settingsOf(
   { random, probes }: { random: string; probes: ProxySettings['probes'] },
 ): ProxySettings {
   const protocols = declaredProtocols(options)
+  const certificateSource = chosenSource(options)
   const settings: ProxySettings = {
     ...mesh,
     logLevel: options.logLevel,
     outbound: options.outbound,
     certificateLifetimeSeconds: options.certificateLifetimeSeconds,
+    ...(certificateSource && { certificateSource }),
     drainSeconds: options.drainSeconds,
     skipInboundPorts: options.skipInboundPorts,
     ...(Object.keys(protocols).length > 0 && { protocols }),
@@ -160,6 +162,17 @@ function settingsOf(
   if (Buffer.byteLength(text) > MAX_SETTINGS_BYTES)
     throw new RangeError(`the probes and annotations need more than ${MAX_SETTINGS_BYTES} bytes of settings`)
   return parseProxySettings(text)
+}
+
+function chosenSource(options: PodOptions): CertificateSource | undefined {
+  switch (options.certificateSource) {
+    case 'csr':
+      return undefined
+    case 'files':
+      return { kind: 'files', ...(options.certificateFiles ?? { key: 'tls.key', chain: 'tls.crt' }) }
+    case 'workload-api':
+      return { kind: 'workload-api', socket: options.certificateSocket ?? 'spire-agent.sock' }
+  }
 }
 
 function declaredProtocols({ httpPorts, http2Ports }: PodOptions): Protocols {

@@ -32,6 +32,12 @@ export type RewrittenProbe = {
   readonly target: ProbeTarget
 }
 
+/** Where the sidecar's certificate comes from, if not from the CSR API. Paths are within the volume that the pod names. */
+export type CertificateSource =
+  /** One path twice: a file with the key and then the chain. */
+  | { readonly kind: 'files'; readonly key: string; readonly chain: string }
+  | { readonly kind: 'workload-api'; readonly socket: string }
+
 export type ProxySettings = {
   readonly trustDomain: string
   readonly signerName: string
@@ -43,6 +49,8 @@ export type ProxySettings = {
   /** What happens to destinations without a sidecar: plaintext, or refused. */
   readonly outbound: 'auto' | 'require'
   readonly certificateLifetimeSeconds: number
+  /** Absent: the CSR API. */
+  readonly certificateSource?: CertificateSource
   readonly drainSeconds: number
   readonly skipInboundPorts: readonly number[]
   /** What the pod's annotations say that its ports speak; for the injector, which knows its Services too. Absent: nothing. */
@@ -93,6 +101,16 @@ const spiffeId: Decode<SpiffeId> = (value, where) => {
   }
 }
 
+const volumePath = text(
+  isVolumePath,
+  'a path within a volume, of at most 64 characters, such as certs/tls.key',
+)
+
+const certificateSource = tagged<CertificateSource>({
+  files: object({ kind: oneOf(['files']), key: volumePath, chain: volumePath }),
+  'workload-api': object({ kind: oneOf(['workload-api']), socket: volumePath }),
+})
+
 const decode = object<ProxySettings>({
   trustDomain: text(isTrustDomain, 'a trust domain'),
   signerName: text(value => /^[a-z0-9.-]+\/[A-Za-z0-9._-]+$/.test(value), '<domain>/<name>'),
@@ -101,6 +119,7 @@ const decode = object<ProxySettings>({
   logLevel: oneOf(LOG_LEVELS),
   outbound: oneOf(['auto', 'require']),
   certificateLifetimeSeconds: integer(600, 31_536_000),
+  certificateSource: optional(certificateSource),
   drainSeconds: integer(0, 3600),
   skipInboundPorts: listOf(port),
   protocols: optional(decodeProtocols),
@@ -125,6 +144,15 @@ export function parseProxySettings(json: string): ProxySettings {
 function isHostPort(value: string): boolean {
   const [, host = '', number = ''] = /^(\[[0-9a-f:]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})$/.exec(value) ?? []
   return host !== '' && Number(number) > 0 && Number(number) <= 65_535
+}
+
+/** Relative, and without a segment that leads out again. */
+export function isVolumePath(value: string): boolean {
+  const segments = value.split('/')
+  return (
+    value.length <= 64 &&
+    segments.every(segment => /^[A-Za-z0-9._-]+$/.test(segment) && !/^\.\.?$/.test(segment))
+  )
 }
 
 export function isCidr(value: string): boolean {

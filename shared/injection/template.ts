@@ -2,6 +2,7 @@
 import type { V1Container, V1EnvVar, V1Volume } from '@kubernetes/client-node'
 import type { PodOptions } from '../annotations.ts'
 import {
+  CERTIFICATE_DIR,
   INIT_CONTAINER,
   PROXY_CONTAINER,
   STATE_DIR,
@@ -93,6 +94,9 @@ export function proxyContainer(
     volumeMounts: [
       { name: STATE_VOLUME, mountPath: STATE_DIR },
       { name: TOKEN_VOLUME, mountPath: TOKEN_DIR, readOnly: true },
+      ...(options.certificateVolume === undefined
+        ? []
+        : [{ name: options.certificateVolume, mountPath: CERTIFICATE_DIR, readOnly: true }]),
     ],
   }
 }

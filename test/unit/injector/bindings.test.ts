@@ -62,11 +62,12 @@ const worldOf = (...pods: ReturnType<typeof pod>[]) => {
   return world
 }
 
-t.test('live pods with a sidecar make a namespace need its binding', async t => {
+t.test('live pods whose sidecar asks for certificates make a namespace need its binding', async t => {
   const world = worldOf(
     pod('a', { namespace: 'shop' }),
     pod('b', { namespace: 'plain', mesh: false }),
     pod('c', { namespace: 'done', phase: 'Succeeded' }),
+    pod('d', { namespace: 'files', config: '{"certificateSource":{"kind":"files"}}' }),
   )
   t.same(namespacesInMesh(world), set('shop'))
 })

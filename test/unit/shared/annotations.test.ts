@@ -27,6 +27,7 @@ t.test('a pod that says nothing gets the defaults and leaves injection to its na
       logLevel: 'info',
       drainSeconds: 45,
       certificateLifetimeSeconds: 86_400,
+      certificateSource: 'csr',
       proxyCpuRequest: '50m',
       proxyMemoryRequest: '64Mi',
       proxyMemoryLimit: '256Mi',
@@ -46,6 +47,9 @@ t.test('every annotation is read to its typed value', async t => {
     'postern.dev/log-level': 'debug',
     'postern.dev/drain-seconds': '0',
     'postern.dev/certificate-lifetime': '1h30m',
+    'postern.dev/certificate-source': 'files',
+    'postern.dev/certificate-volume': 'spiffe',
+    'postern.dev/certificate-files': 'now/tls.key, now/tls.crt',
     'postern.dev/proxy-cpu-request': '0.5',
     'postern.dev/proxy-memory-request': '1Gi',
     'postern.dev/proxy-memory-limit': '2Gi',
@@ -62,6 +66,9 @@ t.test('every annotation is read to its typed value', async t => {
     logLevel: 'debug',
     drainSeconds: 0,
     certificateLifetimeSeconds: 5400,
+    certificateSource: 'files',
+    certificateVolume: 'spiffe',
+    certificateFiles: { key: 'now/tls.key', chain: 'now/tls.crt' },
     proxyCpuRequest: '0.5',
     proxyMemoryRequest: '1Gi',
     proxyMemoryLimit: '2Gi',
@@ -80,6 +87,22 @@ const REFUSED: readonly (readonly [key: string, ...values: string[]])[] = [
   ['log-level', 'verbose', 'INFO'],
   ['drain-seconds', '45s', '-1', '3601', '1.5', ''],
   ['certificate-lifetime', '9m', '599s', '24', '1d', 'h', '', '1.5h', '10m1h', '99999h', '30m '.repeat(2)],
+  ['certificate-source', 'spire', 'CSR', ''],
+  ['certificate-volume', '', 'Spiffe', 'a/b', '-a', 'a.b'],
+  [
+    'certificate-files',
+    '',
+    'a,b,c',
+    'a,',
+    '/tls.key',
+    '../tls.key',
+    'a/../b',
+    'a//b',
+    './a',
+    'a b',
+    'x'.repeat(65),
+  ],
+  ['certificate-socket', '', '/run/agent.sock', '..', 'a/..', 'a,b', 'x'.repeat(65)],
   ['proxy-cpu-request', '0', '0m', '50M', '1.2345', '-1'],
   ['proxy-memory-request', '64', '64m', '31Mi', '64mi', '1e9', '0.5Gi'],
   ['proxy-memory-limit', '0', 'unlimited'],
@@ -114,6 +137,29 @@ t.test('all problems are named at once, each with its reason and hint', async t 
 t.test('a wrong value leaves the default in force', async t => {
   t.equal(readPodOptions({ 'postern.dev/drain-seconds': 'x' }, false).options.drainSeconds, 45)
 })
+
+t.test('one path of certificate-files is a file with the key and then the chain', async t => {
+  const options = parsePodOptions({
+    'postern.dev/certificate-source': 'files',
+    'postern.dev/certificate-volume': 'spiffe',
+    'postern.dev/certificate-files': 'bundle.pem',
+  })
+  t.match(options, { certificateFiles: { key: 'bundle.pem', chain: 'bundle.pem' } })
+})
+
+for (const [name, annotations, problems] of [
+  ['a source other than the CSR API needs a volume', { source: 'files' }, ['volume']],
+  ['the Workload API too', { source: 'workload-api' }, ['volume']],
+  ['a volume means nothing to the CSR API', { volume: 'a' }, ['volume']],
+  ['nor do files', { files: 'a' }, ['files']],
+  ['files mean nothing to the Workload API', { source: 'workload-api', volume: 'a', files: 'a' }, ['files']],
+  ['nor a socket to files', { source: 'files', volume: 'a', socket: 'a' }, ['socket']],
+] as const)
+  t.test(`certificate sources: ${name}`, async t => {
+    const keys = Object.entries(annotations).map(([key, value]) => [`postern.dev/certificate-${key}`, value])
+    const expected = problems.map(key => `postern.dev/certificate-${key}`)
+    t.strictSame(problemKeys(Object.fromEntries(keys)), expected)
+  })
 
 t.test('a memory limit below the request is refused, defaults included', async t => {
   t.same(problemKeys({ 'postern.dev/proxy-memory-limit': '32Mi' }), ['postern.dev/proxy-memory-limit'])

@@ -336,6 +336,20 @@ t.test('a binding is made before the pod is let in, and only for a pod that gets
   t.strictSame(bound, ['shop'])
 })
 
+t.test('a pod whose certificate comes from elsewhere needs no binding', async t => {
+  const bound: string[] = []
+  const annotations = {
+    'postern.dev/certificate-source': 'files',
+    'postern.dev/certificate-volume': 'certificate',
+  }
+  const volumes = [{ name: 'certificate', emptyDir: {} }]
+  const outcome = await admitted(review({ annotations, spec: { volumes } }), async namespace => {
+    bound.push(namespace)
+  })
+  t.match(outcome, { answer: { kind: 'allow' }, report: { outcome: 'injected' } })
+  t.strictSame(bound, [])
+})
+
 t.test('a binding that fails refuses the pod and is reported as such', async t => {
   const outcome = await admitted(review(), () => Promise.reject(new Error('forbidden')))
   t.match(outcome, {

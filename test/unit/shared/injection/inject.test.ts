@@ -92,6 +92,41 @@ t.test('the state volume is memory, of a fixed size', async t => {
   t.strictSame(volume?.emptyDir, { medium: 'Memory', sizeLimit: '8Mi' })
 })
 
+const volumes = [{ name: 'spiffe', csi: { driver: 'csi.spiffe.io', readOnly: true } }]
+const sourced = (source: string, more: Record<string, string> = {}, volume = 'spiffe'): PodParts => ({
+  annotations: {
+    'postern.dev/certificate-source': source,
+    'postern.dev/certificate-volume': volume,
+    ...more,
+  },
+  spec: { volumes },
+})
+
+for (const [name, parts, expected] of [
+  ['files', sourced('files'), { kind: 'files', key: 'tls.key', chain: 'tls.crt' }],
+  [
+    'one file',
+    sourced('files', { 'postern.dev/certificate-files': 'bundle.pem' }),
+    { kind: 'files', key: 'bundle.pem', chain: 'bundle.pem' },
+  ],
+  ['the Workload API', sourced('workload-api'), { kind: 'workload-api', socket: 'spire-agent.sock' }],
+] as const)
+  t.test(`a certificate from ${name}: the sidecar mounts the pod’s volume, read-only`, async t => {
+    const after = injectInto(pod(parts))
+    t.strictSame(settingsOf(after).certificateSource, expected)
+    const mountPath = '/var/run/secrets/postern-certificate'
+    const mounts = containerOf(after, 'postern-proxy').volumeMounts
+    t.strictSame(mounts?.at(-1), { name: 'spiffe', mountPath, readOnly: true })
+    t.notOk(containerOf(after, 'postern-init').volumeMounts?.some(mount => mount.name === 'spiffe'))
+    t.strictSame(inject(after, 'shop', CONTEXT), { kind: 'patch', patch: [] }, 'and once is enough')
+  })
+
+t.test('a sidecar that asks the API server mounts no volume of the pod', async t => {
+  const after = injectInto(pod({ spec: { volumes } }))
+  t.equal(settingsOf(after).certificateSource, undefined)
+  t.equal(containerOf(after, 'postern-proxy').volumeMounts?.length, 2)
+})
+
 t.test('annotations reach the settings and the resources', async t => {
   const after = injectInto(
     pod({
@@ -190,6 +225,16 @@ const refused: readonly { name: string; parts: PodParts; message: RegExp; code?:
     name: 'shareProcessNamespace',
     parts: spec({ shareProcessNamespace: true }),
     message: /key through \/proc/,
+  },
+  {
+    name: 'a certificate volume that the pod does not have',
+    parts: sourced('files', {}, 'elsewhere'),
+    message: /certificate-volume: the pod has no volume elsewhere of its own; it has spiffe/,
+  },
+  {
+    name: 'a certificate volume that is ours',
+    parts: sourced('files', {}, 'postern-token'),
+    message: /certificate-volume: the pod has no volume postern-token of its own/,
   },
   { name: 'hostPID', parts: spec({ hostPID: true }), message: /spec\.hostPID/ },
   {

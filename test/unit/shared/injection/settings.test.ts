@@ -56,6 +56,21 @@ const refused: readonly { name: string; change: object; message: RegExp }[] = [
     message: /drainSeconds: must be a whole number/,
   },
   { name: 'a number as text', change: { drainSeconds: '45' }, message: /drainSeconds/ },
+  {
+    name: 'a certificate source that nobody knows',
+    change: { certificateSource: { kind: 'spire', socket: 'a' } },
+    message: /certificateSource\.kind/,
+  },
+  {
+    name: 'a socket outside its volume',
+    change: { certificateSource: { kind: 'workload-api', socket: '../a' } },
+    message: /certificateSource\.socket: must be a path within/,
+  },
+  {
+    name: 'a key outside its volume',
+    change: { certificateSource: { kind: 'files', key: '/etc/key', chain: 'a' } },
+    message: /certificateSource\.key: must be a path within/,
+  },
   { name: 'a lifetime under ten minutes', change: { certificateLifetimeSeconds: 599 }, message: /600/ },
   { name: 'a protocol that nobody speaks', change: { protocols: { 80: 'http3' } }, message: /protocols\.80/ },
   { name: 'a protocol of no port', change: { protocols: { 65536: 'http1' } }, message: /protocols: key/ },
