@@ -47,7 +47,9 @@ export type SignerCluster = AsyncDisposable & {
   readonly keeper: AuthorityKeeper
   readonly denied: string[]
   /** Another replica's controller, not running. */
-  controller(settings?: Partial<SignerSettings>): SignerController
+  controller(settings?: Partial<SignerSettings>, kube?: Kube): SignerController
+  /** With the injector's rights: what controllers use where nothing else is said. */
+  readonly injectorKube: Kube
   /** A client with a token of the service account, bound to the pod if one is given. */
   clientOf(serviceAccount: string, pod?: V1Pod): Promise<Kube>
 }
@@ -89,9 +91,10 @@ export async function startSignerCluster(): Promise<SignerCluster> {
     server,
     keeper,
     denied,
-    controller: settings =>
+    injectorKube: kube,
+    controller: (settings, own = kube) =>
       createSigner({
-        kube,
+        kube: own,
         clock: systemClock,
         log,
         random: Math.random,
