@@ -8,7 +8,7 @@ import { type Live, live, until } from '../../shared/live.ts'
 import type { SpiffeId } from '../../shared/spiffe-id.ts'
 import type { Credential } from '../credentials/credential.ts'
 import type { StateVolume } from '../credentials/state-volume.ts'
-import { ControlSession, type Opened, type SessionContext } from './control-session.ts'
+import { ControlSession, type Opened, refuseInjector, type SessionContext } from './control-session.ts'
 import { openControlStream } from './control-stream.ts'
 
 export type ControlOptions = Omit<SessionContext, 'state' | 'heartbeatMs' | 'lostAfterMs'> & {
@@ -60,6 +60,7 @@ export async function createControlClient(options: ControlOptions): Promise<Cont
     try {
       const { stream, opened } = await open(signal)
       using _ = stream
+      refuseInjector(stream.injector, state.get())
       session = new ControlSession(context, stream)
       observe({ kind: 'connected', injector: stream.injector })
       connected.set(true)
@@ -87,7 +88,7 @@ export async function createControlClient(options: ControlOptions): Promise<Cont
   const lost = async (error: PosternError, retryMs: number, signal: AbortSignal): Promise<void> => {
     observe({ kind: 'lost', error, retryMs })
     if (!error.code.startsWith('PSTN_PEER_')) return
-    await trust.refresh(signal).catch(thrown => {
+    await trust.refresh(signal, 'doubt').catch(thrown => {
       observe({ kind: 'trust-refused', error: asPosternError(thrown, 'PSTN_TRUST_INVALID') })
     })
   }

@@ -1,0 +1,121 @@
+// Publishes whom the mesh trusts as a ClusterTrustBundle, beside the ConfigMap, where the API server has that API. It is
+// looked for at each check, since an upgrade of the API server may bring it. Without it, and without the right to write it
+// (manifests of an older version), sidecars read the ConfigMap.
+import type { Clock } from '../../shared/clock.ts'
+import {
+  CLUSTER_TRUST_BUNDLE_VERSIONS,
+  type ClusterTrustBundle,
+  type ClusterTrustBundleVersion,
+  certificatesApi,
+  clusterTrustBundlePath,
+  clusterTrustBundles,
+} from '../../shared/cluster-trust-bundle.ts'
+import { isKubeError, type Kube } from '../../shared/kube/rest.ts'
+import type { Live } from '../../shared/live.ts'
+import { failure, type Logger } from '../../shared/log.ts'
+import type { Registry } from '../../shared/metrics.ts'
+import { CLUSTER_TRUST_BUNDLE, TRUST_DOMAIN_ANNOTATION, WORKLOAD_SIGNER } from '../../shared/names.ts'
+import type { TrustBundle } from '../../shared/trust-bundle.ts'
+import { keep } from '../kube/keep.ts'
+
+/** The object as it should be, or undefined where `present` is that already. */
+export function wantedClusterTrustBundle(
+  { trustDomain, roots }: TrustBundle,
+  version: ClusterTrustBundleVersion,
+  present?: ClusterTrustBundle,
+): ClusterTrustBundle | undefined {
+  // The API server refuses a root that stands there twice.
+  const trustBundle = [...new Set(roots)].join('')
+  const annotations = present?.metadata.annotations
+  if (present?.spec.trustBundle === trustBundle && annotations?.[TRUST_DOMAIN_ANNOTATION] === trustDomain) {
+    return undefined
+  }
+  return {
+    apiVersion: `certificates.k8s.io/${version}`,
+    kind: 'ClusterTrustBundle',
+    metadata: {
+      ...present?.metadata,
+      name: CLUSTER_TRUST_BUNDLE,
+      annotations: { ...annotations, [TRUST_DOMAIN_ANNOTATION]: trustDomain },
+    },
+    spec: { signerName: WORKLOAD_SIGNER, trustBundle },
+  }
+}
+
+export type ClusterTrustBundleKeeper = {
+  readonly kube: Kube
+  readonly bundle: Live<TrustBundle>
+  readonly clock: Clock
+  readonly random: () => number
+  readonly log: Logger
+  /** Of this replica, whether it leads or not: 1 while the object is there to be written and cannot be. */
+  readonly behind: (behind: boolean) => void
+}
+
+export const behindGauge = (registry: Registry): ClusterTrustBundleKeeper['behind'] => {
+  const gauge = registry.gauge(
+    'postern_cluster_trust_bundle_behind',
+    '1 on the leader while it cannot make the ClusterTrustBundle equal to the CA’s roots. The ConfigMap is not concerned.',
+  )
+  gauge.set({}, 0)
+  return behind => gauge.set({}, behind ? 1 : 0)
+}
+
+/** Runs until aborted: at once, after each change of the bundle, and every half minute. */
+export async function keepClusterTrustBundle(
+  keeper: ClusterTrustBundleKeeper,
+  signal: AbortSignal,
+): Promise<void> {
+  const { log, behind } = keeper
+  let told = ''
+  const step = async () => {
+    try {
+      await publish(keeper, signal)
+      if (told !== '') log.info('ClusterTrustBundle is in order again')
+      told = ''
+      behind(false)
+      return true
+    } catch (thrown) {
+      if (signal.aborted) return false
+      behind(true)
+      const said = failure(thrown, 'PSTN_API_UNAVAILABLE')
+      // A missing right stays missing: a line each quarter of a minute would tell nothing more.
+      if (said.error !== told) log.warn(said, 'ClusterTrustBundle not published')
+      told = said.error
+      return false
+    }
+  }
+  await keep({ ...keeper, follows: keeper.bundle }, step, signal)
+  behind(false)
+}
+
+async function publish({ kube, bundle, log }: ClusterTrustBundleKeeper, signal: AbortSignal): Promise<void> {
+  const version = await servedVersion(kube, signal)
+  if (!version) return
+  const path = clusterTrustBundlePath(version)
+  const present = await unlessMissing(kube.get<ClusterTrustBundle>(path, signal))
+  const wanted = wantedClusterTrustBundle(bundle.get(), version, present)
+  if (!wanted) return
+  if (present) await kube.replace(path, wanted, signal)
+  else await kube.create(clusterTrustBundles(version), wanted, signal)
+  log.info({ roots: bundle.get().roots.length, version }, 'ClusterTrustBundle published')
+}
+
+type ApiResourceList = { readonly resources?: readonly { readonly name: string }[] }
+
+async function servedVersion(
+  kube: Kube,
+  signal: AbortSignal,
+): Promise<ClusterTrustBundleVersion | undefined> {
+  for (const version of CLUSTER_TRUST_BUNDLE_VERSIONS) {
+    const list = await unlessMissing(kube.get<ApiResourceList>(certificatesApi(version), signal))
+    if (list?.resources?.some(({ name }) => name === 'clustertrustbundles')) return version
+  }
+  return undefined
+}
+
+const unlessMissing = <T>(found: Promise<T>): Promise<T | undefined> =>
+  found.catch(thrown => {
+    if (isKubeError(thrown, 404)) return undefined
+    throw thrown
+  })
