@@ -33,6 +33,7 @@ import { LEASE_TIMING, type LeaseTiming, lead } from './leader.ts'
 import { createSigner, type SignerController } from './signer/controller.ts'
 import { signerMetrics } from './signer/metrics.ts'
 import { serveStatus } from './status-server.ts'
+import { behindGauge, keepClusterTrustBundle } from './trust/cluster-trust-bundle.ts'
 import { publishTrust } from './trust/publisher.ts'
 import { keepCaBundle } from './webhook/ca-bundle.ts'
 import { eventRecorder } from './webhook/events.ts'
@@ -281,6 +282,7 @@ function startCampaign(context: Context, { ca, bindings, directory, watches, sig
   context.registry.gauge('postern_leader', '1 on the replica that leads.', [], gauge =>
     gauge.set({}, leading.get() ? 1 : 0),
   )
+  const behind = behindGauge(context.registry)
   const rotator = createRotator({
     ...context,
     place: placeOf(context),
@@ -295,6 +297,7 @@ function startCampaign(context: Context, { ca, bindings, directory, watches, sig
     await Promise.all([
       signer.run(signal),
       publishTrust({ ...context, bundle: bundleOf(context, ca) }, signal),
+      keepClusterTrustBundle({ ...context, bundle: bundleOf(context, ca), behind }, signal),
       keepCaBundle({ ...context, roots: mapped(ca.authority, ({ roots }) => roots) }, signal),
       ca.renew(signal),
       // A pod that is not known yet would not be waited for.

@@ -268,7 +268,9 @@ async function startSupply(
   const volume = openStateVolume(config.stateDir, error => log.error(failure(error, error.code), 'not kept'))
   const skew = clockSkew(clock, ms => metrics.clockSkew.set({}, ms / 1000))
   const kube = stack.use(connectKube({ ...config.api, onDate: skew.observe }))
-  const trust = await openTrustStore(kube, trustDomain, volume)
+  const trust = await openTrustStore(kube, trustDomain, volume, error =>
+    log.warn(failure(error, error.code), 'trust bundle passed over'),
+  )
   const onLimit = limitCounter(metrics)
   const directory = createDirectory(clock, await readAddresses(volume), () => onLimit('directory_addresses'))
 
