@@ -18,6 +18,7 @@ import { openCa } from './ca/open.ts'
 import { createRotator } from './ca/rotator.ts'
 import { selfIssued } from './ca/self-issued.ts'
 import { describeConfig, type InjectorConfig } from './config.ts'
+import { createRenewalAlarm } from './control/renewal-alarm.ts'
 import { createReports, type Reports } from './control/reports.ts'
 import { type ControlServer, serveControl } from './control/server.ts'
 import { sidecarMetrics } from './control/sidecar-metrics.ts'
@@ -235,7 +236,8 @@ async function joinMesh(context: Context, ca: AuthorityKeeper, directory: Direct
   const identity = injectorIdentity(context)
   const svid = await selfIssued(ca.authority, { uri: identity, dnsNames: [] }, context)
   const trust = bundleOf(context, ca)
-  const sidecars = createSidecars({ ...context, replica, directory })
+  const alarm = createRenewalAlarm({ ...context, world: directory.world })
+  const sidecars = createSidecars({ ...context, replica, directory, onReport: alarm.hear })
   sidecarMetrics(registry, sidecars, clock)
   const reports = createReports({
     ...context,
@@ -246,6 +248,7 @@ async function joinMesh(context: Context, ca: AuthorityKeeper, directory: Direct
     trust,
     sidecars,
   })
+  void alarm.follow(reports, context.signal)
   return { identity, svid, trust, sidecars, reports }
 }
 
