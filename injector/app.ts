@@ -5,7 +5,7 @@ import { setMaxListeners } from 'node:events'
 import type { Clock } from '../shared/clock.ts'
 import { unless } from '../shared/deadline.ts'
 import type { Kube } from '../shared/kube/rest.ts'
-import { type Live, live, mapped, until } from '../shared/live.ts'
+import { joined, type Live, live, mapped, until } from '../shared/live.ts'
 import type { Logger } from '../shared/log.ts'
 import { createRegistry, type Registry } from '../shared/metrics.ts'
 import { INJECTOR_NAME, LEADER_LEASE, REVOCATIONS_CONFIGMAP, SYSTEM_NAMESPACE } from '../shared/names.ts'
@@ -35,6 +35,7 @@ import { createSigner, type SignerController } from './signer/controller.ts'
 import { signerMetrics } from './signer/metrics.ts'
 import { serveStatus } from './status-server.ts'
 import { behindGauge, keepClusterTrustBundle } from './trust/cluster-trust-bundle.ts'
+import { outsideRoots } from './trust/outside-roots.ts'
 import { publishTrust } from './trust/publisher.ts'
 import { keepCaBundle } from './webhook/ca-bundle.ts'
 import { eventRecorder } from './webhook/events.ts'
@@ -95,7 +96,8 @@ export async function startInjector(
   const { listenAddress: host } = config
   const status = stack.use(await serveStatus({ host, port: config.metricsPort, registry, missing }))
 
-  const context: Context = { ...parts, registry, signal: stopped.signal, leading: live(false) }
+  const others = await outsideRoots(config.trustRootsFile, { ...parts, registry, signal: stopped.signal })
+  const context: Context = { ...parts, registry, signal: stopped.signal, leading: live(false), others }
   const ca = await openCa({ ...context, longestLeafMs: longestLeafMs(config) }, placeOf(context), stopping)
   void ca.follow(stopped.signal)
   const bindings = createBindings(context)
@@ -135,6 +137,8 @@ type Context = InjectorParts & {
   /** Aborts when the injector is disposed of. */
   readonly signal: AbortSignal
   readonly leading: ReturnType<typeof live<boolean>>
+  /** Roots of another signer (trustRootsFile). */
+  readonly others: Live<readonly string[]>
 }
 
 const injectorIdentity = ({ config: { trustDomain } }: Context) =>
@@ -145,8 +149,9 @@ const placeOf = ({ config: { trustDomain } }: Context) => ({ namespace: SYSTEM_N
 const longestLeafMs = ({ maxLeafLifetimeSeconds, maxServingLifetimeSeconds }: InjectorConfig) =>
   Math.max(maxLeafLifetimeSeconds, maxServingLifetimeSeconds) * 1000
 
-const bundleOf = ({ config: { trustDomain } }: Context, { authority }: AuthorityKeeper) =>
-  mapped(authority, ({ roots }) => ({ trustDomain, roots }))
+/** Another signer's roots, and always the CA's own: the injector's SVID is from it. */
+const bundleOf = ({ config: { trustDomain }, others }: Context, { authority }: AuthorityKeeper) =>
+  joined(authority, others, ({ roots }, more) => ({ trustDomain, roots: [...more, ...roots] }))
 
 async function startWebhook(context: Context, ca: AuthorityKeeper, bindings: Bindings) {
   const { config, log, registry, version } = context

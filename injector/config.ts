@@ -8,16 +8,19 @@ import { PosternError } from '../shared/errors.ts'
 import { apiServerUrl } from '../shared/kube/in-cluster.ts'
 import type { KubeEndpoint } from '../shared/kube/rest.ts'
 import { LOG_LEVELS, type LogLevel } from '../shared/log.ts'
-import { INJECTOR_NAME, SYSTEM_NAMESPACE, WORKLOAD_SIGNER } from '../shared/names.ts'
+import { DOMAIN, INJECTOR_NAME, SYSTEM_NAMESPACE, WORKLOAD_SIGNER } from '../shared/names.ts'
 import type { InboundMode, PolicySet } from '../shared/policy/model.ts'
 import { INJECTOR_PORTS } from '../shared/ports.ts'
 import { isTrustDomain } from '../shared/spiffe-id.ts'
 import { didYouMean } from '../shared/suggest.ts'
+import { isOurs } from './signer/outside.ts'
 
 /** The configuration file, every key of which may be left out. */
 export type Settings = {
   readonly trustDomain: string
+  /** Ours, or another's outside our domain: then `trustRootsFile` says whom its certificates are verified with. */
   readonly signerName: string
+  readonly trustRootsFile?: string
   /** The signer issues no longer than this, whatever a sidecar asks for. */
   readonly maxLeafLifetimeSeconds: number
   /** The same for the serving certificates that people approve. */
@@ -69,6 +72,7 @@ const port = optional(integer(0, 65_535))
 const decode = object<Partial<Settings>>({
   trustDomain: optional(text(isTrustDomain, 'a trust domain, such as cluster.local')),
   signerName: optional(text(value => /^[a-z0-9.-]+\/[A-Za-z0-9._-]+$/.test(value), '<domain>/<name>')),
+  trustRootsFile: optional(text(value => value.startsWith('/'), 'an absolute path')),
   maxLeafLifetimeSeconds: optional(integer(1, 31_536_000)),
   maxServingLifetimeSeconds: optional(integer(1, 31_536_000)),
   defaultInboundMode: optional(oneOf(['strict', 'permissive'])),
@@ -112,10 +116,32 @@ export function parseSettings(yaml: string, file: string): Settings {
     throw refuse(`${file}:${line}:${col}`, error.message)
   }
   const value = plain(document, file)
-  const known = Object.keys(DEFAULTS)
+  const known = [...Object.keys(DEFAULTS), 'trustRootsFile']
   const unknown = Object.keys(Object(value)).find(key => !known.includes(key))
   if (unknown !== undefined) throw refuse(`${file}: ${unknown}`, `unknown key${didYouMean(unknown, known)}`)
-  return { ...DEFAULTS, ...decode(value, file) }
+  const settings = { ...DEFAULTS, ...decode(value, file) }
+  checkSigner(settings, file)
+  return settings
+}
+
+/** The API server lets nobody ask for less, and another signer shortens nothing. */
+const SHORTEST_ASKED_SECONDS = 600
+
+function checkSigner({ signerName, trustRootsFile, maxLeafLifetimeSeconds }: Settings, file: string): void {
+  const [domain] = signerName.split('/')
+  if (isOurs(signerName)) {
+    if (trustRootsFile === undefined) return
+    throw refuse(`${file}.trustRootsFile`, `${signerName} signs, and its roots are the only ones`)
+  }
+  if (domain === DOMAIN)
+    throw refuse(`${file}.signerName`, `of ${DOMAIN} only ${WORKLOAD_SIGNER} signs for workloads`)
+  if (trustRootsFile === undefined)
+    throw refuse(`${file}.trustRootsFile`, `is missing: ${signerName} is another’s, whose roots must be told`)
+  if (maxLeafLifetimeSeconds < SHORTEST_ASKED_SECONDS)
+    throw refuse(
+      `${file}.maxLeafLifetimeSeconds`,
+      `must be at least ${SHORTEST_ASKED_SECONDS} with another’s signer`,
+    )
 }
 
 function plain(document: Document, file: string): unknown {

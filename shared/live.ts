@@ -49,6 +49,18 @@ export const mapped = <T, U>(source: Live<T>, map: (value: T) => U): Live<U> => 
   subscribe: listener => source.subscribe(value => listener(map(value))),
 })
 
+/** Two sources as one value, which changes with either. */
+export const joined = <A, B, T>(a: Live<A>, b: Live<B>, join: (a: A, b: B) => T): Live<T> => {
+  const get = () => join(a.get(), b.get())
+  const subscribe = (listener: (value: T) => void) => {
+    const stops = [a, b].map(source => source.subscribe(() => listener(get())))
+    return () => {
+      for (const stop of stops) stop()
+    }
+  }
+  return { get, subscribe }
+}
+
 /** Resolves with the first value that passes `test`, at once if the present one does; rejects when aborted. */
 export function until<T, U extends T>(
   source: Live<T>,

@@ -12,6 +12,7 @@ import { type ApproverSettings, decide, podOf, type Verdict } from './approve.ts
 import { isSpent, podUidOf } from './cleanup.ts'
 import type { SignerObserver } from './metrics.ts'
 import { addCondition, deleteRequest, getPod, setCertificate } from './objects.ts'
+import { isAnswered, isOurs, rulesFor } from './outside.ts'
 import { ifBound } from './request.ts'
 import { workRequests } from './request-loop.ts'
 import type { ServingSettings } from './serving.ts'
@@ -100,7 +101,7 @@ async function answer(
   const revoked = known(context)
   const at = podOf(object)
   const pod = at && needsPod(object) ? await getPod(kube, at, signal) : undefined
-  const verdict = decide(object, pod, { ...settings, revoked }, clock.now())
+  const verdict = decide(object, pod, { ...settings, revoked }, clock.now(), rulesFor(settings))
   switch (verdict.kind) {
     case 'deny':
       await deny(context, object, verdict, signal)
@@ -150,6 +151,7 @@ async function sign(
   signal: AbortSignal,
 ): Promise<boolean> {
   const { kube, clock, log, authority, settings, observer, servicesOf } = context
+  if (!isOurs(settings.signerName)) return isAnswered(object)
   const decision = signable(object, settings.trustDomain, known(context))
   const request = object.metadata?.name
   switch (decision.kind) {

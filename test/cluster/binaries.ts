@@ -57,6 +57,11 @@ const MODULES: readonly Module[] = [
     ldflags: '',
   },
   { folder: 'spiffe-bundle', packages: { 'spiffe-bundle': '.' }, ldflags: '' },
+  {
+    folder: 'cert-manager',
+    packages: { 'cert-manager-controller': 'github.com/cert-manager/cert-manager/cmd/controller' },
+    ldflags: '',
+  },
   { folder: 'h2spec', packages: { h2spec: 'github.com/summerwind/h2spec/cmd/h2spec' }, ldflags: '' },
 ]
 

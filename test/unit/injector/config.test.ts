@@ -29,6 +29,12 @@ t.test('an empty file gives the defaults, which are those that the installed fil
   })
 })
 
+t.test('another’s signer with its roots', async t => {
+  const yaml = 'signerName: example.com/mesh\ntrustRootsFile: /etc/postern-roots/roots.pem'
+  const { signerName, trustRootsFile } = parseSettings(yaml, 'x')
+  t.same([signerName, trustRootsFile], ['example.com/mesh', '/etc/postern-roots/roots.pem'])
+})
+
 t.test('YAML and JSON mean the same', async t => {
   t.same(parseSettings('prefixes: [10.0.0.0/8]', 'x'), parseSettings('{"prefixes": ["10.0.0.0/8"]}', 'x'))
 })
@@ -41,6 +47,31 @@ const wrong: [string, string, string | RegExp][] = [
   ],
   ['a trust domain with capitals', 'trustDomain: Example.org', /f\.trustDomain: must be a trust domain/],
   ['a signer without a domain', 'signerName: workload', /f\.signerName: must be <domain>\/<name>/],
+  [
+    'another’s signer without its roots',
+    'signerName: clusterissuers.cert-manager.io/postern',
+    /f\.trustRootsFile: is missing: clusterissuers\.cert-manager\.io\/postern is another’s/,
+  ],
+  [
+    'roots beside those of our own signer',
+    'trustRootsFile: /etc/postern-roots/roots.pem',
+    /f\.trustRootsFile: postern\.dev\/workload signs, and its roots are the only ones/,
+  ],
+  [
+    'a signer of our domain that signs for no workload',
+    'signerName: postern.dev/serving\ntrustRootsFile: /roots.pem',
+    /f\.signerName: of postern\.dev only postern\.dev\/workload signs/,
+  ],
+  [
+    'roots in a file whose place depends',
+    'signerName: example.com/mesh\ntrustRootsFile: roots.pem',
+    /f\.trustRootsFile: must be an absolute path/,
+  ],
+  [
+    'another’s signer with less life than the API server lets anybody ask for',
+    'signerName: example.com/mesh\ntrustRootsFile: /roots.pem\nmaxLeafLifetimeSeconds: 599',
+    /f\.maxLeafLifetimeSeconds: must be at least 600/,
+  ],
   [
     'a lifetime that is no number',
     'maxLeafLifetimeSeconds: 1h',

@@ -53,7 +53,7 @@ const signer = (name: string, signerName: string, usages: readonly string[]): Re
   name: `a pod’s request to ${name}`,
   object: spec({ signerName, usages }),
   layer: 'admission policy',
-  says: /may only ask the signer postern\.dev\/workload/,
+  says: /may only ask the signer 'postern\.dev\/workload'/,
 })
 
 const otherSigners: readonly RefusedElsewhere[] = [
