@@ -10,7 +10,7 @@ const MAIN = fileURLToPath(new URL('../../../injector/main.ts', import.meta.url)
 
 export type InjectorProcess = {
   readonly running: Running
-  readonly ports: { readonly webhook: number; readonly control: number; readonly metrics: number }
+  readonly ports: Readonly<Record<'webhook' | 'control' | 'metrics' | 'admin', number>>
   ready(): Promise<void>
   /** The value of a metric without labels. */
   metric(name: string): Promise<number>
@@ -22,20 +22,22 @@ export type InjectorOptions = {
   readonly name: string
   readonly directory: string
   readonly settings?: object
+  /** The `injector/main.ts` of another version. */
+  readonly main?: string
 }
 
 export async function startInjectorProcess(
   server: ApiServer,
   options: InjectorOptions,
 ): Promise<InjectorProcess> {
-  const { name, settings = {} } = options
+  const { name, settings = {}, main = MAIN } = options
   const directory = join(options.directory, name)
-  const [webhook = 0, control = 0, metrics = 0] = await freePorts(3)
+  const [webhook = 0, control = 0, metrics = 0, admin = 0] = await freePorts(4)
   await mkdir(directory)
   const file = (base: string, text: string) => writeFile(join(directory, base), text)
   await file('ca.crt', server.ca)
   await file('token', await server.tokenFor(SYSTEM_NAMESPACE, INJECTOR_NAME))
-  const ports = { webhookPort: webhook, controlPort: control, metricsPort: metrics }
+  const ports = { webhookPort: webhook, controlPort: control, metricsPort: metrics, adminPort: admin }
   await file('config.yaml', JSON.stringify({ listenAddress: '127.0.0.1', ...ports, ...settings }))
   const log = join(directory, 'log')
   const variables = {
@@ -46,11 +48,11 @@ export async function startInjectorProcess(
     POSTERN_POD_NAME: name,
   }
   const assignments = Object.entries(variables).map(([key, value]) => `${key}=${value}`)
-  const running = startProgram({ command: 'env', args: [...assignments, process.execPath, MAIN], log })
+  const running = startProgram({ command: 'env', args: [...assignments, process.execPath, main], log })
   const status = `http://127.0.0.1:${metrics}`
   return {
     running,
-    ports: { webhook, control, metrics },
+    ports: { webhook, control, metrics, admin },
     ready: () =>
       waitUntilReady(name, async () => (await fetch(`${status}/readyz`)).ok, {
         timeoutMs: 30_000,
