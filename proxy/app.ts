@@ -13,6 +13,8 @@ import { failure, type Logger, onLinesLost } from '../shared/log.ts'
 import { createRegistry } from '../shared/metrics.ts'
 import { type CompiledPolicy, compile } from '../shared/policy/compile.ts'
 import { NO_PROTOCOLS } from '../shared/protocol.ts'
+import type { Renewal } from '../shared/renewal-order.ts'
+import { NOBODY_REVOKED, type RevocationCheck, revocationCheck } from '../shared/revocation.ts'
 import type { TrustBundle } from '../shared/trust-bundle.ts'
 import type { CaptureListener, CaptureOptions } from './accept/listeners.ts'
 import { startAdminSocket } from './admin/admin-socket.ts'
@@ -29,11 +31,12 @@ import { credentialSource } from './credentials/source.ts'
 import { openStateVolume } from './credentials/state-volume.ts'
 import { openTrustStore } from './credentials/trust.ts'
 import { anchoredIn } from './identify/anchor.ts'
+import { notRevoked, unlessRevoked } from './identify/revoked.ts'
 import { identifyPeers, tunnelTls } from './identify/tunnel-tls.ts'
 import { createInbound } from './inbound.ts'
 import { createObserver, refusalOf } from './observe/access-log.ts'
 import type { Direction } from './observe/connection-record.ts'
-import { observeControl, observeEndpoints, observeIssuance } from './observe/events.ts'
+import { observeControl, observeEndpoints, observeIssuance, observeRevoked } from './observe/events.ts'
 import { createProxyMetrics, type ProxyMetrics } from './observe/metrics.ts'
 import { outbound } from './outbound.ts'
 import { createControlClient } from './resolve/control-client.ts'
@@ -150,7 +153,7 @@ type DataPath = {
 async function startDataPath(
   { config, listeners, log, clock, random }: ProxyParts,
   metrics: ProxyMetrics,
-  { tls, trust, policy, state, directory, readiness }: Supply,
+  { tls, trust, revoked, policy, state, directory, readiness }: Supply,
   stack: AsyncDisposableStack,
 ): Promise<DataPath> {
   const { settings, pod } = config
@@ -161,7 +164,7 @@ async function startDataPath(
       observer.start(direction, { address: canonicalAddress(address ?? '') ?? 'unknown' }),
       refusalOf(error),
     )
-  const identify = identifyPeers(settings.trustDomain, trust, clock)
+  const identify = unlessRevoked(identifyPeers(settings.trustDomain, trust, clock), revoked.get)
 
   const protocols = mapped(state, now => now?.protocols ?? NO_PROTOCOLS)
   const authorizer = stack.use(createAuthorizer(policy, protocols))
@@ -221,6 +224,13 @@ async function startDataPath(
     for (const end of [tunnel, dialer]) end.closePeers(keep, 'PSTN_PEER_UNTRUSTED')
   }
   stack.defer(trust.subscribe(untrustPeers))
+  const report = observeRevoked(log, metrics)
+  const revokePeers = (check: RevocationCheck) => {
+    const keep = notRevoked(check)
+    report('inbound', tunnel.sweepPeers(keep, 'PSTN_PEER_REVOKED'))
+    report('outbound', dialer.sweepPeers(keep, 'PSTN_PEER_REVOKED'))
+  }
+  stack.defer(revoked.subscribe(revokePeers))
   let hadIdentity = tls.get() !== undefined
   const followIdentity = (own: TunnelTls | undefined) => {
     if ((own !== undefined) === hadIdentity) return
@@ -248,6 +258,7 @@ async function startDataPath(
 type Supply = {
   readonly tls: Live<TunnelTls | undefined>
   readonly trust: Live<TrustBundle | undefined>
+  readonly revoked: Live<RevocationCheck>
   readonly state: Live<State | undefined>
   readonly policy: Live<CompiledPolicy | undefined>
   readonly directory: Directory
@@ -277,6 +288,7 @@ async function startSupply(
   let refusal: Code | undefined
   const report = observeIssuance(log, metrics, clock)
   const renewal = createRenewalRecord(clock)
+  const early = { order: live<Renewal | undefined>(undefined), revoked: live<string | undefined>(undefined) }
   const source = credentialSource({
     certificateSource: settings.certificateSource,
     certificateDir: config.certificateDir,
@@ -287,6 +299,7 @@ async function startSupply(
     trust,
     volume,
     skew,
+    early,
     podUid: pod.uid,
     username: `system:serviceaccount:${pod.namespace}:${pod.serviceAccount}`,
     signerName: settings.signerName,
@@ -303,6 +316,7 @@ async function startSupply(
     for await (const next of source(signal)) credential.set(next)
   }
 
+  const reportControl = observeControl(log, metrics)
   const control = await createControlClient({
     address: settings.controlAddress,
     ...(listeners.localAddress && { localAddress: listeners.localAddress }),
@@ -315,13 +329,23 @@ async function startSupply(
     volume,
     clock,
     random,
-    observe: observeControl(log, metrics),
+    observe: event => {
+      reportControl(event)
+      if (event.kind !== 'lost' || event.error.code !== 'PSTN_CERT_REVOKED') return
+      early.revoked.set(credential.get()?.serial)
+    },
   })
+  const followOrder = (state: State | undefined) => early.order.set(state?.renew)
+  followOrder(control.state.get())
+  control.state.subscribe(followOrder)
 
   const tls = derived([credential, trust.bundle], () => {
     const [own, bundle] = [credential.get(), trust.bundle.get()]
     return own && bundle && tunnelTls(own, bundle)
   })
+  const revoked = derived([control.state], () =>
+    revocationCheck(control.state.get()?.revoked ?? NOBODY_REVOKED),
+  )
   const policy = derived([control.state], () => {
     const state = control.state.get()
     return state && compile(state.policy, { trustDomain })
@@ -335,6 +359,7 @@ async function startSupply(
   return {
     tls,
     trust: trust.bundle,
+    revoked,
     state: control.state,
     policy,
     directory,

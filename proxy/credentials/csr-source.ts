@@ -10,9 +10,11 @@ import type { ClockSkew } from './clock-skew.ts'
 import type { Credential, CredentialSource } from './credential.ts'
 import { awaitAnswer, type CsrApi, type PendingRequest, submit } from './csr-request.ts'
 import { isTrusted, watchDistrust } from './distrust.ts'
-import { type Due, dueIn, type Instant, planRenewal, untilDue, untilRetry } from './schedule.ts'
+import { type EarlyRenewal, NEVER_EARLY, watchEarlyRenewal } from './early-renewal.ts'
+import { dueIn, planRenewal, untilRetry } from './schedule.ts'
 import type { StateVolume } from './state-volume.ts'
 import type { TrustStore } from './trust.ts'
+import { instantOf, waitUntil } from './wait.ts'
 
 /** For log, metrics and readiness. `failures` counts those in a row. */
 export type IssuanceEvent =
@@ -45,6 +47,8 @@ export type CsrSourceOptions = CsrApi & {
   readonly trust: TrustStore
   readonly volume: StateVolume
   readonly skew: ClockSkew
+  /** Absent: nobody asks for it before the time. */
+  readonly early?: EarlyRenewal
   readonly random: () => number
   readonly observe: (event: IssuanceEvent) => void
 }
@@ -56,7 +60,13 @@ export const CSR_TIMEOUT_MS = 60_000
 const TOLERATED_SKEW_MS = 300_000
 
 /** A credential with what the next one needs to know. As a file it is without `credential` but for key and chain. */
-type Held = { readonly credential: Credential; readonly receivedAt: number; readonly slot: number }
+type Held = {
+  readonly credential: Credential
+  readonly receivedAt: number
+  readonly slot: number
+  /** The order to renew that was known when it was asked for. */
+  readonly renewedFor: string | undefined
+}
 
 /** What a request was answered with: PEM, not checked. */
 type Answered = { readonly pending: PendingRequest; readonly chain: string }
@@ -78,27 +88,18 @@ export function csrCredentialSource(options: CsrSourceOptions): CredentialSource
   }
 }
 
-const instant = ({ clock }: CsrSourceOptions): Instant => ({
-  wall: clock.now(),
-  monotonic: clock.monotonic(),
-})
-
-/** Waits until the next one is due, or nobody would take this one any more. */
-async function renewalOf({ receivedAt, credential }: Held, options: CsrSourceOptions, signal: AbortSignal) {
-  const due = planRenewal(
-    { receivedAt, notAfter: credential.notAfter.getTime() },
-    instant(options),
-    options.random(),
-  )
-  using distrust = watchDistrust(credential.chain, options.trust.bundle)
-  const early = AbortSignal.any([signal, distrust.signal])
-  await waitUntil(due, options, early).catch(() => signal.throwIfAborted())
-}
-
-async function waitUntil(due: Due, options: CsrSourceOptions, signal: AbortSignal): Promise<void> {
-  for (let wait = untilDue(due, instant(options)); wait > 0; wait = untilDue(due, instant(options))) {
-    await options.clock.sleep(wait, signal)
-  }
+/** Waits until the next one is due, nobody would take this one any more, or somebody asks for another. */
+async function renewalOf(
+  { receivedAt, renewedFor, credential }: Held,
+  { clock, random, trust, early = NEVER_EARLY }: CsrSourceOptions,
+  signal: AbortSignal,
+) {
+  const { serial, chain, notAfter } = credential
+  const due = planRenewal({ receivedAt, notAfter: notAfter.getTime() }, instantOf(clock), random())
+  using distrust = watchDistrust(chain, trust.bundle)
+  using hurry = watchEarlyRenewal({ serial, receivedAt, renewedFor }, early, { clock, random })
+  const soonest = AbortSignal.any([signal, distrust.signal, hurry.signal])
+  await waitUntil(due, clock, soonest).catch(() => signal.throwIfAborted())
 }
 
 /** The sequence of credentials of one process. */
@@ -124,7 +125,7 @@ class Issuance {
       const credential = this.#accept(stored.key, stored.chain, Math.max(clock.now(), stored.receivedAt))
       const receivedAt = Math.min(stored.receivedAt, clock.now())
       observe({ kind: 'restored', credential, receivedAt })
-      return { credential, slot: stored.slot, receivedAt }
+      return { credential, slot: stored.slot, receivedAt, renewedFor: stored.renewedFor }
     } catch {
       return undefined // expired, or of another identity: what comes next replaces it
     }
@@ -145,20 +146,21 @@ class Issuance {
         const error = asPosternError(thrown, 'PSTN_API_UNAVAILABLE')
         const retryMs = untilRetry(failures, lifeLeft(), random())
         observe({ kind: 'failed', error, failures, retryMs, lifeLeftMs: lifeLeft() })
-        await waitUntil(dueIn(retryMs, instant(this.#options)), this.#options, signal)
+        await waitUntil(dueIn(retryMs, instantOf(clock)), clock, signal)
       }
     }
   }
 
   async #attempt(nextSlot: number, signal: AbortSignal): Promise<Held> {
-    const { clock, podUid, observe } = this.#options
+    const { clock, podUid, early = NEVER_EARLY, observe } = this.#options
+    const renewedFor = early.order.get()?.before
     const started = clock.monotonic()
     const answered = this.#ripe() ?? (await this.#answer(nextSlot, signal))
     const { key, slot } = answered.pending
     try {
       await this.#refreshTrust(signal)
       const credential = this.#accept(key, answered.chain, clock.now())
-      const held = { credential, slot, receivedAt: clock.now() }
+      const held = { credential, slot, receivedAt: clock.now(), renewedFor }
       await this.#save(held)
       const tookMs = Math.round(clock.monotonic() - started)
       observe({ kind: 'issued', credential, name: csrName(podUid, slot), tookMs })
@@ -242,11 +244,11 @@ class Issuance {
     return checkIssuedChain({ chainPem, publicKey, identity, roots, now, skewMs: skew.ms })
   }
 
-  async #save({ credential, receivedAt, slot }: Held): Promise<void> {
+  async #save({ credential: { key, chain }, receivedAt, slot, renewedFor }: Held): Promise<void> {
     const { volume } = this.#options
     this.#pending = undefined
     this.#early = undefined
-    await volume.write('credential.json', { key: credential.key, chain: credential.chain, receivedAt, slot })
+    await volume.write('credential.json', { key, chain, receivedAt, slot, renewedFor })
     await volume.remove('pending.json')
   }
 }
@@ -270,13 +272,14 @@ type Stored = {
   readonly chain: string
   readonly receivedAt: number
   readonly slot: number
+  readonly renewedFor: string | undefined
 }
 
 function storedOf(value: unknown): Stored | undefined {
-  const { key, chain, receivedAt, slot } = (value ?? {}) as Record<string, unknown>
+  const { key, chain, receivedAt, slot, renewedFor } = (value ?? {}) as Record<string, unknown>
   if (typeof key !== 'string' || typeof chain !== 'string') return undefined
   if (typeof receivedAt !== 'number' || !isSlot(slot)) return undefined
-  return { key, chain, receivedAt, slot }
+  return { key, chain, receivedAt, slot, renewedFor: typeof renewedFor === 'string' ? renewedFor : undefined }
 }
 
 function pendingOf(value: unknown): PendingRequest | undefined {

@@ -7,6 +7,8 @@ import type { Credential } from '../credentials/credential.ts'
 import type { IssuanceEvent } from '../credentials/csr-source.ts'
 import type { ControlEvent } from '../resolve/control-session.ts'
 import type { EndpointEvent } from '../resolve/services.ts'
+import type { Peer } from '../tunnel/interface.ts'
+import type { Direction } from './connection-record.ts'
 import type { ProxyMetrics } from './metrics.ts'
 
 export const observeIssuance = (log: Logger, metrics: ProxyMetrics, { now }: Pick<Clock, 'now'>) => {
@@ -91,10 +93,24 @@ export const observeControl = (log: Logger, metrics: ProxyMetrics) => (event: Co
       return log.error({ code: event.error.code, error: event.error.message }, 'trust bundle refused')
     case 'lost':
       metrics.controlConnected.set({}, 0)
-      return log.warn(
+      // Outages heal by themselves; this does not.
+      return log[event.error.code === 'PSTN_CERT_REVOKED' ? 'error' : 'warn'](
         { code: event.error.code, error: event.error.message, retryMs: event.retryMs },
         'control lost',
       )
+  }
+}
+
+/** Live connections that were closed because their peers are revoked now. */
+export const observeRevoked = (log: Logger, metrics: ProxyMetrics) => {
+  const quota = createLineQuota(log)
+  const code = 'PSTN_PEER_REVOKED'
+  return (direction: Direction, peers: readonly Peer[]) => {
+    for (const { identity, address, serial, podUid } of peers) {
+      metrics.refused.inc({ direction, code })
+      if (!quota({ code, address, identity })) continue
+      log.warn({ code, direction, peer: { identity, address, serial, podUid } }, 'tunnel closed')
+    }
   }
 }
 

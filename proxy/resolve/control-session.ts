@@ -11,6 +11,7 @@ import {
 } from '../../shared/control/messages.ts'
 import { asPosternError, PosternError } from '../../shared/errors.ts'
 import { type Live, live, type Settable, until } from '../../shared/live.ts'
+import { NOBODY_REVOKED, refuseRevoked, revocationCheck } from '../../shared/revocation.ts'
 import type { VerifiedPeer } from '../../shared/tls/peer-verifier.ts'
 import type { TrustBundle } from '../../shared/trust-bundle.ts'
 import { parseCertificate } from '../../shared/x509/certificate.ts'
@@ -121,7 +122,8 @@ export class ControlSession {
     }
     this.#version = message.version
     this.#adopt(message.trust)
-    state.set(message)
+    state.set(withRevoked(message, state.get()))
+    refuseInjector(this.#stream.injector, state.get())
     this.#report()
     observe({ kind: 'applied', version: message.version })
   }
@@ -195,6 +197,20 @@ export class ControlSession {
       before.roots.some(root => !now?.roots.includes(root))
     await until(this.#context.trust.bundle, lacksOne, over)
   }
+}
+
+/** An injector that does not speak of revocations, as those of v0.1.0, lifts none. */
+function withRevoked(next: State, former: State | undefined): State {
+  const revoked = next.revoked ?? former?.revoked
+  return { ...next, ...(revoked && { revoked }) }
+}
+
+/**
+ * By its serial alone: whoever refused the injector's identity or pod could never be told that it is lifted.
+ * @throws PosternError PSTN_PEER_REVOKED
+ */
+export function refuseInjector({ serial }: VerifiedPeer, state: State | undefined): void {
+  refuseRevoked(revocationCheck(state?.revoked ?? NOBODY_REVOKED), { serial })
 }
 
 /** Injectors refuse keys that they do not know. */

@@ -24,10 +24,7 @@ export type ControlStream = Disposable & {
 }
 
 /** @throws PosternError PSTN_CONTROL_LOST, PSTN_TLS_FAILED or one of verifyPeer's codes. */
-export async function openControlStream(
-  target: InjectorTarget,
-  signal: AbortSignal,
-): Promise<ControlStream> {
+export async function openControlStream(target: InjectorTarget, signal: AbortSignal): Promise<ControlStream> {
   const { socket, injector } = await dialInjector(target, signal)
   const session = connectHttp2(`https://${target.address}`, {
     createConnection: () => socket,

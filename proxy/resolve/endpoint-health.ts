@@ -63,6 +63,7 @@ const MET: Findings = {
   PSTN_PEER_ID_INVALID: 'failed',
   PSTN_PEER_TRUST_DOMAIN: 'failed',
   PSTN_PEER_USAGE: 'failed',
+  PSTN_PEER_REVOKED: 'failed',
 }
 
 /** What the endpoint's sidecar said: of itself, of what its policy forbids, or of our certificate. */
@@ -81,6 +82,7 @@ const TOLD: Findings = {
   PSTN_PEER_ID_INVALID: 'disputed',
   PSTN_PEER_TRUST_DOMAIN: 'disputed',
   PSTN_PEER_USAGE: 'disputed',
+  PSTN_PEER_REVOKED: 'disputed',
 }
 
 export function findingOf(error: PosternError): Finding {

@@ -1,13 +1,13 @@
 // The pool of tunnels: streams to one pod share connections. The pool's key is everything that a connection proves, so
 // that a stream never travels over one that was made with another credential or to another pod at the same address.
 import type { Clock } from '../../shared/clock.ts'
-import { PosternError } from '../../shared/errors.ts'
+import { type Code, PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
 import type { Limit } from './abuse.ts'
 import { StreamRefused, TunnelConnection } from './connection.ts'
 import { Allowance } from './flow-control.ts'
 import { Held } from './held.ts'
-import type { IdentifyPeer, TunnelDialer, TunnelTarget, TunnelTls } from './interface.ts'
+import type { IdentifyPeer, KeepPeer, Peer, TunnelDialer, TunnelTarget, TunnelTls } from './interface.ts'
 import { createKeeper } from './keeper.ts'
 import { RECEIVE } from './settings.ts'
 
@@ -64,6 +64,13 @@ export function createTunnelDialer(options: TunnelDialerOptions): TunnelDialer {
     for (const connection of every()) if (connection.generation !== next?.generation) connection.retire()
   })
 
+  const sweepPeers = (keep: KeepPeer, code: Code): Peer[] => {
+    const refusal = new PosternError(code, 'the peer is no longer trusted')
+    const gone = every().filter(connection => !connection.keeps(keep))
+    for (const connection of gone) connection.close(refusal)
+    return gone.flatMap(({ peer }) => peer ?? [])
+  }
+
   return {
     open: async (target, signal) => {
       const own = inForce(tls.get(), clock.now())
@@ -80,9 +87,9 @@ export function createTunnelDialer(options: TunnelDialerOptions): TunnelDialer {
     },
     closePeers: (keep, code) => {
       keeper.set(keep, code)
-      const refusal = new PosternError(code, 'the peer is no longer trusted')
-      for (const connection of every()) if (!connection.keeps(keep)) connection.close(refusal)
+      sweepPeers(keep, code)
     },
+    sweepPeers,
     [Symbol.asyncDispose]: async () => {
       stopRotation()
       for (const connection of every()) connection.close()

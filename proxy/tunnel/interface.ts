@@ -42,6 +42,8 @@ export type TunnelServer = AsyncDisposable & {
   drain(): Promise<void>
   /** Closes the connections at once whose peer no longer passes `keep` (a removed root, a revoked identity). */
   closePeers(keep: KeepPeer, code: Code): void
+  /** Closes them likewise, and says who they were. Whoever comes later is judged by `identify` alone. */
+  sweepPeers(keep: KeepPeer, code: Code): readonly Peer[]
 }
 
 /** What one end shows and accepts, made of the credential and the trust bundle in force. A change is a new value. */
@@ -76,4 +78,5 @@ export type TunnelDialer = AsyncDisposable & {
   open(target: TunnelTarget, signal: EndSignal): Promise<{ stream: ByteStream; peer: Peer }>
   /** As the server's. */
   closePeers(keep: KeepPeer, code: Code): void
+  sweepPeers(keep: KeepPeer, code: Code): readonly Peer[]
 }

@@ -8,7 +8,7 @@ import {
   type TLSSocket,
   type Server as TlsServer,
 } from 'node:tls'
-import { asPosternError, PosternError } from '../../shared/errors.ts'
+import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
 import { LISTEN_BACKLOG } from '../../shared/ports.ts'
 import { createShares, limitCallers } from '../../shared/shares.ts'
@@ -17,7 +17,7 @@ import type { Limit } from './abuse.ts'
 import { retireAtExpiry } from './expiry.ts'
 import { Allowance } from './flow-control.ts'
 import { Held } from './held.ts'
-import type { IdentifyPeer, Peer, TunnelServer, TunnelTls } from './interface.ts'
+import type { IdentifyPeer, KeepPeer, Peer, TunnelServer, TunnelTls } from './interface.ts'
 import { createKeeper } from './keeper.ts'
 import { type ServeOptions, serve, serveNobody } from './serve.ts'
 import type { Session } from './session.ts'
@@ -103,15 +103,19 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
     retireAll()
     await closed
   }
+  const sweepPeers = (keep: KeepPeer, code: Code): Peer[] => {
+    const gone = [...sessions].filter(([, { peer, socket }]) => !keep(peer, socket))
+    for (const [session] of gone) session.dismiss(ErrorCode.INADEQUATE_SECURITY, code)
+    return gone.map(([, { peer }]) => peer)
+  }
   return {
     port: (server.address() as AddressInfo).port,
     drain,
     closePeers: (keep, code) => {
       keeper.set(keep, code)
-      for (const [session, { peer, socket }] of sessions) {
-        if (!keep(peer, socket)) session.dismiss(ErrorCode.INADEQUATE_SECURITY, code)
-      }
+      sweepPeers(keep, code)
     },
+    sweepPeers,
     [Symbol.asyncDispose]: async () => {
       stopRotation()
       const drained = drain()
