@@ -141,7 +141,7 @@ async function findOut(context: RotatorContext, material: CaMaterial, signal: Ab
   const gathered = asks ? await reports.gather(signal) : NOBODY
   const pods = fingerprint ? unconfirmed(gathered, fingerprint, rotation?.skipped ?? []) : []
   const obstacles = [
-    ...lacking.map(object => `${object} lacks the next root`),
+    ...lacking,
     ...gathered.missing.map(({ replica, reason }) => `replica ${replica} does not answer: ${reason}`),
     ...(pods.length > 0 ? [`${pods.length} pods have not confirmed the next root`] : []),
   ]
