@@ -30,8 +30,8 @@ import { createRenewalRecord } from './credentials/renewal-record.ts'
 import { credentialSource } from './credentials/source.ts'
 import { openStateVolume } from './credentials/state-volume.ts'
 import { openTrustStore } from './credentials/trust.ts'
-import { anchoredIn } from './identify/anchor.ts'
-import { notRevoked, unlessRevoked } from './identify/revoked.ts'
+import { judgeConnectedPeers } from './identify/connected-peers.ts'
+import { unlessRevoked } from './identify/revoked.ts'
 import { identifyPeers, tunnelTls } from './identify/tunnel-tls.ts'
 import { createInbound } from './inbound.ts'
 import { createObserver, refusalOf } from './observe/access-log.ts'
@@ -219,27 +219,12 @@ async function startDataPath(
     }),
   )
 
-  const untrustPeers = () => {
-    const keep = anchoredIn(trust.get() ?? { trustDomain: settings.trustDomain, roots: [] })
-    for (const end of [tunnel, dialer]) end.closePeers(keep, 'PSTN_PEER_UNTRUSTED')
-  }
-  stack.defer(trust.subscribe(untrustPeers))
-  const report = observeRevoked(log, metrics)
-  const revokePeers = (check: RevocationCheck) => {
-    const keep = notRevoked(check)
-    report('inbound', tunnel.sweepPeers(keep, 'PSTN_PEER_REVOKED'))
-    report('outbound', dialer.sweepPeers(keep, 'PSTN_PEER_REVOKED'))
-  }
-  stack.defer(revoked.subscribe(revokePeers))
-  let hadIdentity = tls.get() !== undefined
-  const followIdentity = (own: TunnelTls | undefined) => {
-    if ((own !== undefined) === hadIdentity) return
-    hadIdentity = own !== undefined
-    if (hadIdentity) return untrustPeers()
-    // Taken back by whoever gave it: what was opened with it ends too.
-    for (const end of [tunnel, dialer]) end.closePeers(() => false, 'PSTN_NOT_READY')
-  }
-  stack.defer(tls.subscribe(followIdentity))
+  stack.use(
+    judgeConnectedPeers(
+      { inbound: tunnel, outbound: dialer },
+      { trustDomain: settings.trustDomain, tls, trust, revoked, onRevoked: observeRevoked(log, metrics) },
+    ),
+  )
   return {
     drainInbound: () => {
       const over = Promise.all([inboundCapture.drain(), tunnel.drain()])
