@@ -12,6 +12,7 @@ import { INJECTOR_NAME, LEADER_LEASE, REVOCATIONS_CONFIGMAP, SYSTEM_NAMESPACE } 
 import { type SpiffeId, workloadSpiffeId } from '../shared/spiffe-id.ts'
 import type { KeyedChain } from '../shared/tls/contexts.ts'
 import type { TrustBundle } from '../shared/trust-bundle.ts'
+import { type AdminServer, serveAdmin } from './admin/server.ts'
 import { createBindings } from './bindings.ts'
 import type { AuthorityKeeper } from './ca/keeper.ts'
 import { openCa } from './ca/open.ts'
@@ -61,7 +62,7 @@ export type DrainTiming = {
 }
 
 export type Injector = AsyncDisposable & {
-  readonly ports: { readonly webhook: number; readonly control: number; readonly metrics: number }
+  readonly ports: Readonly<Record<'webhook' | 'control' | 'metrics' | 'admin', number>>
   readonly leading: Live<boolean>
   readonly control: ControlServer
   /** Leaves leadership, the Service and the sidecars in good order. */
@@ -107,6 +108,7 @@ export async function startInjector(
   const { directory, watches } = startDirectory(context)
   const revocations = startRevocations(context)
   const mesh = await joinMesh(context, ca, directory)
+  const admin = stack.use(await startAdmin(context, mesh))
   const signer = startSigner(context, ca, directory, revocations)
   const campaign = startCampaign(context, { ca, bindings, directory, watches, signer, ...mesh })
   stack.defer(() => campaign.end())
@@ -120,7 +122,7 @@ export async function startInjector(
   const lifetime = stack.move()
   const { noticeMs, spreadMs } = parts.timing?.drain ?? DRAIN
   return {
-    ports: { webhook: webhook.port, control: control.port, metrics: status.port },
+    ports: { webhook: webhook.port, control: control.port, metrics: status.port, admin: admin.port },
     leading: context.leading,
     control,
     drain: async () => {
@@ -256,6 +258,9 @@ async function joinMesh(context: Context, ca: AuthorityKeeper, directory: Direct
   void alarm.follow(reports, context.signal)
   return { identity, svid, trust, sidecars, reports }
 }
+
+const startAdmin = ({ config, log }: Context, { reports }: Mesh): Promise<AdminServer> =>
+  serveAdmin({ port: config.adminPort, answers: { '/sidecars': reports.gather }, log })
 
 function startControl(
   context: Context,

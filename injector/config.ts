@@ -10,7 +10,7 @@ import type { KubeEndpoint } from '../shared/kube/rest.ts'
 import { LOG_LEVELS, type LogLevel } from '../shared/log.ts'
 import { DOMAIN, INJECTOR_NAME, SYSTEM_NAMESPACE, WORKLOAD_SIGNER } from '../shared/names.ts'
 import type { InboundMode, PolicySet } from '../shared/policy/model.ts'
-import { INJECTOR_PORTS } from '../shared/ports.ts'
+import { ADMIN_PORT, INJECTOR_PORTS } from '../shared/ports.ts'
 import { isTrustDomain } from '../shared/spiffe-id.ts'
 import { didYouMean } from '../shared/suggest.ts'
 import { isOurs } from './signer/outside.ts'
@@ -40,6 +40,7 @@ export type Settings = {
   readonly webhookPort: number
   readonly controlPort: number
   readonly metricsPort: number
+  readonly adminPort: number
 }
 
 export type InjectorConfig = Settings & {
@@ -66,6 +67,7 @@ const DEFAULTS: Settings = {
   webhookPort: INJECTOR_PORTS.webhook,
   controlPort: INJECTOR_PORTS.control,
   metricsPort: INJECTOR_PORTS.metrics,
+  adminPort: ADMIN_PORT,
 }
 
 const port = optional(integer(0, 65_535))
@@ -85,6 +87,7 @@ const decode = object<Partial<Settings>>({
   webhookPort: port,
   controlPort: port,
   metricsPort: port,
+  adminPort: port,
 })
 
 const SERVICE_ACCOUNT_DIR = '/var/run/secrets/kubernetes.io/serviceaccount'

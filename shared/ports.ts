@@ -16,6 +16,8 @@ export const PORTS = {
 } as const
 
 export const INJECTOR_PORTS = { webhook: 9443, control: 15012, metrics: 15014 } as const
+/** The injector's, on loopback: for `kubectl port-forward` alone. */
+export const ADMIN_PORT = 15016
 
 /**
  * How many connections may wait to be accepted; the kernel caps it at net.core.somaxconn, 4,096 unless set. With Node's

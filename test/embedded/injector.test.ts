@@ -20,7 +20,7 @@ t.test('the injector on the embedded cluster', async t => {
   const api = { server: cluster.url, token: cluster.access.adminToken }
   const kube = undo.use(connectKube(api))
   await kube.create('/api/v1/namespaces', { metadata: { name: SYSTEM_NAMESPACE } })
-  const ports = { webhookPort: 0, controlPort: 0, metricsPort: 0 }
+  const ports = { webhookPort: 0, controlPort: 0, metricsPort: 0, adminPort: 0 }
   const settings = parseSettings(JSON.stringify({ listenAddress: '127.0.0.1', ...ports }), 'test')
   const injector = undo.use(
     await startInjector({
@@ -78,7 +78,7 @@ t.test('a leader that may not read the cluster ends in good order before it was 
   const api = { server: cluster.url, token: cluster.access.adminToken }
   const kube = undo.use(connectKube(api))
   await kube.create('/api/v1/namespaces', { metadata: { name: SYSTEM_NAMESPACE } })
-  const ports = { webhookPort: 0, controlPort: 0, metricsPort: 0 }
+  const ports = { webhookPort: 0, controlPort: 0, metricsPort: 0, adminPort: 0 }
   const settings = parseSettings(JSON.stringify({ listenAddress: '127.0.0.1', ...ports }), 'test')
   const get: Kube['get'] = async (path, signal) => {
     if (path.startsWith('/api/v1/nodes')) throw new KubeError(403, 'Forbidden', 'nodes is forbidden')

@@ -34,11 +34,13 @@ export async function startInjectorProcess(
   const directory = join(options.directory, name)
   const [webhook = 0, control = 0, metrics = 0, admin = 0] = await freePorts(4)
   await mkdir(directory)
+  // Versions before refuse what they do not know.
+  const known = main === MAIN ? { adminPort: admin } : {}
   const file = (base: string, text: string) => writeFile(join(directory, base), text)
   await file('ca.crt', server.ca)
   await file('token', await server.tokenFor(SYSTEM_NAMESPACE, INJECTOR_NAME))
-  const ports = { webhookPort: webhook, controlPort: control, metricsPort: metrics, adminPort: admin }
-  await file('config.yaml', JSON.stringify({ listenAddress: '127.0.0.1', ...ports, ...settings }))
+  const ports = { webhookPort: webhook, controlPort: control, metricsPort: metrics }
+  await file('config.yaml', JSON.stringify({ listenAddress: '127.0.0.1', ...ports, ...known, ...settings }))
   const log = join(directory, 'log')
   const variables = {
     POSTERN_API_SERVER: server.serverUrl,
