@@ -56,8 +56,8 @@ export const CODES = {
     'The injector frees them within minutes: is it running?',
   ),
   PSTN_CA_REFUSED: info(
-    'The Secret postern-ca is gone, or holds another root than the one in force. A running injector goes on with what it has.',
-    'The leader restores a missing Secret within a minute. Otherwise restore a backup; or, to begin anew and end every live connection, delete the Secret and the ConfigMap postern-trust and restart all replicas.',
+    'The Secret postern-ca is gone, or holds another root than the one in force without a rotation between: a running injector goes on with what it has. Or something was asked of the CA that it cannot do.',
+    'The message says which. The leader restores a missing Secret within a minute. Otherwise restore a backup; or, to begin anew and end every live connection, delete the Secret and the ConfigMap postern-trust and restart all replicas.',
   ),
   PSTN_CLOCK_SKEW: info(
     'This machine’s clock, or the signer’s, is off by more than the backdate of certificates.',

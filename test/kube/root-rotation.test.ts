@@ -250,4 +250,23 @@ t.test('a rotation of the root', { skip: lacking }, async t => {
       await refused(0)
     },
   )
+
+  await t.test('a CA that is lost without a backup is made anew, and no pod need be restarted', async t => {
+    const before = await published()
+    for (const name of [...mesh.replicas.keys()]) await mesh.killReplica(name)
+    await kube.delete(systemPath(`secrets/${CA_SECRET}`))
+    await kube.delete(systemPath(`configmaps/${TRUST_CONFIGMAP}`))
+    t.equal((await call(URL_OF_APP)).status, 200, 'while nobody leads nothing changes')
+    const started = performance.now()
+    const logged = [server, client].map(({ lines }) => lines.length)
+    await mesh.startReplica('injector-4')
+    for (const [index, { name, lines }] of [server, client].entries()) {
+      const since = (msg: string) => lines.slice(logged[index]).some(line => line.msg === msg)
+      await until(async () => since('certificate issued') && since('control connected'))
+      t.pass(`${name} has a certificate of the new CA`)
+    }
+    await until(async () => (await call(URL_OF_APP)).status === 200)
+    t.comment(`requests pass again ${Math.round(performance.now() - started)} ms after a replica was started`)
+    t.notSame(await published(), before)
+  })
 })
