@@ -2,9 +2,13 @@
 // compared with it. Every attempt is a dry run, so that each row starts from the same objects.
 import { readFile } from 'node:fs/promises'
 import t from 'tap'
+import { CA_REQUEST_PREFIX } from '../../shared/ca/request.ts'
+import { clusterTrustBundlePath, clusterTrustBundles } from '../../shared/cluster-trust-bundle.ts'
 import { connectKube, type Kube } from '../../shared/kube/rest.ts'
 import {
+  CA_CONFIGMAP,
   CA_SECRET,
+  CLUSTER_TRUST_BUNDLE,
   csrName,
   INJECTOR_NAME,
   POLICY_LABEL,
@@ -14,7 +18,8 @@ import {
   WORKLOAD_ROLE,
   WORKLOAD_SIGNER,
 } from '../../shared/names.ts'
-import { type ApiServer, startApiServer } from '../support/api-server.ts'
+import { type ApiServer, CLUSTER_TRUST_BUNDLE_FLAGS, startApiServer } from '../support/api-server.ts'
+import { testAuthority } from '../support/certificates.ts'
 import { requireApiServer } from '../support/requirements.ts'
 import { certificateRequest } from './support/certificate-request.ts'
 import {
@@ -58,6 +63,8 @@ const SERVING = 'web-serving'
 const CSRS = '/apis/certificates.k8s.io/v1/certificatesigningrequests'
 const BINDINGS = '/apis/rbac.authorization.k8s.io/v1/clusterrolebindings'
 const WEBHOOKS = '/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations'
+const TRUST_BUNDLES = clusterTrustBundles('v1beta1')
+const TRUST_BUNDLE = clusterTrustBundlePath('v1beta1')
 const SHOP = '/api/v1/namespaces/shop'
 const DRY = 'dryRun=All'
 const MERGE = 'application/merge-patch+json'
@@ -70,10 +77,16 @@ const kubes = new Map<Identity, Kube>()
 /** Base64 of a small request, and of one of more than 4 KiB. */
 const requests = { small: '', large: '' }
 
+let trustRoot = ''
+const trustBundle = (name: string, signerName: string) => ({
+  metadata: { name },
+  spec: { signerName, trustBundle: trustRoot },
+})
+
 t.before(async () => {
   if (skip) return
   // With the controller manager: it aggregates the roles edit and admin.
-  server = await startApiServer({ controllerManager: true })
+  server = await startApiServer({ controllerManager: true, flags: CLUSTER_TRUST_BUNDLE_FLAGS })
   const { kube } = server
   requests.small = await certificateRequest('spiffe://cluster.local/ns/shop/sa/cart')
   requests.large = await certificateRequest(`spiffe://cluster.local/${'x'.repeat(3_500)}`)
@@ -107,7 +120,10 @@ t.before(async () => {
   await kube.create(systemPath('secrets'), { metadata: { name: CA_SECRET } })
   await kube.create(systemPath('secrets'), { metadata: { name: 'other' } })
   await kube.create(systemPath('configmaps'), { metadata: { name: TRUST_CONFIGMAP } })
+  await kube.create(systemPath('configmaps'), { metadata: { name: CA_CONFIGMAP } })
   await kube.create(systemPath('configmaps'), { metadata: { name: 'other' } })
+  trustRoot = (await testAuthority('cluster.local')).root
+  await kube.create(TRUST_BUNDLES, trustBundle(CLUSTER_TRUST_BUNDLE, WORKLOAD_SIGNER))
   await kube.create(`${SHOP}/configmaps`, { metadata: { name: 'plain' } })
   await kube.create(`${SHOP}/configmaps`, { metadata: { name: 'policy', labels: LABELS } })
 
@@ -185,10 +201,15 @@ const remove = (path: string) => (kube: Kube) => kube.delete(`${path}?${DRY}`)
 const read = (path: string) => (kube: Kube) => kube.get(path)
 const create = (path: string, body: () => object) => (kube: Kube) => kube.create(`${path}?${DRY}`, body())
 
-const watch = (path: string) => async (kube: Kube) => {
-  const response = await kube.stream(`${path}?watch=1&timeoutSeconds=1`, AbortSignal.timeout(10_000))
-  response.destroy()
-}
+const watch =
+  (path: string, query = '') =>
+  async (kube: Kube) => {
+    const response = await kube.stream(
+      `${path}?watch=1&timeoutSeconds=1${query}`,
+      AbortSignal.timeout(10_000),
+    )
+    response.destroy()
+  }
 
 const owner = { apiVersion: 'v1', kind: 'Pod', name: 'cart-0', uid: 'ba3f6c0e-0000-4000-8000-000000000000' }
 
@@ -289,6 +310,24 @@ const TRUST: readonly Row[] = [
     ['injector'],
   ],
   ['delete the CA’s key', remove(systemPath(`secrets/${CA_SECRET}`)), []],
+  [
+    'watch the CA’s key',
+    watch(systemPath('secrets'), `&fieldSelector=metadata.name%3D${CA_SECRET}`),
+    ['injector'],
+  ],
+  [
+    'ask for another root',
+    patch(systemPath(`secrets/${CA_SECRET}`), {
+      metadata: { annotations: { [`${CA_REQUEST_PREFIX}1`]: '{}' } },
+    }),
+    [],
+  ],
+  ['read the CA’s status', read(systemPath(`configmaps/${CA_CONFIGMAP}`)), ['injector']],
+  [
+    'change the CA’s status',
+    patch(systemPath(`configmaps/${CA_CONFIGMAP}`), { data: { a: 'b' } }),
+    ['injector'],
+  ],
   ['read another Secret of the injector’s namespace', read(systemPath('secrets/other')), []],
   ['list the Secrets of the injector’s namespace', read(systemPath('secrets')), []],
   ['read the trust bundle', read(systemPath(`configmaps/${TRUST_CONFIGMAP}`)), ACCOUNTS],
@@ -300,6 +339,27 @@ const TRUST: readonly Row[] = [
   [
     'change another ConfigMap of the injector’s namespace',
     patch(systemPath('configmaps/other'), { data: { a: 'b' } }),
+    [],
+  ],
+  ['read the ClusterTrustBundle', read(TRUST_BUNDLE), ACCOUNTS],
+  [
+    'change the ClusterTrustBundle',
+    async kube => {
+      const present = await server.kube.get<{ metadata: object }>(TRUST_BUNDLE)
+      const metadata = { ...present.metadata, annotations: { a: 'b' } }
+      await kube.replace(`${TRUST_BUNDLE}?${DRY}`, { ...present, metadata })
+    },
+    ['injector'],
+  ],
+  ['delete the ClusterTrustBundle', remove(TRUST_BUNDLE), []],
+  [
+    'create a ClusterTrustBundle of our signer',
+    create(TRUST_BUNDLES, () => trustBundle('postern.dev:workload:new', WORKLOAD_SIGNER)),
+    ['injector'],
+  ],
+  [
+    'create a ClusterTrustBundle of another signer',
+    create(TRUST_BUNDLES, () => trustBundle('example.com:signer:new', 'example.com/signer')),
     [],
   ],
 ]

@@ -39,7 +39,8 @@ export type ApiServer = AsyncDisposable & {
   endpointFor(token: string): KubeEndpoint
   /** An outage of the API server; etcd keeps what it has. */
   stop(): Promise<void>
-  start(): Promise<void>
+  /** With other flags than at first where they are given, as after an upgrade. */
+  start(flags?: readonly string[]): Promise<void>
   /** Copies what etcd holds now; it and the API server are stopped meanwhile. */
   backUp(): Promise<Backup>
   /**
@@ -51,6 +52,12 @@ export type ApiServer = AsyncDisposable & {
 
 /** A copy of etcd's data directory. */
 export type Backup = { readonly directory: string }
+
+/** ClusterTrustBundles are off by default before 1.37. */
+export const CLUSTER_TRUST_BUNDLE_FLAGS = [
+  '--feature-gates=ClusterTrustBundle=true',
+  '--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true',
+]
 
 const START_TIMEOUT_MS = 60_000
 /** Nobody writes tokens anew, as a kubelet does. */
@@ -85,14 +92,14 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
   undo.defer(() => etcd.stop())
 
   let apiServer: Running | undefined
-  const start = async () => {
+  const start = async (more = flags) => {
     const log = join(directory, 'kube-apiserver.log')
     const serving = [`--bind-address=${address}`, `--secure-port=${secure}`]
     const args = [
       ...apiServerArguments(directory, etcdUrl),
       ...serving,
       '--endpoint-reconciler-type=none',
-      ...flags,
+      ...more,
     ]
     apiServer = startProgram({ command: programs['kube-apiserver'], args, log })
     await waitUntilReady('kube-apiserver', () => apiServerIsReady(kube), {
