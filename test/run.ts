@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process'
 import { glob } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { relative } from 'node:path'
-import { prepareApiServer } from './cluster/binaries.ts'
+import { prepareApiServer, prepareKubeTier } from './cluster/binaries.ts'
 import { sharedCluster } from './cluster/tier.ts'
 import { type TestResult, tally } from './support/tap-tally.ts'
 
@@ -27,7 +27,7 @@ const TIERS: Record<string, Tier> = {
   contract: { ...ALONE, prepare: prepareApiServer },
   embedded: ALONE,
   netns: { ...ALONE, prepare: prepareApiServer },
-  kube: { ...ALONE, prepare: prepareApiServer },
+  kube: { ...ALONE, prepare: prepareKubeTier },
   readme: { jobs: 1, timeoutSeconds: 900 },
   browser: ALONE,
   cluster: { jobs: 1, timeoutSeconds: 600, shared: sharedCluster },

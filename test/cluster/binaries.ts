@@ -77,6 +77,12 @@ export async function prepareApiServer(): Promise<void> {
   for (const name of ['etcd', 'kube-apiserver', 'kubectl', 'kube-controller-manager']) await binary(name)
 }
 
+/** The same with what the tests of the `kube` tier run beside an API server. */
+export async function prepareKubeTier(): Promise<void> {
+  await prepareApiServer()
+  if (findCommand('go')) await builtBinary('cert-manager-controller')
+}
+
 /** As `binary`, always of the version pinned here: kubelet and API server have to fit each other. */
 export async function builtBinary(name: string): Promise<string> {
   const module = MODULES.find(({ packages }) => name in packages)
@@ -92,6 +98,15 @@ export async function builtBinary(name: string): Promise<string> {
   await using _lock = await lock(`${target}.lock`)
   if (!isExecutable(target)) await build(go, module, path, target)
   return target
+}
+
+/** Where Go keeps the sources of a module that one of the folders requires. */
+export async function moduleDirectory(folder: string, path: string): Promise<string> {
+  const go = findCommand('go')
+  if (!go) throw new Error(`no Go to fetch ${path} with`)
+  const cwd = join(import.meta.dirname, 'binaries', folder)
+  await run(go, ['mod', 'download', path], { cwd })
+  return (await run(go, ['list', '-m', '-f', '{{.Dir}}', path], { cwd })).stdout.trim()
 }
 
 /** In series: one Go build of Kubernetes fills a small machine. */

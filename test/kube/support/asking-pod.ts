@@ -60,6 +60,10 @@ export async function publishRoots({ server, keeper }: SignerCluster): Promise<v
 
 export type AskingOptions = {
   readonly timeoutMs?: number
+  readonly signerName?: string
+  readonly lifetimeSeconds?: number
+  /** Asks nothing before `restart`. */
+  readonly idle?: boolean
   /** Between the sidecar and the API server. */
   readonly through?: (kube: Kube) => Kube
 }
@@ -69,8 +73,10 @@ export async function askingPod(
   t: Test,
   { server }: SignerCluster,
   name: string,
-  { timeoutMs = 10_000, through = kube => kube }: AskingOptions = {},
+  options: AskingOptions = {},
 ): Promise<AskingPod> {
+  const { timeoutMs = 10_000, idle = false, through = kube => kube } = options
+  const { signerName = WORKLOAD_SIGNER, lifetimeSeconds = 86_400 } = options
   const pod = await createPod(server.kube, name)
   const uid = pod.metadata?.uid ?? ''
   const dir = scratchDirectory(t)
@@ -94,8 +100,8 @@ export async function askingPod(
       random: Math.random,
       podUid: uid,
       username: 'system:serviceaccount:shop:cart',
-      signerName: WORKLOAD_SIGNER,
-      lifetimeSeconds: 86_400,
+      signerName,
+      lifetimeSeconds,
       timeoutMs,
       identity: workloadSpiffeId({ trustDomain: TRUST_DOMAIN, namespace: 'shop', serviceAccount: 'cart' }),
       trust: await openTrustStore(kube, TRUST_DOMAIN, volume),
