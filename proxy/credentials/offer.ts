@@ -1,6 +1,6 @@
 // A credential that something else made: what files or the Workload API hold now, before anything of it is checked. Key
 // and chain belong together and are only ever taken together.
-import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto'
+import { createPrivateKey, createPublicKey, type KeyObject, randomBytes, sign, verify } from 'node:crypto'
 import { createSecureContext } from 'node:tls'
 import { asPosternError, PosternError } from '../../shared/errors.ts'
 import type { SpiffeId } from '../../shared/spiffe-id.ts'
@@ -78,8 +78,17 @@ function readKey(pem: string): KeyObject {
   } catch {
     throw invalid('the key does not parse')
   }
-  if (KEY_TYPES.includes(key.asymmetricKeyType)) return key
-  throw invalid(`a key of the type ${key.asymmetricKeyType} cannot sign for TLS`)
+  if (!KEY_TYPES.includes(key.asymmetricKeyType))
+    throw invalid(`a key of the type ${key.asymmetricKeyType} cannot sign for TLS`)
+  if (!isOneKey(key)) throw invalid('the private half of the key belongs to another public half')
+  return key
+}
+
+/** A file that is written over another holds, for a moment, halves of two keys; OpenSSL does not compare them. */
+function isOneKey(key: KeyObject): boolean {
+  const digest = key.asymmetricKeyType === 'ed25519' ? null : 'sha256'
+  const proof = randomBytes(32)
+  return verify(digest, proof, createPublicKey(key), sign(digest, proof, key))
 }
 
 /** What OpenSSL would refuse once it is to be used, a key that is too short for one. */

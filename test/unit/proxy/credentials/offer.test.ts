@@ -1,6 +1,8 @@
 import { execFileSync } from 'node:child_process'
+import { createPrivateKey } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { createSecureContext } from 'node:tls'
 import t, { type Test } from 'tap'
 import { checkOffer } from '../../../../proxy/credentials/offer.ts'
 import { testAuthority } from '../../../support/certificates.ts'
@@ -62,6 +64,24 @@ t.test('a key that OpenSSL would refuse when it is used is refused before', asyn
     message: 'OpenSSL refuses the key or the chain',
   })
 })
+
+t.test(
+  'halves of two keys are none: OpenSSL itself compares only the public one with the certificate',
+  async t => {
+    const [one, other] = [await ours.issue({ identity: IDENTITY }), await ours.issue({ identity: IDENTITY })]
+    const der = (pem: string) => createPrivateKey(pem).export({ format: 'der', type: 'pkcs8' })
+    // The scalar is 32 bytes from byte 36 on (RFC 5915 in RFC 5208), the public point stands behind it.
+    const mixed = Buffer.concat([der(other.key).subarray(0, 68), der(one.key).subarray(68)])
+    const key = createPrivateKey({ key: mixed, format: 'der', type: 'pkcs8' })
+      .export({ format: 'pem', type: 'pkcs8' })
+      .toString()
+    t.doesNotThrow(() => createSecureContext({ key, cert: one.chain }), 'OpenSSL takes it')
+    t.throws(() => checkOffer({ key, chain: one.chain }, context([ours.root])), {
+      code: 'PSTN_SOURCE_INVALID',
+      message: /private half/,
+    })
+  },
+)
 
 t.test('a source whose own bundle is not the published one: the refusal names its roots', async t => {
   const { key, chain } = await foreign.issue({ identity: IDENTITY })
