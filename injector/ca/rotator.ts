@@ -4,6 +4,7 @@
 import type { UnconfirmedPod } from '../../shared/ca/status.ts'
 import type { Clock } from '../../shared/clock.ts'
 import type { Gathered } from '../../shared/control/sidecar-report.ts'
+import { asPosternError } from '../../shared/errors.ts'
 import type { Kube } from '../../shared/kube/rest.ts'
 import { failure, type Logger } from '../../shared/log.ts'
 import type { Registry } from '../../shared/metrics.ts'
@@ -132,11 +133,11 @@ async function answerAll(context: RotatorContext, signal: AbortSignal): Promise<
 
 /** Asks nobody but where the machine needs it. */
 async function findOut(context: RotatorContext, material: CaMaterial, signal: AbortSignal): Promise<Found> {
-  const { clock, reports, kube, place, longestLeafMs } = context
+  const { clock, reports, longestLeafMs } = context
   const { phase, rotation } = recordOf(material)
   const fingerprint = material.next && fingerprintOf(material.next.certificate)
   // Before anybody is asked: a pod that starts after it was asked for reads what is published by then.
-  const lacking = fingerprint ? await unpublished(kube, place.namespace, fingerprint, signal) : []
+  const lacking = fingerprint ? await lacks(context, fingerprint, signal) : []
   const asks = fingerprint !== undefined || (phase === 'switched' && rotation?.drop === undefined)
   const gathered = asks ? await reports.gather(signal) : NOBODY
   const pods = fingerprint ? unconfirmed(gathered, fingerprint, rotation?.skipped ?? []) : []
@@ -148,6 +149,16 @@ async function findOut(context: RotatorContext, material: CaMaterial, signal: Ab
   const expiries = gathered.reports.map(({ certificate }) => Date.parse(certificate?.notAfter ?? ''))
   const lastExpiry = Math.max(0, ...expiries.filter(at => !Number.isNaN(at)))
   return { facts: { lastExpiry, longestLeafMs, obstacles, now: clock.now() }, pods }
+}
+
+/** What cannot be read holds the rotation up, and says so where whoever asked looks. */
+async function lacks({ kube, place }: RotatorContext, fingerprint: string, signal: AbortSignal) {
+  try {
+    return await unpublished(kube, place.namespace, fingerprint, signal)
+  } catch (thrown) {
+    signal.throwIfAborted()
+    return [`what is published cannot be read: ${asPosternError(thrown, 'PSTN_API_UNAVAILABLE').message}`]
+  }
 }
 
 const NOBODY: Gathered = { reports: [], missing: [], unconnected: [] }
