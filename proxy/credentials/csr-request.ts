@@ -48,6 +48,10 @@ const USAGES = ['digital signature', 'server auth', 'client auth']
 const POD_UID = 'authentication.kubernetes.io/pod-uid'
 /** The API server refuses to be asked for less; a signer may give less. */
 const MIN_EXPIRATION_SECONDS = 600
+
+export const askedSeconds = ({ lifetimeSeconds }: Pick<CsrApi, 'lifetimeSeconds'>): number =>
+  Math.max(lifetimeSeconds, MIN_EXPIRATION_SECONDS)
+
 const FIRST_POLL_MS = 50
 const LONGEST_POLL_MS = 2_000
 
@@ -100,7 +104,7 @@ const manifest = (api: CsrApi, { slot, request }: PendingRequest): CertificateSi
   spec: {
     request: Buffer.from(request).toString('base64'),
     signerName: api.signerName,
-    expirationSeconds: Math.max(api.lifetimeSeconds, MIN_EXPIRATION_SECONDS),
+    expirationSeconds: askedSeconds(api),
     usages: USAGES,
   },
 })
@@ -128,7 +132,7 @@ function isOurs(
 export async function awaitAnswer(api: CsrApi, slot: number, signal: AbortSignal): Promise<string> {
   const name = csrName(api.podUid, slot)
   const deadline = api.clock.monotonic() + api.timeoutMs
-  for (let wait = FIRST_POLL_MS; ; wait = Math.min(wait * 1.5, LONGEST_POLL_MS)) {
+  for (let wait = FIRST_POLL_MS; ; wait = Math.min(wait * 2, LONGEST_POLL_MS)) {
     const { status = {} } = await get(api, name, signal).catch(thrown => {
       throw apiFailure(thrown, name)
     })

@@ -71,7 +71,7 @@ export type AskingOptions = {
 /** A pod whose sidecar runs until the test ends. */
 export async function askingPod(
   t: Test,
-  { server }: SignerCluster,
+  { server }: Pick<SignerCluster, 'server'>,
   name: string,
   options: AskingOptions = {},
 ): Promise<AskingPod> {
@@ -122,7 +122,7 @@ export async function askingPod(
       client[Symbol.dispose]()
     }
   }
-  let stop = await start()
+  let stop = idle ? async () => {} : await start()
   t.teardown(() => stop())
   return {
     uid,
