@@ -3,6 +3,7 @@
 import { once } from 'node:events'
 import { performServerHandshake } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
+import { setImmediate as turn } from 'node:timers/promises'
 import { createServer, type TLSSocket } from 'node:tls'
 import { asPosternError, PosternError } from '../../shared/errors.ts'
 import { createLineQuota } from '../../shared/line-quota.ts'
@@ -10,6 +11,7 @@ import type { Live } from '../../shared/live.ts'
 import type { Registry } from '../../shared/metrics.ts'
 import { LISTEN_BACKLOG } from '../../shared/ports.ts'
 import { limitCallers } from '../../shared/shares.ts'
+import { type Anchors, anchorsOf, leadsTo } from '../../shared/tls/chain.ts'
 import { type KeyedChain, secureContext, serverTlsOptions } from '../../shared/tls/contexts.ts'
 import { type VerifiedPeer, verifyPeer } from '../../shared/tls/peer-verifier.ts'
 import { checkRevoked } from './greeting.ts'
@@ -40,9 +42,13 @@ const MAX_CONNECTIONS = 16_384
 /** A pod has one, two while it restarts; any pod may dial. */
 const MAX_CONNECTIONS_PER_ADDRESS = 32
 
+const JUDGED_AT_ONCE = 100
+
 export async function serveControl(options: ControlServerOptions): Promise<ControlServer> {
   const { svid, trust, revocations, clock, random, sidecars } = options
-  const sessions = new Map<Session, VerifiedPeer>()
+  const sessions = new Map<Session, { readonly peer: VerifiedPeer; readonly socket: TLSSocket }>()
+  /** Once a root was removed: a handshake that began before must not outlive it. */
+  let anchors: Anchors | undefined
   const onRefused = refusals(options)
   const context = { ...options, ...sidecars, sidecars, onRefused }
 
@@ -51,8 +57,10 @@ export async function serveControl(options: ControlServerOptions): Promise<Contr
     const session = createSession(http2, socket)
     try {
       const peer = verifyPeer(socket, { bundle: trust.get(), now: clock.now() })
+      if (anchors && !leadsTo(anchors, socket))
+        throw new PosternError('PSTN_PEER_UNTRUSTED', `${peer.identity} leads to a root that was removed`)
       checkRevoked(revocations, peer)
-      sessions.set(session, peer)
+      sessions.set(session, { peer, socket })
       http2.once('close', () => sessions.delete(session))
       serveSession(http2, peer, context)
     } catch (thrown) {
@@ -80,6 +88,15 @@ export async function serveControl(options: ControlServerOptions): Promise<Contr
   server.on('tlsClientError', (_, socket) => socket.destroy())
   server.on('secureConnection', accept)
 
+  /** In portions: a signature a session takes a while with thousands of them. */
+  const dismissBut = async (kept: Anchors) => {
+    let judged = 0
+    for (const [session, { socket }] of sessions) {
+      if (!leadsTo(kept, socket)) session.dismiss('PSTN_PEER_UNTRUSTED')
+      judged += 1
+      if (judged % JUDGED_AT_ONCE === 0) await turn()
+    }
+  }
   const renew = () => server.setSecureContext(secureContext(svid.get(), trust.get()))
   let { roots } = trust.get()
   const stops = [
@@ -88,11 +105,13 @@ export async function serveControl(options: ControlServerOptions): Promise<Contr
       renew()
       const removed = roots.some(root => !bundle.roots.includes(root))
       roots = bundle.roots
-      // Whoever a removed root has vouched for is verified anew.
-      if (removed) for (const session of sessions.keys()) session.dismiss('PSTN_PEER_UNTRUSTED')
+      if (!removed) return
+      // Whoever a removed root has vouched for is out; all others hear of it on their streams.
+      anchors = anchorsOf(roots)
+      void dismissBut(anchors)
     }),
     revocations.check.subscribe(check => {
-      for (const [session, peer] of sessions) {
+      for (const [session, { peer }] of sessions) {
         const reason = check?.(peer)
         if (reason === undefined) continue
         onRefused(new PosternError('PSTN_PEER_REVOKED', reason), peer, 'control connection closed')
