@@ -4,11 +4,14 @@ import { VERSION } from '../shared/version.ts'
 import { caRevokeRoot } from './ca/revoke-root.ts'
 import { caRotate } from './ca/rotate.ts'
 import { caStatus } from './ca/status.ts'
+import { certs } from './certs/list.ts'
+import { certsRenew } from './certs/renew.ts'
+import { certsRevoke } from './certs/revoke.ts'
 import type { Command } from './command.ts'
 import { connectCluster } from './kubeconfig.ts'
 import { run } from './run.ts'
 
-const COMMANDS: readonly Command[] = [caStatus, caRotate, caRevokeRoot]
+const COMMANDS: readonly Command[] = [caStatus, caRotate, caRevokeRoot, certsRevoke, certsRenew, certs]
 
 const interrupted = new AbortController()
 process.once('SIGINT', () => interrupted.abort())

@@ -1,7 +1,7 @@
 // The order to renew certificates before their time, spread over a while: what one sidecar is told, and the list that
 // operators keep in the key `renewals.json` of the ConfigMap postern-revocations.
 import { type Decode, integer, listOf, object, oneOf, tagged, text } from './decode.ts'
-import { invalid, isoTime, readJson } from './revocation-list.ts'
+import { invalid, isoTime, RENEWALS_KEY, readJson } from './revocation-list.ts'
 
 /** Whoever received its certificate before `before` asks for another at a random moment within so many seconds. */
 export type Renewal = { readonly before: string; readonly withinSeconds: number }
@@ -16,7 +16,6 @@ export type RenewalOrder =
       readonly uid: string
     })
 
-export const RENEWALS_KEY = 'renewals.json'
 export const MAX_RENEWAL_ORDERS = 1_000
 export const MAX_WITHIN_SECONDS = 7 * 24 * 3600
 

@@ -27,6 +27,7 @@ export type PodRevocation = Noted & {
 export type Revocation = SerialRevocation | IdentityRevocation | PodRevocation
 
 export const REVOCATIONS_KEY = 'revocations.json'
+export const RENEWALS_KEY = 'renewals.json'
 
 /** Every sidecar holds the list, and it travels with each change of a sidecar's state. */
 export const MAX_REVOCATIONS = 10_000
@@ -83,6 +84,14 @@ export function parseRevocations(json: string | undefined, untouchable?: string)
     throw invalid(`${REVOCATIONS_KEY}[${own}].identity: ${why}`)
   }
   return list
+}
+
+/** A misspelt key would revoke nobody. @throws PosternError PSTN_REVOCATION_INVALID */
+export function checkKeys(...parts: readonly (object | undefined)[]): void {
+  const keys = parts.flatMap(part => Object.keys(part ?? {}))
+  const unknown = keys.find(key => key !== REVOCATIONS_KEY && key !== RENEWALS_KEY)
+  if (unknown === undefined) return
+  throw invalid(`${unknown}: unknown key; there are ${REVOCATIONS_KEY} and ${RENEWALS_KEY}`)
 }
 
 /** One line each, so that `kubectl edit` and `diff` show entries. */

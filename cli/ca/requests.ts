@@ -8,6 +8,7 @@ import { CA_STATUS_KEY, type CaStatus, decodeCaStatus } from '../../shared/ca/st
 import { PosternError } from '../../shared/errors.ts'
 import { isKubeError, type Kube } from '../../shared/kube/rest.ts'
 import { CA_CONFIGMAP, CA_SECRET, SYSTEM_NAMESPACE } from '../../shared/names.ts'
+import { whoAmI } from '../caller.ts'
 
 const NAMESPACE = `/api/v1/namespaces/${SYSTEM_NAMESPACE}`
 const POLL_MS = 500
@@ -33,20 +34,6 @@ function json(text: string): unknown {
   } catch {
     return undefined
   }
-}
-
-type SelfSubjectReview = {
-  readonly apiVersion: string
-  readonly kind: string
-  readonly status?: { readonly userInfo?: { readonly username?: string } }
-}
-
-/** Which user the API server takes us for. */
-async function whoAmI(kube: Kube, signal: AbortSignal): Promise<string> {
-  const review: SelfSubjectReview = { apiVersion: 'authentication.k8s.io/v1', kind: 'SelfSubjectReview' }
-  const path = '/apis/authentication.k8s.io/v1/selfsubjectreviews'
-  const { status } = await kube.create(path, review, signal)
-  return status?.userInfo?.username ?? 'somebody'
 }
 
 type Wish = CaRequest extends infer R ? (R extends CaRequest ? Omit<R, 'by' | 'at'> : never) : never

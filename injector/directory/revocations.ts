@@ -9,11 +9,12 @@ import type { Kube } from '../../shared/kube/rest.ts'
 import { type Live, live } from '../../shared/live.ts'
 import type { Logger } from '../../shared/log.ts'
 import { REVOCATIONS_CONFIGMAP, SYSTEM_NAMESPACE } from '../../shared/names.ts'
-import { parseRenewalOrders, RENEWALS_KEY, type RenewalOrder } from '../../shared/renewal-order.ts'
+import { parseRenewalOrders, type RenewalOrder } from '../../shared/renewal-order.ts'
 import { type RevocationCheck, type Revoked, revocationCheck } from '../../shared/revocation.ts'
 import {
-  invalid,
+  checkKeys,
   parseRevocations,
+  RENEWALS_KEY,
   REVOCATIONS_KEY,
   type Revocation,
   revokedAt,
@@ -45,18 +46,11 @@ export function revocationRecord(
     }
   }
   const revocations = read(() => {
-    checkKeys([...Object.keys(data), ...Object.keys(binaryData)])
+    checkKeys(data, binaryData)
     return parseRevocations(data[REVOCATIONS_KEY], injectorIdentity)
   }, former?.revocations)
   const renewals = read(() => parseRenewalOrders(data[RENEWALS_KEY]), former?.renewals ?? [])
   return { revocations, renewals, problems }
-}
-
-/** A misspelt key would revoke nobody. */
-function checkKeys(keys: readonly string[]): void {
-  const unknown = keys.find(key => key !== REVOCATIONS_KEY && key !== RENEWALS_KEY)
-  if (unknown === undefined) return
-  throw invalid(`${unknown}: unknown key; there are ${REVOCATIONS_KEY} and ${RENEWALS_KEY}`)
 }
 
 export type Revocations = {
