@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url'
 import type { V1Container, V1Pod } from '@kubernetes/client-node'
 import { NODE_FLAGS } from '../../deploy/node-flags.ts'
 import { live } from '../../shared/live.ts'
-import { INIT_CONTAINER, PROXY_CONTAINER } from '../../shared/names.ts'
+import { CERTIFICATE_DIR, INIT_CONTAINER, PROXY_CONTAINER } from '../../shared/names.ts'
 import { PROXY_UID } from '../../shared/ports.ts'
 import type { ApiServer } from './api-server.ts'
 import type { Namespace, Network } from './netns.ts'
@@ -65,13 +65,15 @@ export type PodPlace = {
   readonly namespace?: Namespace | undefined
   /** The `proxy/main.ts` of another version. */
   readonly main?: string | undefined
+  /** Directories by the name of the pod's volume that they are. */
+  readonly volumes?: Readonly<Record<string, string>> | undefined
 }
 
 export async function runPod(
   server: ApiServer,
   network: Network,
   pod: V1Pod,
-  { namespace: given, main = MAIN }: PodPlace = {},
+  { namespace: given, main = MAIN, volumes = {} }: PodPlace = {},
 ): Promise<RunningPod> {
   const { name = '', namespace: kubeNamespace = '', uid = '' } = pod.metadata ?? {}
   const serviceAccount = pod.spec?.serviceAccountName ?? ''
@@ -110,6 +112,7 @@ export async function runPod(
     KUBERNETES_SERVICE_PORT: port,
     POSTERN_TOKEN_DIR: tokenDir,
     POSTERN_STATE_DIR: stateDir,
+    POSTERN_CERTIFICATE_DIR: mountedAt(container, CERTIFICATE_DIR, volumes),
   })
   const start = (container: string, uid?: number) => {
     const { args = [], env } = {
@@ -149,6 +152,16 @@ export async function runPod(
     line: log.line,
     [Symbol.asyncDispose]: () => lifetime.disposeAsync(),
   }
+}
+
+/** The directory of the volume that the container mounts there. */
+function mountedAt(
+  { volumeMounts = [] }: V1Container,
+  path: string,
+  volumes: Readonly<Record<string, string>>,
+): string | undefined {
+  const mount = volumeMounts.find(({ mountPath }) => mountPath === path)
+  return mount && volumes[mount.name]
 }
 
 function createLog(): Pick<RunningPod, 'lines' | 'line'> & { follow(output: Readable): void } {

@@ -116,13 +116,17 @@ export async function startMesh(
 
 const podsPath = `/api/v1/namespaces/${MESH_NAMESPACE}/pods`
 
-function manifest(name: string, { serviceAccount = name, labels = { app: name }, annotations }: PodOptions) {
+function manifest(
+  name: string,
+  { serviceAccount = name, labels = { app: name }, annotations, volumes = {} }: PodOptions,
+) {
   return {
     metadata: { name, labels, ...(annotations && { annotations }) },
     spec: {
       serviceAccountName: serviceAccount,
       nodeName: NODE,
       containers: [{ name: 'app', image: 'none' }],
+      volumes: Object.keys(volumes).map(volume => ({ name: volume, emptyDir: {} })),
     },
   }
 }
