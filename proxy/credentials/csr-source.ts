@@ -8,7 +8,7 @@ import { checkIssuedChain, describeSkew, type IssuedChain } from '../../shared/x
 import { createCsr } from '../../shared/x509/csr.ts'
 import type { ClockSkew } from './clock-skew.ts'
 import type { Credential, CredentialSource } from './credential.ts'
-import { awaitAnswer, type CsrApi, type PendingRequest, submit } from './csr-request.ts'
+import { askedSeconds, awaitAnswer, type CsrApi, type PendingRequest, submit } from './csr-request.ts'
 import { isTrusted, watchDistrust } from './distrust.ts'
 import { type EarlyRenewal, NEVER_EARLY, watchEarlyRenewal } from './early-renewal.ts'
 import { dueIn, planRenewal, untilRetry } from './schedule.ts'
@@ -91,11 +91,14 @@ export function csrCredentialSource(options: CsrSourceOptions): CredentialSource
 /** Waits until the next one is due, nobody would take this one any more, or somebody asks for another. */
 async function renewalOf(
   { receivedAt, renewedFor, credential }: Held,
-  { clock, random, trust, early = NEVER_EARLY }: CsrSourceOptions,
+  options: CsrSourceOptions,
   signal: AbortSignal,
 ) {
-  const { serial, chain, notAfter } = credential
-  const due = planRenewal({ receivedAt, notAfter: notAfter.getTime() }, instantOf(clock), random())
+  const { clock, random, trust, early = NEVER_EARLY } = options
+  const { serial, chain } = credential
+  // A signer that gives more life than was asked for does not make a key live longer.
+  const notAfter = Math.min(credential.notAfter.getTime(), receivedAt + askedSeconds(options) * 1000)
+  const due = planRenewal({ receivedAt, notAfter }, instantOf(clock), random())
   using distrust = watchDistrust(chain, trust.bundle)
   using hurry = watchEarlyRenewal({ serial, receivedAt, renewedFor }, early, { clock, random })
   const soonest = AbortSignal.any([signal, distrust.signal, hurry.signal])

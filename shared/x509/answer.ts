@@ -9,7 +9,7 @@ import { forbiddenName } from './name-constraints.ts'
 import { checkSvidLeaf, signingFlaw } from './svid.ts'
 
 export type IssuedAnswer = {
-  /** `status.certificate`, decoded: the leaf first. */
+  /** `status.certificate`, decoded: in order, if the signer keeps to the API. */
   readonly chainPem: string
   readonly publicKey: KeyObject
   readonly identity: SpiffeId
@@ -42,11 +42,13 @@ const AGREE_SECONDS = 5
  */
 export function checkIssuedChain(answer: IssuedAnswer): IssuedChain {
   const { chainPem, publicKey, identity, roots, now } = answer
-  const [leaf, ...others] = parseAll(splitPem(chainPem), 'the answer')
-  if (!leaf) throw invalid('it holds no certificate')
-  if (others.length >= MAX_CHAIN) throw invalid(`a chain of more than ${MAX_CHAIN} certificates`)
-  if (!leaf.spki.equals(publicKey.export({ format: 'der', type: 'spki' })))
-    throw invalid('it is for another key')
+  const issued = parseAll(splitPem(chainPem), 'the answer')
+  if (issued.length === 0) throw invalid('it holds no certificate')
+  if (issued.length > MAX_CHAIN) throw invalid(`a chain of more than ${MAX_CHAIN} certificates`)
+  const spki = publicKey.export({ format: 'der', type: 'spki' })
+  const leaf = issued.find(certificate => certificate.spki.equals(spki))
+  if (!leaf) throw invalid('it is for another key')
+  const others = issued.filter(certificate => certificate !== leaf)
   // A clock slightly behind the signer's is forgiven: the leaf is judged as of its first valid moment.
   const judged = Math.max(now, Math.min(leaf.notBefore.getTime(), now + FUTURE_TOLERANCE_MS))
   checkClock(leaf, answer, judged)

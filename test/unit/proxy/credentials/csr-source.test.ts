@@ -117,6 +117,14 @@ t.test(
   },
 )
 
+t.test('ten years where ten minutes were asked for are renewed after minutes', async t => {
+  const { clock, run } = await pod(t, { lifeMs: 315_360_000 * SECOND })
+  const began = clock.monotonic()
+  const [first] = await run(2)
+  t.ok((first?.notAfter.getTime() ?? 0) - clock.now() > 300_000_000 * SECOND, 'it is taken as it is')
+  t.ok(clock.monotonic() - began <= 310 * SECOND)
+})
+
 t.test('a name that is taken by another request is passed over', async t => {
   const { api, run } = await pod(t)
   const taken = (name: string, username: string, request: string) =>
@@ -335,7 +343,7 @@ t.test('a root that is added or another that is dropped disturbs nobody', async 
       trust()?.adopt(bundle(ours.root))
     })
   })
-  t.ok(clock.now() - start > 1_000 * SECOND, 'renewed at its time')
+  t.ok(clock.now() - start > 200 * SECOND, 'renewed at its time')
 })
 
 t.test('an untrusted certificate is asked for as often as one that has expired', async t => {

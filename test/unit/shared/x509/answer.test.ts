@@ -41,6 +41,17 @@ t.test('the chain is put in order, the root and strangers dropped', async t => {
   t.equal(answer(shuffled)().chain, chain)
 })
 
+t.test('a chain that is turned round is put in order: the leaf is the one with our key', async t => {
+  const chain = await issue({}, below)
+  const [leaf = '', first = '', second = ''] = splitPem(chain)
+  for (const order of [
+    [second, first, leaf],
+    [root.root, second, leaf, first],
+    [forger.root, leaf, second, first],
+  ])
+    t.equal(answer(order.join(''))().chain, chain)
+})
+
 t.test('a cross-signed issuer is followed to the root that is trusted, wherever it stands', async t => {
   const [leaf = '', own = ''] = splitPem(await issue())
   const other = await testAuthority('cluster.local')
