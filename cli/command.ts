@@ -1,5 +1,6 @@
 // What a command of `postern` is. Each is one file in its group's folder; main.ts finds it by its words.
 import type { Kube } from '../shared/kube/rest.ts'
+import type { Cluster } from './kubeconfig.ts'
 import type { Output } from './output.ts'
 
 /** Of `node:util` parseArgs. */
@@ -29,6 +30,8 @@ export type CommandContext = {
   readonly args: readonly string[]
   readonly options: Readonly<Record<string, string | boolean | (string | boolean)[] | undefined>>
   readonly out: Output
+  /** What the caller's `--kubeconfig` and `--context` say. */
+  readonly cluster: Cluster
   /** Connects with the caller's kubeconfig at first use. @throws PosternError PSTN_CONFIG_INVALID */
   kube(): Promise<Kube>
   /** Aborts at Ctrl-C. */

@@ -27,7 +27,8 @@ export async function connectCluster({ kubeconfig, context }: Cluster): Promise<
   })
 }
 
-function loadConfig(kubeconfig: string | undefined, context: string | undefined): KubeConfig {
+/** @throws PosternError PSTN_CONFIG_INVALID */
+export function loadConfig(kubeconfig: string | undefined, context: string | undefined): KubeConfig {
   const config = new KubeConfig()
   try {
     if (kubeconfig === undefined) config.loadFromDefault()

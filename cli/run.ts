@@ -55,6 +55,7 @@ async function execute(
       args: positionals,
       options: values,
       out: createOutput(sink, values.json === true),
+      cluster,
       kube: () => {
         kube ??= connect(cluster)
         return kube

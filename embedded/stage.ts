@@ -62,6 +62,7 @@ export async function setStage(without: ReadonlySet<Removable>): Promise<Stage> 
       maxLeafLifetimeSeconds: LEAF_SECONDS,
       listenAddress: INJECTOR_ADDRESS,
       controlAddress: `${INJECTOR_ADDRESS}:15012`,
+      adminPort: 0,
       prefixes: ['127.1.0.0/24', '10.96.0.0/16'],
     }),
     'demo',

@@ -12,6 +12,7 @@ import { INJECTOR_NAME, LEADER_LEASE, REVOCATIONS_CONFIGMAP, SYSTEM_NAMESPACE } 
 import { type SpiffeId, workloadSpiffeId } from '../shared/spiffe-id.ts'
 import type { KeyedChain } from '../shared/tls/contexts.ts'
 import type { TrustBundle } from '../shared/trust-bundle.ts'
+import { caReport } from './admin/ca.ts'
 import { type AdminServer, serveAdmin } from './admin/server.ts'
 import { createBindings } from './bindings.ts'
 import type { AuthorityKeeper } from './ca/keeper.ts'
@@ -108,7 +109,7 @@ export async function startInjector(
   const { directory, watches } = startDirectory(context)
   const revocations = startRevocations(context)
   const mesh = await joinMesh(context, ca, directory)
-  const admin = stack.use(await startAdmin(context, mesh))
+  const admin = stack.use(await startAdmin(context, ca, mesh))
   const signer = startSigner(context, ca, directory, revocations)
   const campaign = startCampaign(context, { ca, bindings, directory, watches, signer, ...mesh })
   stack.defer(() => campaign.end())
@@ -259,8 +260,12 @@ async function joinMesh(context: Context, ca: AuthorityKeeper, directory: Direct
   return { identity, svid, trust, sidecars, reports }
 }
 
-const startAdmin = ({ config, log }: Context, { reports }: Mesh): Promise<AdminServer> =>
-  serveAdmin({ port: config.adminPort, answers: { '/sidecars': reports.gather }, log })
+const startAdmin = ({ config, log }: Context, ca: AuthorityKeeper, { reports }: Mesh): Promise<AdminServer> =>
+  serveAdmin({
+    port: config.adminPort,
+    answers: { '/sidecars': reports.gather, '/ca': async () => caReport(ca.authority.get()) },
+    log,
+  })
 
 function startControl(
   context: Context,

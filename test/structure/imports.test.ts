@@ -82,10 +82,13 @@ t.test('the command line imports only itself and shared', async t => {
   refuse(t, within('cli'), ({ file }) => file !== undefined && !/^(?:cli|shared)\//.test(file))
 })
 
-t.test('the Kubernetes client is used for its types alone, and for reading a kubeconfig', async t => {
-  const others = files.filter(({ path }) => path !== 'cli/kubeconfig.ts')
-  refuse(t, others, ({ specifier, typeOnly }) => specifier.startsWith('@kubernetes/') && !typeOnly)
-})
+t.test(
+  'the Kubernetes client is used for its types alone, for reading a kubeconfig and for port-forward',
+  async t => {
+    const others = files.filter(({ path }) => !/^cli\/(?:kubeconfig|port-forward)\.ts$/.test(path))
+    refuse(t, others, ({ specifier, typeOnly }) => specifier.startsWith('@kubernetes/') && !typeOnly)
+  },
+)
 
 t.test('only config reads the environment', async t => {
   const readers = sourceFiles('shared', 'proxy', 'injector', 'embedded', 'cli')
