@@ -330,7 +330,7 @@ t.test(
   async t => {
     const { dial, directory, trust } = await start(t)
     directory.feed({ kind: 'set', resource: 'pods', object: pod('db', { ips: ['127.0.0.1'] }) })
-    const next = await testAuthority('cluster.local')
+    const next = await testAuthority('cluster.local', 'CN=the next root')
     trust.set({ trustDomain: 'cluster.local', roots: [authority.root, next.root] })
     const [former, later] = [await dial(), await dial(DB, next)]
     const [formerRead, laterRead] = [inbox(former), inbox(later)]
