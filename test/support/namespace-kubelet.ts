@@ -30,6 +30,8 @@ export type RunningPod = AsyncDisposable & {
   readonly sidecar: ChildProcess
   /** Starts the sidecar again, which has ended; its volume has survived. */
   restart(): void
+  /** The directory of that volume. */
+  readonly stateDir: string
   /** The end of the sidecar's log so far. */
   readonly lines: readonly LogLine[]
   /** The first line, past or to come, that has these fields. */
@@ -148,6 +150,7 @@ export async function runPod(
     restart: () => {
       sidecar = startSidecar()
     },
+    stateDir,
     lines: log.lines,
     line: log.line,
     [Symbol.asyncDispose]: () => lifetime.disposeAsync(),
