@@ -22,6 +22,7 @@ import { isReady, NEVER_READY, nextReadiness, type Readiness } from './admin/rea
 import { answerStartupProbe } from './admin/startup.ts'
 import { startStatusServer } from './admin/status-server.ts'
 import { createAuthorizer } from './authorize/authorizer.ts'
+import { openCertFiles } from './cert-files/keeper.ts'
 import { describeConfig, type ProxyConfig } from './config.ts'
 import { clockSkew } from './credentials/clock-skew.ts'
 import type { Credential } from './credentials/credential.ts'
@@ -35,6 +36,7 @@ import { unlessRevoked } from './identify/revoked.ts'
 import { identifyPeers, tunnelTls } from './identify/tunnel-tls.ts'
 import { createInbound } from './inbound.ts'
 import { createObserver, refusalOf } from './observe/access-log.ts'
+import { observeCertFiles } from './observe/cert-files.ts'
 import type { Direction } from './observe/connection-record.ts'
 import { observeControl, observeEndpoints, observeIssuance, observeRevoked } from './observe/events.ts'
 import { createProxyMetrics, type ProxyMetrics } from './observe/metrics.ts'
@@ -301,6 +303,19 @@ async function startSupply(
     for await (const next of source(signal)) credential.set(next)
   }
 
+  const certFiles =
+    settings.certFiles &&
+    (await openCertFiles({
+      dir: config.certFilesDir,
+      hook: settings.certFiles.hook,
+      credential,
+      bundle: trust.bundle,
+      volume,
+      clock,
+      random,
+      observe: observeCertFiles(log, metrics),
+    }))
+
   const reportControl = observeControl(log, metrics)
   const control = await createControlClient({
     address: settings.controlAddress,
@@ -340,6 +355,7 @@ async function startSupply(
     follow(),
     control.run(signal),
     keepAddresses({ directory, volume, clock, onLimit: () => onLimit('kept_addresses') }, signal),
+    certFiles?.run(signal),
   ])
   return {
     tls,
@@ -351,13 +367,14 @@ async function startSupply(
     readiness: () => {
       const own = credential.get()
       const certificate = !own ? 'missing' : clock.now() < own.notAfter.getTime() ? 'valid' : 'expired'
-      const facts = { certificate, refusal, trust: !!trust.bundle.get(), policy: !!policy.get() } as const
-      readiness = nextReadiness(readiness, facts)
+      const had = { trust: !!trust.bundle.get(), policy: !!policy.get() }
+      const files = !certFiles || certFiles.inForce.get() !== undefined
+      readiness = nextReadiness(readiness, { certificate, refusal, ...had, certFiles: files })
       return readiness
     },
     certificates: () => {
       const { key: _, ...shown } = credential.get() ?? { key: '' }
-      return { own: shown, trust: trust.bundle.get() }
+      return { own: shown, trust: trust.bundle.get(), files: certFiles?.inForce.get()?.directory }
     },
     failed: running.then(() => new Promise<never>(() => {})),
   }

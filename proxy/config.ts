@@ -5,7 +5,7 @@ import { PosternError } from '../shared/errors.ts'
 import { type ProxySettings, parseProxySettings } from '../shared/injection/settings.ts'
 import { apiServerUrl } from '../shared/kube/in-cluster.ts'
 import type { KubeEndpoint } from '../shared/kube/rest.ts'
-import { CERTIFICATE_DIR, STATE_DIR, TOKEN_DIR } from '../shared/names.ts'
+import { CERT_FILES_DIR, CERTIFICATE_DIR, STATE_DIR, TOKEN_DIR } from '../shared/names.ts'
 import { type SpiffeId, workloadSpiffeId } from '../shared/spiffe-id.ts'
 
 export type ProxyConfig = {
@@ -25,6 +25,8 @@ export type ProxyConfig = {
   readonly stateDir: string
   /** Where the volume of another certificate source is mounted. */
   readonly certificateDir: string
+  /** Where the volume is that the containers of `postern.dev/cert-files` mount too. */
+  readonly certFilesDir: string
   /** With files for the roots and the token: the kubelet rewrites both. */
   readonly api: KubeEndpoint
 }
@@ -59,6 +61,7 @@ export function readConfig(env: Environment = process.env): ProxyConfig {
     identity: workloadSpiffeId({ trustDomain: settings.trustDomain, namespace, serviceAccount }),
     stateDir: env.POSTERN_STATE_DIR ?? STATE_DIR,
     certificateDir: env.POSTERN_CERTIFICATE_DIR ?? CERTIFICATE_DIR,
+    certFilesDir: env.POSTERN_CERT_FILES_DIR ?? CERT_FILES_DIR,
     api: Object.freeze({
       server,
       ...(server.startsWith('https:') && { caFile: `${tokenDir}/ca.crt` }),

@@ -1,5 +1,6 @@
 // The one table of what users may write on pods (annotations) and namespaces (labels), and its parser to typed
 // values. docs/annotations.md and the ValidatingAdmissionPolicy in deploy/ repeat the keys; tests compare them.
+import { type Hook, isHookPath, isHookPort, isTrustVariable, TRUST_VARIABLES } from './cert-files.ts'
 import { PosternError } from './errors.ts'
 import { isCidr, isVolumePath } from './injection/settings.ts'
 import { LOG_LEVELS } from './log.ts'
@@ -102,7 +103,7 @@ export const POD_ANNOTATIONS = {
   certificateVolume: option('certificate-volume', {
     values: 'the name of one of the pod’s volumes',
     meaning: 'With `files` and `workload-api`: the volume of the files, or of the agent’s socket.',
-    parse: text => (/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(text) ? text : undefined),
+    parse: text => (isDnsLabel(text) ? text : undefined),
   }),
   certificateFiles: option('certificate-files', {
     values: 'paths of key and chain in the volume, for example tls.key,tls.crt, or of one file with both',
@@ -113,6 +114,25 @@ export const POD_ANNOTATIONS = {
     values: 'the path of a Unix socket in the volume, for example spire-agent.sock',
     meaning: 'With `workload-api`; spire-agent.sock if nothing is said.',
     parse: text => (isVolumePath(text) ? text : undefined),
+  }),
+  certFiles: option('cert-files', {
+    values: 'names of containers, for example app',
+    fallback: '',
+    meaning:
+      'Containers that get the pod’s key, certificate and trust bundle as files: [cert-files.md](cert-files.md).',
+    parse: text => items(text, item => (isDnsLabel(item) ? item : undefined)),
+  }),
+  certFilesEnv: option('cert-files-env', {
+    values: `of ${Object.keys(TRUST_VARIABLES).join(', ')}`,
+    fallback: '',
+    meaning: 'With `cert-files`: variables that these containers get with the path of the trust bundle.',
+    parse: text => items(text, item => (isTrustVariable(item) ? item : undefined)),
+  }),
+  certFilesHook: option('cert-files-hook', {
+    values: 'a port and a path, for example 8081/reload',
+    meaning:
+      'With `cert-files`: what the sidecar asks on the pod’s loopback, by POST, when the files have changed.',
+    parse: hook,
   }),
   proxyCpuRequest: option('proxy-cpu-request', {
     values: 'a quantity, for example 50m or 0.5',
@@ -157,7 +177,7 @@ type Table = { readonly [name: string]: Option<unknown> }
 type Values<T extends Table> = { readonly [K in keyof T]: Exclude<ReturnType<T[K]['parse']>, undefined> }
 
 /** Those without a default: absent where nothing is written. */
-type Unset = 'inject' | 'certificateVolume' | 'certificateFiles' | 'certificateSocket'
+type Unset = 'inject' | 'certificateVolume' | 'certificateFiles' | 'certificateSocket' | 'certFilesHook'
 
 /** What a pod asks for, defaults filled in; `inject` is absent where the pod leaves it to its namespace. */
 export type PodOptions = Omit<Values<typeof POD_ANNOTATIONS>, Unset> &
@@ -183,7 +203,7 @@ export function readPodOptions(
       hint: `write ${INJECT_KEY}: enabled instead`,
     })
   const options = values(annotations, POD_ANNOTATIONS, problems)
-  problems.push(...declaredTwice(options), ...sourceProblems(options))
+  problems.push(...declaredTwice(options), ...sourceProblems(options), ...forNobody(options))
   const { proxyMemoryLimit, proxyMemoryRequest } = options
   if (bytes(proxyMemoryLimit) < bytes(proxyMemoryRequest))
     problems.push({
@@ -233,6 +253,17 @@ function sourceProblems(options: PodOptions): AnnotationProblem[] {
       hint: 'name the volume that holds the files or the socket',
     },
   ]
+}
+
+/** What goes with files that no container gets. */
+function forNobody({ certFiles, certFilesEnv, certFilesHook }: PodOptions): AnnotationProblem[] {
+  if (certFiles.length > 0) return []
+  const { certFiles: chosen, certFilesEnv: env, certFilesHook: hook } = POD_ANNOTATIONS
+  return [...(certFilesEnv.length > 0 ? [env.key] : []), ...(certFilesHook ? [hook.key] : [])].map(key => ({
+    key,
+    reason: `means nothing without ${chosen.key}`,
+    hint: `name the containers in ${chosen.key}, or leave it out`,
+  }))
 }
 
 /** @throws PosternError PSTN_ANNOTATION_INVALID naming every problem. */
@@ -293,6 +324,14 @@ function certificateFiles(text: string): { readonly key: string; readonly chain:
   const [key, chain = key, ...more] = text.split(',').map(path => path.trim())
   if (key === undefined || chain === undefined || more.length > 0) return undefined
   return isVolumePath(key) && isVolumePath(chain) ? { key, chain } : undefined
+}
+
+const isDnsLabel = (text: string): boolean => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(text)
+
+function hook(text: string): Hook | undefined {
+  const [, digits = '', path = ''] = /^([1-9]\d{0,4})(\/.*)$/.exec(text) ?? []
+  const port = Number(digits)
+  return isHookPort(port) && isHookPath(path) ? { port, path } : undefined
 }
 
 function ports(text: string): readonly number[] | undefined {

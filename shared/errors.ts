@@ -103,6 +103,14 @@ export const CODES = {
     'The sidecar could not write its memory volume: a restart during an outage would lose what it holds.',
     'Is the volume full, or not memory-backed and owned by the sidecar’s user?',
   ),
+  PSTN_CERT_FILES_UNWRITTEN: info(
+    'The sidecar could not write the files of postern.dev/cert-files. Those of before stay; a pod without any is not ready.',
+    'Is the volume postern-cert-files full, or not mounted? It is tried again at least every minute.',
+  ),
+  PSTN_CERT_HOOK_FAILED: info(
+    'The hook of postern.dev/cert-files-hook did not answer with 2xx after the files were swapped: the application may go on with those of before.',
+    'Does it listen on the pod’s loopback at that port and path, and answer a POST within 5 seconds?',
+  ),
   // Peer identity: checked on both sides of every tunnel, before any application byte.
   PSTN_PEER_NO_CERTIFICATE: info(
     'The peer presented no certificate.',

@@ -34,11 +34,14 @@ export const PROXY_CONTAINER = 'postern-proxy'
 export const INIT_CONTAINER = 'postern-init'
 export const STATE_VOLUME = 'postern-state'
 export const TOKEN_VOLUME = 'postern-token'
+export const CERT_FILES_VOLUME = 'postern-cert-files'
 /** Mount points in the sidecar; the state volume is memory-backed and mounted by nobody else. */
 export const STATE_DIR = '/run/postern'
 export const TOKEN_DIR = '/var/run/secrets/postern'
 /** Where the volume of `postern.dev/certificate-volume` is mounted: a socket's path may have 107 bytes in all. */
 export const CERTIFICATE_DIR = '/var/run/secrets/postern-certificate'
+/** Where the containers of `postern.dev/cert-files` find their files, and the sidecar writes them. */
+export const CERT_FILES_DIR = '/var/run/secrets/postern.dev'
 
 /** A pod may own at most this many certificate requests at a time: `postern-<uid>-0` to `-7`. */
 export const CSR_SLOTS = 8

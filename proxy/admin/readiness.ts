@@ -9,6 +9,8 @@ export type ReadinessFacts = {
   readonly refusal: Code | undefined
   readonly trust: boolean
   readonly policy: boolean
+  /** Whether the containers that want them have certificate files: they start once we are ready. */
+  readonly certFiles?: boolean
 }
 
 export type Readiness = {
@@ -39,12 +41,13 @@ export function nextReadiness({ latched }: Readiness, facts: ReadinessFacts): Re
 const REFUSALS: readonly Code[] = ['PSTN_CSR_DENIED', 'PSTN_CSR_FAILED', 'PSTN_SOURCE_NO_IDENTITY']
 const LOST = { expired: 'has expired and its renewal fails', missing: 'was taken back' } as const
 
-function missing({ certificate, refusal, trust, policy }: ReadinessFacts): string[] {
+function missing({ certificate, refusal, trust, policy, certFiles = true }: ReadinessFacts): string[] {
   const why = refusal === undefined ? '' : `: ${refusal}`
   return [
     ...(certificate === 'missing' ? [`no certificate yet${why}`] : []),
     ...(certificate === 'expired' ? [`the certificate has expired${why}`] : []),
     ...(trust ? [] : ['no trust bundle yet']),
     ...(policy ? [] : ['no policy yet']),
+    ...(certFiles ? [] : ['no certificate files yet']),
   ]
 }

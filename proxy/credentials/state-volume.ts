@@ -1,11 +1,17 @@
-// What the sidecar keeps over a restart: its certificate and key, a request under way, the trust bundle, the last state
-// and the addresses that it knows, so that a restart during an outage costs nothing. A memory-backed volume that only the
+// What the sidecar keeps over a restart: its certificate and key, a request under way, the trust bundle, the last state,
+// the addresses that it knows and which certificate files the application was told of, so that a restart during an outage costs nothing. A memory-backed volume that only the
 // sidecar mounts; a file is whole or absent (rename is atomic), and a damaged one counts as absent.
 import { readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PosternError } from '../../shared/errors.ts'
 
-export type StateFile = 'credential.json' | 'pending.json' | 'trust.json' | 'state.json' | 'addresses.json'
+export type StateFile =
+  | 'credential.json'
+  | 'pending.json'
+  | 'trust.json'
+  | 'state.json'
+  | 'addresses.json'
+  | 'cert-files.json'
 
 export type StateVolume = {
   /** The parsed JSON, or undefined, after the changes that were asked for before. The caller checks its shape. */

@@ -97,6 +97,24 @@ export function createProxyMetrics(registry: Registry) {
       'Attempts to get a certificate, by outcome: issued, taken from another source, or the code of the failure.',
       ['outcome'],
     ),
+    certFilesExpiry: registry.gauge(
+      'postern_cert_files_expiry_timestamp_seconds',
+      'When the certificate that applications have as files expires, seconds since the epoch; 0 if there is none.',
+    ),
+    certFilesWrites: registry.counter(
+      'postern_cert_files_writes_total',
+      'Attempts to write the certificate files of applications, by outcome: written, or the code of the failure.',
+      ['outcome'],
+    ),
+    certFilesHookCalls: registry.counter(
+      'postern_cert_files_hook_calls_total',
+      'Calls of the application’s hook after its certificate files changed, by outcome: answered, or the code of the failure.',
+      ['outcome'],
+    ),
+    certFilesHookPending: registry.gauge(
+      'postern_cert_files_hook_pending',
+      '1 while the application’s hook has not answered since its certificate files changed.',
+    ),
     clockSkew: registry.gauge(
       'postern_clock_skew_seconds',
       'This node’s clock less the API server’s, by the latest answer of the API server.',

@@ -2,11 +2,13 @@
 // the pod read its key. Each reason names the field and what to do.
 import type { V1Container, V1Pod, V1PodSpec } from '@kubernetes/client-node'
 import { POD_ANNOTATIONS, type PodOptions } from '../annotations.ts'
-import { INIT_CONTAINER, PROXY_CONTAINER, STATE_VOLUME, TOKEN_VOLUME } from '../names.ts'
+import { CERT_FILES_VOLUME, INIT_CONTAINER, PROXY_CONTAINER, STATE_VOLUME, TOKEN_VOLUME } from '../names.ts'
 import { isOwnPort, PROXY_UID } from '../ports.ts'
 
 const OUR_CONTAINERS: readonly string[] = [INIT_CONTAINER, PROXY_CONTAINER]
-const OUR_VOLUMES: readonly string[] = [STATE_VOLUME, TOKEN_VOLUME]
+/** Nobody else may mount them. */
+const PRIVATE_VOLUMES: readonly string[] = [STATE_VOLUME, TOKEN_VOLUME]
+const OUR_VOLUMES: readonly string[] = [...PRIVATE_VOLUMES, CERT_FILES_VOLUME]
 /** Sidecars that capture the same traffic. */
 const OTHER_MESHES: readonly string[] = ['istio-proxy', 'linkerd-proxy']
 
@@ -76,7 +78,7 @@ function containerConflicts(container: V1Container): string[] {
   const ports = (container.ports ?? []).filter(
     ({ containerPort, protocol = 'TCP' }) => protocol === 'TCP' && isOwnPort(containerPort),
   )
-  const mounts = (container.volumeMounts ?? []).filter(mount => OUR_VOLUMES.includes(mount.name))
+  const mounts = (container.volumeMounts ?? []).filter(mount => PRIVATE_VOLUMES.includes(mount.name))
   return [
     ...ids.map(([field]) => `container ${name}: securityContext.${field}: ${RESERVED_ID}`),
     ...ports.map(

@@ -1,11 +1,12 @@
 // Decides what a pod gets: the operations that give it a sidecar, or the reason why not. Pure, so that webhook, CLI
 // and tests cannot disagree. The wanted pod is built whole and compared with the one at hand; so a pod that was
 // injected before (webhooks are called again when others change the pod) is repaired, or left alone.
-import type { V1Container, V1Pod, V1PodSpec } from '@kubernetes/client-node'
+import type { V1Container, V1Pod, V1PodSpec, V1Volume } from '@kubernetes/client-node'
 import { INJECTED_ANNOTATION, type PodOptions, parsePodOptions } from '../annotations.ts'
 import { asPosternError, type Code } from '../errors.ts'
 import { INJECT_KEY, PROXY_CONTAINER, SYSTEM_NAMESPACE } from '../names.ts'
 import type { Protocol, Protocols } from '../protocol.ts'
+import { certFilesConflicts, withCertFiles } from './cert-files.ts'
 import { conflicts, isOurContainer, missingVolume, unservable } from './conflicts.ts'
 import { diff, type JsonPatchOperation } from './json-patch.ts'
 import { rewriteProbes } from './probes.ts'
@@ -17,7 +18,7 @@ import {
   proxyContainer,
   type SidecarImage,
   settingsText,
-  VOLUMES,
+  volumesFor,
 } from './template.ts'
 
 export type InjectionContext = {
@@ -54,7 +55,12 @@ export function inject(pod: V1Pod, namespace: string, context: InjectionContext)
 
     const never = unservable(pod)
     if (never !== undefined) return options.inject === 'enabled' ? refuse(never) : skip(never)
-    const problems = [...conflicts(pod, earlier !== undefined), ...missingVolume(pod, options)]
+    const injected = earlier !== undefined
+    const problems = [
+      ...conflicts(pod, injected),
+      ...missingVolume(pod, options),
+      ...certFilesConflicts(pod, options, injected),
+    ]
     if (problems.length > 0) return refuse(problems.join('. '))
     return { kind: 'patch', patch: diff(pod, wanted(pod, options, context, earlier)) }
   } catch (thrown) {
@@ -93,10 +99,11 @@ function wanted(
     earlier: earlier?.probes ?? [],
   }
   const ours = spec.initContainers?.filter(isOurContainer) ?? []
+  const prepared = (container: V1Container) => rewriteProbes(withCertFiles(container, options), probeContext)
   const initContainers = (spec.initContainers ?? [])
     .filter(container => !isOurContainer(container))
-    .map(container => rewriteProbes(container, probeContext))
-  const containers = spec.containers?.map(container => rewriteProbes(container, probeContext))
+    .map(prepared)
+  const containers = spec.containers?.map(prepared)
   const settings = settingsOf(options, context, {
     random,
     probes: [...initContainers, ...(containers ?? [])].flatMap(({ probes }) => probes),
@@ -120,18 +127,18 @@ function wanted(
       ...spec,
       initContainers: [...injected, ...initContainers.map(({ value }) => value)],
       ...(containers && { containers: containers.map(({ value }): V1Container => value) }),
-      volumes: withOurVolumes(spec),
+      volumes: withOurVolumes(spec, volumesFor(options)),
     },
   }
 }
 
 /** Ours take the place that they already have: others may have come after them. */
-function withOurVolumes({ volumes }: V1PodSpec) {
+function withOurVolumes({ volumes }: V1PodSpec, ours: readonly V1Volume[]): V1Volume[] {
   const present = volumes ?? []
   const names = present.map(({ name }) => name)
   return [
-    ...present.map(volume => VOLUMES.find(({ name }) => name === volume.name) ?? volume),
-    ...VOLUMES.filter(({ name }) => !names.includes(name)),
+    ...present.map(volume => ours.find(({ name }) => name === volume.name) ?? volume),
+    ...ours.filter(({ name }) => !names.includes(name)),
   ]
 }
 
@@ -149,6 +156,9 @@ function settingsOf(
     outbound: options.outbound,
     certificateLifetimeSeconds: options.certificateLifetimeSeconds,
     ...(certificateSource && { certificateSource }),
+    ...(options.certFiles.length > 0 && {
+      certFiles: { ...(options.certFilesHook && { hook: options.certFilesHook }) },
+    }),
     drainSeconds: options.drainSeconds,
     skipInboundPorts: options.skipInboundPorts,
     ...(Object.keys(protocols).length > 0 && { protocols }),

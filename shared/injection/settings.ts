@@ -1,6 +1,7 @@
 // What the injector tells one sidecar at injection: the whole of POSTERN_CONFIG. Fixed for the pod's life;
 // whatever may change later comes over the control stream.
 import { parseCidr } from '../addresses.ts'
+import { type Hook, isHookPath, isHookPort } from '../cert-files.ts'
 import { type Decode, integer, listOf, object, oneOf, optional, refuse, tagged, text } from '../decode.ts'
 import { LOG_LEVELS, type LogLevel } from '../log.ts'
 import { decodeProtocols, type Protocols } from '../protocol.ts'
@@ -51,6 +52,8 @@ export type ProxySettings = {
   readonly certificateLifetimeSeconds: number
   /** Absent: the CSR API. */
   readonly certificateSource?: CertificateSource
+  /** Absent: no container gets the certificate as files. */
+  readonly certFiles?: { readonly hook?: Hook }
   readonly drainSeconds: number
   readonly skipInboundPorts: readonly number[]
   /** What the pod's annotations say that its ports speak; for the injector, which knows its Services too. Absent: nothing. */
@@ -111,6 +114,17 @@ const certificateSource = tagged<CertificateSource>({
   'workload-api': object({ kind: oneOf(['workload-api']), socket: volumePath }),
 })
 
+const hookPort: Decode<number> = (value, where) => {
+  const number = port(value, where)
+  if (!isHookPort(number)) throw refuse(where, 'is one of Postern’s own ports')
+  return number
+}
+
+const hook = object<Hook>({
+  port: hookPort,
+  path: text(isHookPath, 'a path of at most 256 characters, without blanks'),
+})
+
 const decode = object<ProxySettings>({
   trustDomain: text(isTrustDomain, 'a trust domain'),
   signerName: text(value => /^[a-z0-9.-]+\/[A-Za-z0-9._-]+$/.test(value), '<domain>/<name>'),
@@ -120,6 +134,7 @@ const decode = object<ProxySettings>({
   outbound: oneOf(['auto', 'require']),
   certificateLifetimeSeconds: integer(600, 31_536_000),
   certificateSource: optional(certificateSource),
+  certFiles: optional(object<{ hook?: Hook }>({ hook: optional(hook) })),
   drainSeconds: integer(0, 3600),
   skipInboundPorts: listOf(port),
   protocols: optional(decodeProtocols),

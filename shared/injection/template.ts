@@ -1,7 +1,9 @@
-// The two containers and two volumes that injection adds, as data. Why each field is as it is: docs/injection.md.
+// The two containers and the volumes that injection adds, as data. Why each field is as it is: docs/injection.md.
 import type { V1Container, V1EnvVar, V1Volume } from '@kubernetes/client-node'
 import type { PodOptions } from '../annotations.ts'
 import {
+  CERT_FILES_DIR,
+  CERT_FILES_VOLUME,
   CERTIFICATE_DIR,
   INIT_CONTAINER,
   PROXY_CONTAINER,
@@ -24,7 +26,7 @@ export const CONFIG_VARIABLE = 'POSTERN_CONFIG'
 /** Long enough for a first certificate on a busy cluster; the kubelet then restarts the sidecar. */
 const STARTUP_SECONDS = 600
 
-export const VOLUMES: readonly V1Volume[] = [
+const VOLUMES: readonly V1Volume[] = [
   { name: STATE_VOLUME, emptyDir: { medium: 'Memory', sizeLimit: '8Mi' } },
   {
     name: TOKEN_VOLUME,
@@ -37,6 +39,12 @@ export const VOLUMES: readonly V1Volume[] = [
     },
   },
 ]
+
+/** The files of two generations, however long the chain and however many the roots. */
+const CERT_FILES: V1Volume = { name: CERT_FILES_VOLUME, emptyDir: { medium: 'Memory', sizeLimit: '4Mi' } }
+
+export const volumesFor = ({ certFiles }: PodOptions): readonly V1Volume[] =>
+  certFiles.length > 0 ? [...VOLUMES, CERT_FILES] : VOLUMES
 
 /** Writes the nftables rules and proves them: the only moment at which anything of ours is root. */
 export function initContainer(image: SidecarImage, settings: ProxySettings): V1Container {
@@ -97,6 +105,7 @@ export function proxyContainer(
       ...(options.certificateVolume === undefined
         ? []
         : [{ name: options.certificateVolume, mountPath: CERTIFICATE_DIR, readOnly: true }]),
+      ...(options.certFiles.length > 0 ? [{ name: CERT_FILES_VOLUME, mountPath: CERT_FILES_DIR }] : []),
     ],
   }
 }

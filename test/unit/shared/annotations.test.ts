@@ -28,6 +28,8 @@ t.test('a pod that says nothing gets the defaults and leaves injection to its na
       drainSeconds: 45,
       certificateLifetimeSeconds: 86_400,
       certificateSource: 'csr',
+      certFiles: [],
+      certFilesEnv: [],
       proxyCpuRequest: '50m',
       proxyMemoryRequest: '64Mi',
       proxyMemoryLimit: '256Mi',
@@ -50,6 +52,9 @@ t.test('every annotation is read to its typed value', async t => {
     'postern.dev/certificate-source': 'files',
     'postern.dev/certificate-volume': 'spiffe',
     'postern.dev/certificate-files': 'now/tls.key, now/tls.crt',
+    'postern.dev/cert-files': 'app, worker',
+    'postern.dev/cert-files-env': 'NODE_EXTRA_CA_CERTS,SSL_CERT_FILE',
+    'postern.dev/cert-files-hook': '8081/-/reload?now=1',
     'postern.dev/proxy-cpu-request': '0.5',
     'postern.dev/proxy-memory-request': '1Gi',
     'postern.dev/proxy-memory-limit': '2Gi',
@@ -69,6 +74,9 @@ t.test('every annotation is read to its typed value', async t => {
     certificateSource: 'files',
     certificateVolume: 'spiffe',
     certificateFiles: { key: 'now/tls.key', chain: 'now/tls.crt' },
+    certFiles: ['app', 'worker'],
+    certFilesEnv: ['NODE_EXTRA_CA_CERTS', 'SSL_CERT_FILE'],
+    certFilesHook: { port: 8081, path: '/-/reload?now=1' },
     proxyCpuRequest: '0.5',
     proxyMemoryRequest: '1Gi',
     proxyMemoryLimit: '2Gi',
@@ -103,6 +111,25 @@ const REFUSED: readonly (readonly [key: string, ...values: string[]])[] = [
     'x'.repeat(65),
   ],
   ['certificate-socket', '', '/run/agent.sock', '..', 'a/..', 'a,b', 'x'.repeat(65)],
+  ['cert-files', 'App', 'app,', 'a b', 'app/main', '*', 'x'.repeat(64)],
+  ['cert-files-env', 'PATH', 'ssl_cert_file', 'SSL_CERT_FILE,LD_PRELOAD', 'SSL_CERT_DIR'],
+  [
+    'cert-files-hook',
+    '',
+    '8081',
+    '/reload',
+    '0/reload',
+    '65536/reload',
+    '08081/reload',
+    '15020/quit',
+    '8081/a b',
+    '8081/a#b',
+    '8081//elsewhere/reload',
+    '127.0.0.1:8081/reload',
+    'http://127.0.0.1:8081/reload',
+    '8081/\u00e4',
+    `8081/${'x'.repeat(256)}`,
+  ],
   ['proxy-cpu-request', '0', '0m', '50M', '1.2345', '-1'],
   ['proxy-memory-request', '64', '64m', '31Mi', '64mi', '1e9', '0.5Gi'],
   ['proxy-memory-limit', '0', 'unlimited'],
@@ -159,6 +186,20 @@ for (const [name, annotations, problems] of [
     const keys = Object.entries(annotations).map(([key, value]) => [`postern.dev/certificate-${key}`, value])
     const expected = problems.map(key => `postern.dev/certificate-${key}`)
     t.strictSame(problemKeys(Object.fromEntries(keys)), expected)
+  })
+
+for (const [name, annotations, problems] of [
+  ['variables are for containers that get files', { env: 'SSL_CERT_FILE' }, ['-env']],
+  ['so is a hook', { hook: '8081/' }, ['-hook']],
+  ['with a container both mean something', { '': 'app', env: 'SSL_CERT_FILE', hook: '8081/' }, []],
+] as const)
+  t.test(`certificate files: ${name}`, async t => {
+    const keyed = Object.entries(annotations).map(([key, value]) => [
+      `postern.dev/cert-files${key && `-${key}`}`,
+      value,
+    ])
+    const expected = problems.map(key => `postern.dev/cert-files${key}`)
+    t.strictSame(problemKeys(Object.fromEntries(keyed)), expected)
   })
 
 t.test('a memory limit below the request is refused, defaults included', async t => {

@@ -44,6 +44,18 @@ const CASES: readonly Case[] = [
     reasons: ['no certificate yet', 'no trust bundle yet', 'no policy yet'],
   },
   {
+    name: 'not ready before the files are there that applications start with',
+    from: NEVER_READY,
+    facts: { certFiles: false },
+    reasons: ['no certificate files yet'],
+  },
+  {
+    name: 'ready once they are',
+    from: NEVER_READY,
+    facts: { certFiles: true },
+    reasons: [],
+  },
+  {
     name: 'an expired certificate and a silent signer stay ready',
     from: LATCHED,
     facts: { certificate: 'expired' },

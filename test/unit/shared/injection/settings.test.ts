@@ -71,6 +71,21 @@ const refused: readonly { name: string; change: object; message: RegExp }[] = [
     change: { certificateSource: { kind: 'files', key: '/etc/key', chain: 'a' } },
     message: /certificateSource\.key: must be a path within/,
   },
+  {
+    name: 'a hook on a port of ours',
+    change: { certFiles: { hook: { port: 15020, path: '/quit' } } },
+    message: /certFiles\.hook\.port: is one of Postern’s own/,
+  },
+  {
+    name: 'a hook elsewhere',
+    change: { certFiles: { hook: { port: 80, path: '//elsewhere' } } },
+    message: /certFiles\.hook\.path: must be a path/,
+  },
+  {
+    name: 'a hook with a host',
+    change: { certFiles: { hook: { host: 'elsewhere', port: 80, path: '/' } } },
+    message: /certFiles\.hook\.host: unknown key/,
+  },
   { name: 'a lifetime under ten minutes', change: { certificateLifetimeSeconds: 599 }, message: /600/ },
   { name: 'a protocol that nobody speaks', change: { protocols: { 80: 'http3' } }, message: /protocols\.80/ },
   { name: 'a protocol of no port', change: { protocols: { 65536: 'http1' } }, message: /protocols: key/ },
