@@ -97,7 +97,7 @@ export const CODES = {
   ),
   PSTN_TRUST_INVALID: info(
     'The published trust bundle is empty, does not parse or is for another trust domain. The last good one stays.',
-    'Read the ConfigMap postern-trust in the injector’s namespace.',
+    'Read the ConfigMap postern-trust in the injector’s namespace, and the ClusterTrustBundle postern.dev:workload:roots if there is one.',
   ),
   PSTN_STATE_UNSAVED: info(
     'The sidecar could not write its memory volume: a restart during an outage would lose what it holds.',
