@@ -1,12 +1,12 @@
 // Publishes whom the mesh trusts where every sidecar may read it at first contact: one ConfigMap in the injector's
 // namespace. The leader keeps it equal to the authority's roots, whoever edits or deletes it.
-import { backoffMs } from '../../shared/backoff.ts'
 import type { Clock } from '../../shared/clock.ts'
 import { isKubeError, type Kube } from '../../shared/kube/rest.ts'
 import type { Live } from '../../shared/live.ts'
 import { failure, type Logger } from '../../shared/log.ts'
 import { SYSTEM_NAMESPACE, TRUST_CONFIGMAP } from '../../shared/names.ts'
 import type { TrustBundle } from '../../shared/trust-bundle.ts'
+import { keep } from '../kube/keep.ts'
 
 export type TrustConfigMap = {
   readonly apiVersion: 'v1'
@@ -39,32 +39,20 @@ export type TrustPublisher = {
 }
 
 const COLLECTION = `/api/v1/namespaces/${SYSTEM_NAMESPACE}/configmaps`
-const RECHECK_MS = 30_000
-const RETRY = { baseMs: 500, capMs: 15_000 }
 
 /** Runs until aborted: at once, after each change of the bundle, and every half minute. */
-export async function publishTrust(publisher: TrustPublisher, signal: AbortSignal): Promise<void> {
-  const { bundle, clock, random, log } = publisher
-  let failures = 0
-  let wake = new AbortController()
-  const stop = bundle.subscribe(() => wake.abort())
-  try {
-    while (!signal.aborted) {
-      wake = new AbortController()
-      try {
-        await publish(publisher, signal)
-        failures = 0
-      } catch (thrown) {
-        if (signal.aborted) return
-        failures += 1
-        log.warn(failure(thrown, 'PSTN_API_UNAVAILABLE'), 'trust bundle not published')
-      }
-      const pause = failures === 0 ? RECHECK_MS : backoffMs(RETRY, failures - 1, random())
-      await clock.sleep(pause, AbortSignal.any([signal, wake.signal])).catch(() => undefined)
+export function publishTrust(publisher: TrustPublisher, signal: AbortSignal): Promise<void> {
+  const step = async () => {
+    try {
+      await publish(publisher, signal)
+      return true
+    } catch (thrown) {
+      if (!signal.aborted)
+        publisher.log.warn(failure(thrown, 'PSTN_API_UNAVAILABLE'), 'trust bundle not published')
+      return false
     }
-  } finally {
-    stop()
   }
+  return keep({ ...publisher, follows: publisher.bundle }, step, signal)
 }
 
 async function publish({ kube, bundle, log }: TrustPublisher, signal: AbortSignal): Promise<void> {

@@ -5,12 +5,12 @@ import type {
   V1ObjectMeta,
   V1ValidatingWebhookConfiguration,
 } from '@kubernetes/client-node'
-import { backoffMs } from '../../shared/backoff.ts'
 import type { Clock } from '../../shared/clock.ts'
 import { isKubeError, type Kube } from '../../shared/kube/rest.ts'
 import type { Live } from '../../shared/live.ts'
 import { failure, type Logger } from '../../shared/log.ts'
 import { INJECTOR_NAME } from '../../shared/names.ts'
+import { keep } from '../kube/keep.ts'
 
 export type WebhookConfiguration = V1MutatingWebhookConfiguration | V1ValidatingWebhookConfiguration
 
@@ -44,27 +44,10 @@ export type CaBundleKeeper = {
 }
 
 const KINDS = ['mutatingwebhookconfigurations', 'validatingwebhookconfigurations'] as const
-/** Somebody may apply the manifests again, which hold no bundle. */
-const RECHECK_MS = 30_000
-const RETRY = { baseMs: 500, capMs: 15_000 }
 
-/** Runs until aborted: at once, after each change of the roots, and every half minute. */
-export async function keepCaBundle(keeper: CaBundleKeeper, signal: AbortSignal): Promise<void> {
-  const { roots, clock, random } = keeper
-  let failures = 0
-  let wake = new AbortController()
-  const unsubscribe = roots.subscribe(() => wake.abort())
-  try {
-    while (!signal.aborted) {
-      wake = new AbortController()
-      failures = (await updateAll(keeper, signal)) ? 0 : failures + 1
-      const pause = failures === 0 ? RECHECK_MS : backoffMs(RETRY, failures - 1, random())
-      await clock.sleep(pause, AbortSignal.any([signal, wake.signal])).catch(() => undefined)
-    }
-  } finally {
-    unsubscribe()
-  }
-}
+/** Runs until aborted, also against whoever applies the manifests again, which hold no bundle. */
+export const keepCaBundle = (keeper: CaBundleKeeper, signal: AbortSignal): Promise<void> =>
+  keep({ ...keeper, follows: keeper.roots }, () => updateAll(keeper, signal), signal)
 
 async function updateAll({ kube, roots, log, name = INJECTOR_NAME }: CaBundleKeeper, signal: AbortSignal) {
   let done = true

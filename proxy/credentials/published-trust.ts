@@ -47,7 +47,11 @@ export function choose(
 /** Why the ClusterTrustBundle cannot be used, or that it differs from the ConfigMap. */
 export type PassedOver = (error: PosternError) => void
 
-export function publishedTrust(kube: Kube, trustDomain: string, passedOver: PassedOver): PublishedTrust {
+export function publishedTrust(
+  kube: Pick<Kube, 'get'>,
+  trustDomain: string,
+  passedOver: PassedOver,
+): PublishedTrust {
   /** What was not there at first contact is not looked for at each renewal. */
   let served: ClusterTrustBundleVersion | 'none' | undefined
   /** A ClusterTrustBundle that is behind the ConfigMap. */
@@ -113,7 +117,7 @@ const CONFIGMAP_PATH = `/api/v1/namespaces/${SYSTEM_NAMESPACE}/configmaps/${TRUS
 const DIFFER = `ClusterTrustBundle ${CLUSTER_TRUST_BUNDLE} and ConfigMap ${TRUST_CONFIGMAP} differ`
 
 /** Without the API nobody has been granted it: 403 is how most are told that there is nothing. */
-const getIfAny = <T>(kube: Kube, path: string, signal: AbortSignal): Promise<T | undefined> =>
+const getIfAny = <T>(kube: Pick<Kube, 'get'>, path: string, signal: AbortSignal): Promise<T | undefined> =>
   kube.get<T>(path, signal).catch(thrown => {
     if (isKubeError(thrown, 404) || isKubeError(thrown, 403)) return undefined
     return unavailable(thrown)
