@@ -8,7 +8,7 @@ import { KNOWN_FEATURES, type State } from '../shared/control/messages.ts'
 import { Ending } from '../shared/ending.ts'
 import { type Code, PosternError } from '../shared/errors.ts'
 import { connectKube } from '../shared/kube/rest.ts'
-import { type Live, live, mapped } from '../shared/live.ts'
+import { derived, type Live, live, mapped } from '../shared/live.ts'
 import { failure, type Logger, onLinesLost } from '../shared/log.ts'
 import { createRegistry } from '../shared/metrics.ts'
 import { type CompiledPolicy, compile } from '../shared/policy/compile.ts'
@@ -38,8 +38,14 @@ import { createInbound } from './inbound.ts'
 import { createObserver, refusalOf } from './observe/access-log.ts'
 import { observeCertFiles } from './observe/cert-files.ts'
 import type { Direction } from './observe/connection-record.ts'
-import { observeControl, observeEndpoints, observeIssuance, observeRevoked } from './observe/events.ts'
-import { createProxyMetrics, type ProxyMetrics } from './observe/metrics.ts'
+import {
+  observeControl,
+  observeEndpoints,
+  observeIssuance,
+  observeRevoked,
+  observeTrust,
+} from './observe/events.ts'
+import { createProxyMetrics, limitCounter, type ProxyMetrics } from './observe/metrics.ts'
 import { outbound } from './outbound.ts'
 import { createControlClient } from './resolve/control-client.ts'
 import { createDirectory, type Directory } from './resolve/directory.ts'
@@ -138,11 +144,6 @@ export async function startProxy(parts: ProxyParts): Promise<Proxy> {
     },
   }
 }
-
-const limitCounter =
-  (metrics: ProxyMetrics) =>
-  (limit: string): void =>
-    metrics.limits.inc({ limit })
 
 /** Both drains accept nothing more, and resolve when the last live connection has ended. */
 type DataPath = {
@@ -266,9 +267,7 @@ async function startSupply(
   const volume = openStateVolume(config.stateDir, error => log.error(failure(error, error.code), 'not kept'))
   const skew = clockSkew(clock, ms => metrics.clockSkew.set({}, ms / 1000))
   const kube = stack.use(connectKube({ ...config.api, onDate: skew.observe }))
-  const trust = await openTrustStore(kube, trustDomain, volume, error =>
-    log.warn(failure(error, error.code), 'trust bundle passed over'),
-  )
+  const trust = await openTrustStore(kube, trustDomain, volume, observeTrust(log))
   const onLimit = limitCounter(metrics)
   const directory = createDirectory(clock, await readAddresses(volume), () => onLimit('directory_addresses'))
 
@@ -378,10 +377,4 @@ async function startSupply(
     },
     failed: running.then(() => new Promise<never>(() => {})),
   }
-}
-
-function derived<T>(sources: readonly Pick<Live<unknown>, 'subscribe'>[], compute: () => T): Live<T> {
-  const result = live(compute())
-  for (const source of sources) source.subscribe(() => result.set(compute()))
-  return result
 }

@@ -61,6 +61,13 @@ export const joined = <A, B, T>(a: Live<A>, b: Live<B>, join: (a: A, b: B) => T)
   return { get, subscribe }
 }
 
+/** As mapped and joined, but computed once at each change, and for as long as its sources live. */
+export function derived<T>(sources: readonly Pick<Live<unknown>, 'subscribe'>[], compute: () => T): Live<T> {
+  const result = live(compute())
+  for (const source of sources) source.subscribe(() => result.set(compute()))
+  return result
+}
+
 /** Resolves with the first value that passes `test`, at once if the present one does; rejects when aborted. */
 export function until<T, U extends T>(
   source: Live<T>,

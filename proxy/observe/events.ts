@@ -1,6 +1,7 @@
 // What the parts beside the data path report, as log lines and metrics: certificates, the control stream, the health of
 // endpoints.
 import type { Clock } from '../../shared/clock.ts'
+import type { PosternError } from '../../shared/errors.ts'
 import { createLineQuota } from '../../shared/line-quota.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Credential } from '../credentials/credential.ts'
@@ -77,6 +78,9 @@ const described = ({ serial, identity, notAfter, generation }: Credential): obje
   notAfter,
   generation,
 })
+
+export const observeTrust = (log: Logger) => (error: PosternError) =>
+  log.warn({ code: error.code, error: error.message }, 'trust bundle passed over')
 
 export const observeControl = (log: Logger, metrics: ProxyMetrics) => (event: ControlEvent) => {
   switch (event.kind) {

@@ -130,3 +130,8 @@ export function createProxyMetrics(registry: Registry) {
     build: registry.gauge('postern_build_info', '1, labelled with the version.', ['version']),
   }
 }
+
+export const limitCounter =
+  (metrics: ProxyMetrics) =>
+  (limit: string): void =>
+    metrics.limits.inc({ limit })

@@ -37,6 +37,6 @@ t.test('every file and function that the page names exists', async t => {
   for (const [, path = ''] of page.matchAll(/`((?:shared|proxy|injector|test)\/[\w/.-]+\.ts)`/g))
     t.ok(read(path), path)
   const sources = ['shared/spiffe-id.ts', 'shared/x509/svid.ts', 'shared/spiffe-bundle.ts'].map(read).join('')
-  for (const [, name] of page.matchAll(/`([a-z]+(?:[A-Z][a-z]+)+)`/g))
+  for (const [, name = ''] of page.matchAll(/`([a-z]+(?:[A-Z][a-z]+)+)`/g))
     t.match(sources, new RegExp(`\\b${name}\\b`), name)
 })

@@ -5,7 +5,9 @@ import { parse, parseAllDocuments } from 'yaml'
 import { WEBHOOK_PATHS } from '../../../injector/webhook/routes.ts'
 import { INJECTED_ANNOTATION, NAMESPACE_LABELS, POD_ANNOTATIONS } from '../../../shared/annotations.ts'
 import {
+  CA_CONFIGMAP,
   CA_SECRET,
+  CLUSTER_TRUST_BUNDLE,
   CSR_SLOTS,
   INJECT_KEY,
   INJECTOR_NAME,
@@ -68,9 +70,9 @@ t.test('the injector’s objects have its name', async t => {
 t.test('roles name the objects that the code reads and writes', async t => {
   only('ClusterRole', WORKLOAD_ROLE)
   const named = rulesOf('Role', INJECTOR_NAME).flatMap(({ resourceNames = [] }) => resourceNames)
-  t.same(named, [CA_SECRET, TRUST_CONFIGMAP, LEADER_LEASE])
+  t.same(named, [CA_SECRET, TRUST_CONFIGMAP, CA_CONFIGMAP, LEADER_LEASE])
   const cluster = rulesOf('ClusterRole', INJECTOR_NAME).flatMap(({ resourceNames = [] }) => resourceNames)
-  t.same(cluster, [WORKLOAD_SIGNER, SERVING_SIGNER, INJECTOR_NAME, WORKLOAD_ROLE])
+  t.same(cluster, [WORKLOAD_SIGNER, CLUSTER_TRUST_BUNDLE, SERVING_SIGNER, INJECTOR_NAME, WORKLOAD_ROLE])
   t.same(rulesOf('Role', 'postern-trust-reader')[0]?.resourceNames, [TRUST_CONFIGMAP])
   const handed = rulesOf('ClusterRole', 'postern-serving-approver').flatMap(
     ({ resourceNames = [] }) => resourceNames,

@@ -56,6 +56,9 @@ const MESSAGES = [
   'webhook caBundle not updated',
   'CA Secret restored: it was gone',
   'control lost',
+  'trust bundle not published',
+  'ClusterTrustBundle not published',
+  'trust bundle passed over',
   'lines suppressed',
 ]
 

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { live, until } from '../../../shared/live.ts'
+import { derived, live, until } from '../../../shared/live.ts'
 
 t.test('listeners hear each change in order of subscription, until they stop', async t => {
   const value = live(0)
@@ -76,4 +76,19 @@ t.test('until takes the present value, a later one, or the abort', async t => {
   value.set(4)
   t.equal(await later, 3)
   await t.rejects(until(value, is(9), AbortSignal.abort(new Error('over'))), { message: 'over' })
+})
+
+t.test('what is derived is computed once at each change of any source', async t => {
+  const [a, b] = [live(1), live(2)]
+  let computed = 0
+  const sum = derived([a, b], () => {
+    computed += 1
+    return a.get() + b.get()
+  })
+  const heard: number[] = []
+  sum.subscribe(value => heard.push(value))
+  a.set(5)
+  b.set(7)
+  t.same([sum.get(), sum.get(), ...heard], [12, 12, 7, 12])
+  t.equal(computed, 3)
 })
