@@ -2,8 +2,10 @@
 // docs/signers.md says.
 import { cp, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { WORKLOAD_ROLE } from '../../../shared/names.ts'
 import type { ApiServer } from '../../support/api-server.ts'
-import { DEPLOY, untilAllowed } from './installation.ts'
+import { certificateRequest } from './certificate-request.ts'
+import { DEPLOY, until } from './installation.ts'
 
 /** What the page has an operator change, and to what: each must be there. */
 const edits = (signerName: string): readonly (readonly [file: string, from: RegExp, to: string])[] => [
@@ -29,10 +31,34 @@ export async function installOutsideSigner(
   }
   const { code, stdout, stderr } = await server.kubectl(['apply', '-k', deploy])
   if (code !== 0) throw new Error(stderr || stdout)
-  await untilAllowed(async () => {
-    const { spec } = await server.kube.get<{ spec: object }>(POLICY)
-    if (!JSON.stringify(spec).includes(signerName)) throw new Error('the policy does not name the signer')
-  })
+  await until(async () => (await refusalOf(server)).includes(`'${signerName}'`))
 }
 
-const POLICY = '/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/postern-requests'
+/** What the admission policy in force says to a pod that asks a signer which is nobody's: it names the one to ask. */
+async function refusalOf({ kubectl }: ApiServer): Promise<string> {
+  const account = 'system:serviceaccount:probe:probe'
+  const role = [
+    'create',
+    'clusterrolebinding',
+    'probe',
+    `--clusterrole=${WORKLOAD_ROLE}`,
+    `--user=${account}`,
+  ]
+  await kubectl(role)
+  const request = {
+    apiVersion: 'certificates.k8s.io/v1',
+    kind: 'CertificateSigningRequest',
+    metadata: { name: 'probe' },
+    spec: {
+      signerName: 'postern.dev/nobody',
+      request: await certificateRequest('spiffe://cluster.local/ns/probe/sa/probe'),
+      usages: ['digital signature'],
+    },
+  }
+  const asProbe = [`--as=${account}`, '--as-group=system:serviceaccounts', '--as-group=system:authenticated']
+  const { stderr } = await kubectl(
+    ['create', ...asProbe, '--dry-run=server', '--validate=false', '-f', '-'],
+    JSON.stringify(request),
+  )
+  return stderr
+}
