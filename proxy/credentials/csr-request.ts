@@ -54,6 +54,8 @@ export const askedSeconds = ({ lifetimeSeconds }: Pick<CsrApi, 'lifetimeSeconds'
 
 const FIRST_POLL_MS = 50
 const LONGEST_POLL_MS = 2_000
+/** How the API server says: later. When a thousand sidecars ask at once it is no failure of any of them. */
+const TOO_MANY_REQUESTS = 429
 
 /**
  * Puts the request under the first free name from its slot on, or finds it there. Gives the slot it has.
@@ -133,7 +135,8 @@ export async function awaitAnswer(api: CsrApi, slot: number, signal: AbortSignal
   const name = csrName(api.podUid, slot)
   const deadline = api.clock.monotonic() + api.timeoutMs
   for (let wait = FIRST_POLL_MS; ; wait = Math.min(wait * 2, LONGEST_POLL_MS)) {
-    const { status = {} } = await get(api, name, signal).catch(thrown => {
+    const { status = {} } = await get(api, name, signal).catch((thrown): Answer => {
+      if (isKubeError(thrown, TOO_MANY_REQUESTS)) return {}
       throw apiFailure(thrown, name)
     })
     const chain = answerOf(name, status)
@@ -147,7 +150,8 @@ export async function awaitAnswer(api: CsrApi, slot: number, signal: AbortSignal
   }
 }
 
-type Status = NonNullable<CertificateSigningRequest['status']>
+type Answer = Pick<CertificateSigningRequest, 'status'>
+type Status = NonNullable<Answer['status']>
 
 function answerOf(name: string, status: Status): string | undefined {
   const refusal = refusalIn(name, status)

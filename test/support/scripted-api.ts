@@ -3,7 +3,7 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { connectKube, type Kube } from '../../shared/kube/rest.ts'
+import { connectKube, type Kube, KubeError } from '../../shared/kube/rest.ts'
 
 export type StoredCsr = {
   metadata: { name: string }
@@ -23,7 +23,7 @@ export type ScriptedApi = AsyncDisposable & {
   readonly requests: Map<string, StoredCsr>
   /** Names that were created here, in order. */
   readonly created: string[]
-  /** Runs at each GET of a request that has no status yet. */
+  /** Runs at each GET of a request that has no status yet; what it throws is the answer to the call. */
   answer: (csr: StoredCsr) => Promise<StoredCsr['status']>
   trust: Record<string, string>
   /** Set: every call fails with this status. */
@@ -43,7 +43,10 @@ export async function scriptedApi({
 }): Promise<ScriptedApi> {
   const server = createServer((request, response) => {
     reply(request)
-      .catch(error => ({ status: 500, body: { message: String(error) } }))
+      .catch(error => ({
+        status: error instanceof KubeError ? error.status : 500,
+        body: { message: String(error) },
+      }))
       .then(({ status, body }) => {
         response.writeHead(status, { date: new Date(api.now()).toUTCString() }).end(JSON.stringify(body))
       })

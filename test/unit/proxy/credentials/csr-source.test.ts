@@ -6,6 +6,7 @@ import type { Credential } from '../../../../proxy/credentials/credential.ts'
 import { csrCredentialSource, type IssuanceEvent } from '../../../../proxy/credentials/csr-source.ts'
 import { openStateVolume } from '../../../../proxy/credentials/state-volume.ts'
 import { openTrustStore, type TrustStore } from '../../../../proxy/credentials/trust.ts'
+import { KubeError } from '../../../../shared/kube/rest.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { buildCsrInfo, parseCsr } from '../../../../shared/x509/csr.ts'
 import { type TestAuthority, testAuthority } from '../../../support/certificates.ts'
@@ -291,6 +292,18 @@ t.test('an outage at renewal keeps the valid certificate, backs off and recovers
     'while it was valid',
   )
   t.ok((issued[0]?.notAfter.getTime() ?? 0) > clock.now())
+})
+
+t.test('an API server that says "later" while an answer is awaited is asked later', async t => {
+  const { api, run, sign, failures } = await pod(t)
+  const later = [1, 2]
+  api.answer = async csr => {
+    if (later.pop()) throw new KubeError(429, 'TooManyRequests', 'Too many requests, please try again later.')
+    return sign(ours)(csr)
+  }
+  await run(1)
+  t.same(later, [])
+  t.same(failures(), [])
 })
 
 t.test('an expired certificate does not end the attempts', async t => {
