@@ -64,7 +64,8 @@ export function headline(rows: readonly Row[], now: number): string {
     const standing = nearest.standing === 'expired' ? '' : `, ${nearest.standing},`
     return `IN DANGER: ${dangers} of ${rows.length}. Nearest: ${nearest.name}${standing} ${end(nearest, now)}${note}`
   }
-  return `all ${rows.length} are good. The first to expire: ${nearest.name}, ${expiry(nearest, now)}`
+  const first = rows.find(({ notAfter }) => notAfter !== undefined) ?? nearest
+  return `nothing is in danger. The first of ${rows.length} to expire: ${first.name}, ${expiry(first, now)}`
 }
 
 function end({ notAfter, ...row }: Row, now: number): string {

@@ -30,7 +30,7 @@ export type AlarmOptions = {
 type Told = { readonly state: 'failing' | 'over'; name: string | undefined; readonly atMs: number }
 
 /** Between two Events about one pod. */
-const POD_SHARE_MS = 60_000
+const POD_SHARE_MS = 15_000
 const PER_MINUTE = 60
 const FOLLOW_MS = 60_000
 

@@ -58,7 +58,10 @@ async function command(words: string) {
 t.test('all good: exit code 0, and what expires first', async t => {
   const { code, out } = await typed(t, { ...nothing, reports: [web] })
   t.equal(code, 0)
-  t.match(out, /^all 3 are good\. The first to expire: shop\/web, in 20 h 5 min\n\nCERTIFICATE +STANDING/)
+  t.match(
+    out,
+    /^nothing is in danger\. The first of 3 to expire: shop\/web, in 20 h 5 min\n\nCERTIFICATE +STANDING/,
+  )
   t.match(out, /^shop\/web +good +in 20 h 5 min +0a0b$/m)
   t.match(out, /^issuer +good +in 19 d 23 h +abababab/m)
 })

@@ -116,8 +116,8 @@ t.test('the first line names the nearest danger', async t => {
     'IN DANGER: 1 of 3. Nearest: shop/web expired 2 h ago (not connected for 2 h)',
   )
   t.equal(
-    headline(ranked([sidecar('web', 20)]), NOW),
-    'all 3 are good. The first to expire: shop/web, in 20 h',
+    headline(ranked([sidecar('web', 20)], [{ ...away('new'), starting: true }]), NOW),
+    'nothing is in danger. The first of 4 to expire: shop/web, in 20 h',
   )
 })
 
