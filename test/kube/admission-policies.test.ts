@@ -240,3 +240,54 @@ const retryIfStillCalled = (thrown: unknown): false => {
 
 const untilGone = (path: string) =>
   until(async () => isKubeError(await server.kube.get(path).catch((thrown: unknown) => thrown), 404))
+
+t.test('the role of mesh-wide policy says nothing of whom the mesh trusts', { skip }, async t => {
+  const { kube } = server
+  const roles = '/apis/rbac.authorization.k8s.io/v1/namespaces/postern-system'
+  const grant = async (name: string, roleRef: object) => {
+    await createServiceAccount(kube, 'shop', name)
+    await kube.create(`${roles}/rolebindings`, {
+      metadata: { name },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', ...roleRef },
+      subjects: [{ kind: 'ServiceAccount', name, namespace: 'shop' }],
+    })
+    return connectKube(server.endpointFor(await server.tokenFor('shop', name)))
+  }
+  using policyEditor = await grant('mesh-policy', { kind: 'ClusterRole', name: 'postern-policy-editor' })
+  await kube.create(`${roles}/roles`, {
+    metadata: { name: 'ca-owner' },
+    rules: [
+      {
+        apiGroups: [''],
+        resources: ['secrets', 'configmaps'],
+        verbs: ['get', 'create', 'update', 'patch', 'delete'],
+      },
+    ],
+  })
+  using owner = await grant('ca-owner', { kind: 'Role', name: 'ca-owner' })
+  const configMaps = '/api/v1/namespaces/postern-system/configmaps'
+  for (const name of ['postern-trust', 'postern-ca', 'postern-config-new']) {
+    const create =
+      (as: typeof kube, dry = '?dryRun=All') =>
+      () =>
+        as.create<object>(`${configMaps}${dry}`, { metadata: { name }, data: { 'roots.pem': 'mine' } })
+    const refused = /this needs update on the Secret postern-ca/
+    t.match(await outcome(create(policyEditor)), refused, `create ${name}`)
+    t.equal(await outcome(create(owner, '')), 'allowed')
+    const change = (as: typeof kube) => () =>
+      as.patch(`${configMaps}/${name}?dryRun=All`, 'application/merge-patch+json', { data: { a: 'b' } })
+    t.match(await outcome(change(policyEditor)), refused, `change ${name}`)
+    t.equal(await outcome(change(owner)), 'allowed')
+    const remove = (as: typeof kube) => () => as.delete(`${configMaps}/${name}?dryRun=All`)
+    t.match(
+      await outcome(remove(policyEditor)),
+      /this needs delete on the Secret postern-ca/,
+      `delete ${name}`,
+    )
+    t.equal(await outcome(remove(owner)), 'allowed')
+  }
+  const other = outcome(() =>
+    policyEditor.create<object>(`${configMaps}?dryRun=All`, { metadata: { name: 'other' } }),
+  )
+  t.equal(await other, 'allowed', 'what else is there is left alone')
+})
