@@ -1,6 +1,7 @@
 // When the sidecar is ready: once it has had a certificate, trust and policy, it stays so, because with them it can
 // serve through any outage of ours. Only an expired certificate that the signer refuses to renew takes readiness
-// away: waiting cannot help then, and a silent signer is a metric and an event, not an outage.
+// away: waiting cannot help then, and a silent signer is a metric and an event, not an outage. So does a source that has
+// taken the identity back.
 import type { Code } from '../../shared/errors.ts'
 
 export type ReadinessFacts = {
@@ -31,15 +32,15 @@ export function nextReadiness({ latched }: Readiness, facts: ReadinessFacts): Re
     return { latched: reasons.length === 0, reasons }
   }
   const { certificate, refusal } = facts
-  const hopeless = certificate !== 'valid' && refusal !== undefined && REFUSALS.includes(refusal)
+  if (certificate === 'missing') return { latched, reasons: ['the identity was taken back'] }
+  const hopeless = certificate === 'expired' && refusal !== undefined && REFUSALS.includes(refusal)
   return {
     latched,
-    reasons: hopeless ? [`the certificate ${LOST[certificate]}: ${refusal}`] : [],
+    reasons: hopeless ? [`the certificate has expired and its renewal fails: ${refusal}`] : [],
   }
 }
 
 const REFUSALS: readonly Code[] = ['PSTN_CSR_DENIED', 'PSTN_CSR_FAILED', 'PSTN_SOURCE_NO_IDENTITY']
-const LOST = { expired: 'has expired and its renewal fails', missing: 'was taken back' } as const
 
 function missing({ certificate, refusal, trust, policy, certFiles = true }: ReadinessFacts): string[] {
   const why = refusal === undefined ? '' : `: ${refusal}`

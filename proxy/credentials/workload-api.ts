@@ -2,10 +2,11 @@
 // Unix socket, opened again whenever it ends. What the statuses mean to a client: SPIFFE Workload Endpoint, section 6.
 import { backoffMs } from '../../shared/backoff.ts'
 import type { Clock } from '../../shared/clock.ts'
-import { PosternError } from '../../shared/errors.ts'
+import { type Code, PosternError } from '../../shared/errors.ts'
 import { live, until } from '../../shared/live.ts'
 import type { SpiffeId } from '../../shared/spiffe-id.ts'
 import { GRPC, GrpcError, serverStream } from './grpc.ts'
+import type { Offer } from './offer.ts'
 import type { Supplier, Supply } from './offered-source.ts'
 import { svidFor } from './workload-api-message.ts'
 
@@ -29,7 +30,7 @@ const HOPELESS_MS = 300_000
 /** Until the first message: a SPIRE agent asks the kubelet for the caller's pod up to half a minute. */
 const FIRST_ANSWER_MS = 60_000
 /** How long an agent that has just started may not know this pod before it means it. */
-const DENIED_FOR_GOOD_MS = 60_000
+const MISSING_FOR_GOOD_MS = 60_000
 
 export function workloadApi(options: WorkloadApiOptions, signal: AbortSignal): Supplier {
   const client = new WorkloadApiClient(options)
@@ -40,21 +41,31 @@ export function workloadApi(options: WorkloadApiOptions, signal: AbortSignal): S
 class WorkloadApiClient implements Supplier {
   readonly name: string
   readonly #options: WorkloadApiOptions
-  readonly #supply = live<Supply>({ kind: 'awaited' })
+  readonly #said = live<Supply>({ kind: 'awaited' })
   #stream = new AbortController()
-  /** Since when every new stream has been denied. */
-  #deniedSince: number | undefined
+  /** It has given our SVID on the present stream. */
+  #hasGiven = false
+  /** Since when it has said nothing else. */
+  #missingSince: number | undefined
+  /** It was on the stream that had given it. */
+  #isTakenBack = false
 
   constructor(options: WorkloadApiOptions) {
     this.#options = options
     this.name = `unix://${options.socket}`
   }
 
-  read = async (): Promise<Supply> => this.#supply.get()
+  read = async (): Promise<Supply> => {
+    const said = this.#said.get()
+    if (said.kind !== 'failed') return said
+    const missingMs = this.#options.clock.monotonic() - (this.#missingSince ?? Number.POSITIVE_INFINITY)
+    const isMeant = this.#isTakenBack || missingMs >= MISSING_FOR_GOOD_MS
+    return { kind: isMeant ? 'withdrawn' : 'failed', error: said.error }
+  }
 
   changed = async (signal: AbortSignal): Promise<void> => {
-    const before = this.#supply.get()
-    await until(this.#supply, (now): now is Supply => now !== before, signal)
+    const before = this.#said.get()
+    await until(this.#said, (now): now is Supply => now !== before, signal)
   }
 
   /** The agent should have sent another SVID by now: perhaps it hangs. */
@@ -64,83 +75,87 @@ class WorkloadApiClient implements Supplier {
     const { clock, random } = this.#options
     for (let failures = 0; !signal.aborted; ) {
       const opened = clock.monotonic()
-      const { supply, isHopeless } = await this.#follow(signal)
+      const isHopeless = await this.#follow(signal)
       if (signal.aborted) return
-      if (supply) this.#supply.set(supply)
       failures = clock.monotonic() - opened >= STABLE_MS ? 0 : failures + 1
-      const waitMs = isHopeless
-        ? HOPELESS_MS
-        : failures === 0
-          ? 0
-          : backoffMs(BACKOFF, failures - 1, random())
-      await clock.sleep(waitMs, signal).catch(() => {})
+      const pauseMs = failures === 0 ? 0 : backoffMs(BACKOFF, failures - 1, random())
+      await clock.sleep(isHopeless ? HOPELESS_MS : pauseMs, signal).catch(() => {})
     }
   }
 
-  /** One stream to its end, and how it ended. */
-  async #follow(signal: AbortSignal): Promise<Ending> {
-    const { socket, identity, clock } = this.#options
+  /** One stream to its end. Returns whether it is of no use to open another. */
+  async #follow(signal: AbortSignal): Promise<boolean> {
+    const { socket, clock } = this.#options
     this.#stream = new AbortController()
-    const over = AbortSignal.any([signal, this.#stream.signal])
-    let wasOffered = false
-    let wasHeard = false
+    this.#hasGiven = false
+    const renewed = this.#stream.signal
+    const over = AbortSignal.any([signal, renewed])
     const silent = new AbortController()
+    let isHeard = false
     clock.sleep(FIRST_ANSWER_MS, over).then(
-      () => wasHeard || silent.abort(),
+      () => isHeard || silent.abort(),
       () => {},
     )
     try {
       const call = { socket, method: METHOD, metadata: METADATA }
       for await (const message of serverStream(call, AbortSignal.any([over, silent.signal]))) {
-        wasHeard = true
-        this.#deniedSince = undefined
-        const supply = supplyOf(identity, message)
-        wasOffered ||= supply.kind === 'offered'
-        this.#supply.set(supply)
+        isHeard = true
+        this.#hear(message)
       }
-      return { supply: { kind: 'failed', error: unavailable('the agent ended the stream') } }
+      this.#unreachable('the agent ended the stream')
     } catch (thrown) {
-      if (this.#stream.signal.aborted) return {} // renewed
-      if (thrown instanceof GrpcError) return this.#refused(thrown, wasOffered)
-      const why = silent.signal.aborted ? `no answer for ${FIRST_ANSWER_MS} ms` : messageOf(thrown)
-      return { supply: { kind: 'failed', error: unavailable(why) } }
+      if (over.aborted) return false
+      if (thrown instanceof GrpcError) return this.#refused(thrown)
+      this.#unreachable(silent.signal.aborted ? `no answer for ${FIRST_ANSWER_MS} ms` : messageOf(thrown))
     } finally {
       this.#stream.abort()
     }
+    return false
   }
 
-  #refused(error: GrpcError, wasOffered: boolean): Ending {
-    if (error.status !== GRPC.permissionDenied) {
-      this.#deniedSince = undefined
-      const isHopeless = error.status === GRPC.invalidArgument || error.status === GRPC.unimplemented
-      return { supply: { kind: 'failed', error: unavailable(error.message) }, isHopeless }
+  /** A message that breaks the rules is discarded: what was said before still holds. */
+  #hear(message: Buffer): void {
+    const { identity } = this.#options
+    try {
+      const offer = svidFor(identity, message)
+      if (offer) this.#give(offer)
+      else this.#miss(`it has SVIDs for this pod, but none of ${identity}`)
+    } catch (thrown) {
+      this.#fail('PSTN_SOURCE_INVALID', messageOf(thrown))
     }
-    const now = this.#options.clock.monotonic()
-    this.#deniedSince ??= now
-    const isMeant = wasOffered || now - this.#deniedSince >= DENIED_FOR_GOOD_MS
-    const denied = noIdentity(`${this.#options.identity} is denied: ${error.message}`)
-    return { supply: { kind: isMeant ? 'withdrawn' : 'failed', error: denied } }
+  }
+
+  #give(offer: Offer): void {
+    this.#hasGiven = true
+    this.#missingSince = undefined
+    this.#isTakenBack = false
+    this.#said.set({ kind: 'offered', offer })
+  }
+
+  #refused(error: GrpcError): boolean {
+    if (error.status === GRPC.permissionDenied) {
+      this.#miss(`${this.#options.identity} is denied: ${error.message}`)
+      return false
+    }
+    this.#unreachable(error.message)
+    return error.status === GRPC.invalidArgument || error.status === GRPC.unimplemented
+  }
+
+  #miss(why: string): void {
+    this.#missingSince ??= this.#options.clock.monotonic()
+    this.#isTakenBack ||= this.#hasGiven
+    this.#fail('PSTN_SOURCE_NO_IDENTITY', `the Workload API: ${why}`)
+  }
+
+  /** Whether the identity is missing is not known any more. */
+  #unreachable(why: string): void {
+    this.#missingSince = undefined
+    this.#fail('PSTN_SOURCE_UNAVAILABLE', `the Workload API: ${why}`)
+  }
+
+  #fail(code: Code, why: string): void {
+    this.#said.set({ kind: 'failed', error: new PosternError(code, why) })
   }
 }
-
-type Ending = { readonly supply?: Supply; readonly isHopeless?: boolean }
 
 const messageOf = (thrown: unknown): string => (thrown instanceof Error ? thrown.message : String(thrown))
-
-const unavailable = (why: string): PosternError =>
-  new PosternError('PSTN_SOURCE_UNAVAILABLE', `the Workload API: ${why}`)
-
-const noIdentity = (why: string): PosternError =>
-  new PosternError('PSTN_SOURCE_NO_IDENTITY', `the Workload API: ${why}`)
-
-/** A message that breaks the rules is discarded: what was said before still holds. */
-function supplyOf(identity: SpiffeId, message: Buffer): Supply {
-  try {
-    const offer = svidFor(identity, message)
-    if (offer) return { kind: 'offered', offer }
-    return { kind: 'withdrawn', error: noIdentity(`it has SVIDs for this pod, but none of ${identity}`) }
-  } catch (thrown) {
-    const error = new PosternError('PSTN_SOURCE_INVALID', messageOf(thrown))
-    return { kind: 'failed', error }
-  }
-}

@@ -11,7 +11,13 @@ import { findCommand, isExecutable } from '../support/requirements.ts'
 
 const run = promisify(execFile)
 
-type Module = { readonly folder: string; readonly packages: Record<string, string>; readonly ldflags: string }
+type Module = {
+  readonly folder: string
+  readonly packages: Record<string, string>
+  readonly ldflags: string
+  /** With a C compiler. */
+  readonly cgo?: boolean
+}
 
 const KUBERNETES_VERSION = { full: 'v1.36.3', major: '1', minor: '36' }
 
@@ -48,13 +54,12 @@ const MODULES: readonly Module[] = [
   },
   { folder: 'pause', packages: { pause: '.' }, ldflags: '' },
   { folder: 'coredns', packages: { coredns: 'github.com/coredns/coredns' }, ldflags: '' },
+  { folder: 'spire', packages: { 'spire-agent': 'github.com/spiffe/spire/cmd/spire-agent' }, ldflags: '' },
   {
     folder: 'spire',
-    packages: {
-      'spire-server': 'github.com/spiffe/spire/cmd/spire-server',
-      'spire-agent': 'github.com/spiffe/spire/cmd/spire-agent',
-    },
+    packages: { 'spire-server': 'github.com/spiffe/spire/cmd/spire-server' },
     ldflags: '',
+    cgo: true, // SQLite
   },
   { folder: 'spiffe-bundle', packages: { 'spiffe-bundle': '.' }, ldflags: '' },
   {
@@ -126,6 +131,7 @@ async function cacheKey(go: string, module: Module): Promise<string> {
   const hash = createHash('sha256')
   for (const file of (await readdir(source)).sort()) hash.update(await readFile(join(source, file)))
   hash.update((await run(go, ['version'], { cwd: source })).stdout).update(module.ldflags)
+  if (module.cgo) hash.update('cgo')
   return `${module.folder}-${hash.digest('hex').slice(0, 16)}`
 }
 
@@ -137,7 +143,7 @@ async function build(go: string, module: Module, path: string, target: string): 
     const flags = ['-trimpath', '-buildvcs=false', '-ldflags', `-s -w ${module.ldflags}`]
     await run(go, ['build', ...flags, '-o', built, path], {
       cwd: sourceOf(module),
-      env: { ...process.env, CGO_ENABLED: '0' },
+      env: { ...process.env, CGO_ENABLED: module.cgo ? '1' : '0' },
       maxBuffer: 64 * 1024 * 1024,
     })
     await rename(built, target)

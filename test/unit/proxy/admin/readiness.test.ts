@@ -80,6 +80,18 @@ const CASES: readonly Case[] = [
     reasons: [/PSTN_CSR_DENIED/],
   },
   {
+    name: 'an expired certificate and a source that denies it unready',
+    from: LATCHED,
+    facts: { certificate: 'expired', refusal: 'PSTN_SOURCE_NO_IDENTITY' },
+    reasons: ['the certificate has expired and its renewal fails: PSTN_SOURCE_NO_IDENTITY'],
+  },
+  {
+    name: 'an identity that was taken back unreadies, whatever its source says since',
+    from: LATCHED,
+    facts: { certificate: 'missing', refusal: 'PSTN_SOURCE_UNAVAILABLE' },
+    reasons: ['the identity was taken back'],
+  },
+  {
     name: 'an expired certificate and a failed renewal unready',
     from: LATCHED,
     facts: { certificate: 'expired', refusal: 'PSTN_CSR_FAILED' },

@@ -163,6 +163,24 @@ t.test('an identity that a message no longer has is used no more, and neither af
   await holds(second.serial)
 })
 
+t.test(
+  'an agent that has just started and knows others of this pod’s SVIDs alone has a minute, too',
+  async t => {
+    const { socket, start, holds, lost, told, credential } = await sidecar(t, { speed: 100 })
+    const agent = await serveWorkloadApi(socket)
+    agent.message = response(given(first))
+    await start()
+    await holds(first.serial)
+    await agent.kill()
+    await using again = await serveWorkloadApi(socket)
+    again.message = response(given(others, OTHER))
+    t.match(await told('PSTN_SOURCE_NO_IDENTITY'), { kind: 'failed' })
+    t.match(credential.get(), { serial: first.serial }, 'still in use')
+    await told('withdrawn')
+    await lost()
+  },
+)
+
 t.test('a denial on the stream that gave the SVID takes it back', async t => {
   const { socket, start, holds, lost, told } = await sidecar(t)
   await using agent = await serveWorkloadApi(socket)
