@@ -34,6 +34,12 @@ t.test('every file and page exists', async t => {
   for (const path of named) t.ok(existsSync(`${projectRoot}/${path}`), path)
 })
 
+t.test('every test that is named as a proof exists', async t => {
+  const named = all(/`((?:kube|long|netns|unit)\/[a-z/-]+)`/g)
+  t.ok(named.length > 5)
+  for (const name of named) t.ok(existsSync(`${projectRoot}/test/${name}.test.ts`), name)
+})
+
 t.test('every log message is written somewhere', async t => {
   const sources = sourceFiles('proxy', 'injector', 'shared')
     .map(({ text }) => text)
