@@ -18,8 +18,9 @@ import { isOurs } from './signer/outside.ts'
 /** The configuration file, every key of which may be left out. */
 export type Settings = {
   readonly trustDomain: string
-  /** Ours, or another's outside our domain: then `trustRootsFile` says whom its certificates are verified with. */
+  /** Ours, or another's outside our domain. */
   readonly signerName: string
+  /** Whom another signer's certificates are verified with; also while the mesh comes from it, or goes to it. */
   readonly trustRootsFile?: string
   /** The signer issues no longer than this, whatever a sidecar asks for. */
   readonly maxLeafLifetimeSeconds: number
@@ -132,10 +133,7 @@ const SHORTEST_ASKED_SECONDS = 600
 
 function checkSigner({ signerName, trustRootsFile, maxLeafLifetimeSeconds }: Settings, file: string): void {
   const [domain] = signerName.split('/')
-  if (isOurs(signerName)) {
-    if (trustRootsFile === undefined) return
-    throw refuse(`${file}.trustRootsFile`, `${signerName} signs, and its roots are the only ones`)
-  }
+  if (isOurs(signerName)) return
   if (domain === DOMAIN)
     throw refuse(`${file}.signerName`, `of ${DOMAIN} only ${WORKLOAD_SIGNER} signs for workloads`)
   if (trustRootsFile === undefined)

@@ -53,11 +53,6 @@ const wrong: [string, string, string | RegExp][] = [
     /f\.trustRootsFile: is missing: clusterissuers\.cert-manager\.io\/postern is another’s/,
   ],
   [
-    'roots beside those of our own signer',
-    'trustRootsFile: /etc/postern-roots/roots.pem',
-    /f\.trustRootsFile: postern\.dev\/workload signs, and its roots are the only ones/,
-  ],
-  [
     'a signer of our domain that signs for no workload',
     'signerName: postern.dev/serving\ntrustRootsFile: /roots.pem',
     /f\.signerName: of postern\.dev only postern\.dev\/workload signs/,
