@@ -179,9 +179,13 @@ async function sign(
       })
       const { chain, serial, notAfter } = await authority.get().issue(leaf)
       await setCertificate(kube, object, chain, signal)
-      observer.issued()
+      observer.issued(clock.now() - createdAt(object, clock.now()))
       log.info({ request, identity, pod: leaf.commonName, serial, notAfter }, 'certificate issued')
       return true
     }
   }
 }
+
+/** On the wire it is text, whatever the model says. */
+const createdAt = ({ metadata }: V1CertificateSigningRequest, now: number): number =>
+  new Date(metadata?.creationTimestamp ?? now).getTime()

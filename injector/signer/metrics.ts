@@ -4,7 +4,8 @@ import type { Registry } from '../../shared/metrics.ts'
 export type SignerObserver = {
   approved(): void
   denied(rule: string): void
-  issued(): void
+  /** `waitedMs`: since the request was created, where nobody had to approve it by hand. */
+  issued(waitedMs?: number): void
   failed(): void
   retried(): void
 }
@@ -15,11 +16,20 @@ export function signerMetrics(registry: Registry): SignerObserver {
     'Certificate requests by outcome; rule names what a denied one broke.',
     ['outcome', 'rule'],
   )
+  const waited = registry.histogram(
+    'postern_certificate_request_wait_seconds',
+    'From the creation of a sidecar’s certificate request to its certificate; the API server’s times have whole seconds.',
+    [],
+    [1, 2, 5, 10, 30, 60, 300, 3600],
+  )
   const count = (outcome: string, rule = '') => requests.inc({ outcome, rule })
   return {
     approved: () => count('approved'),
     denied: rule => count('denied', rule),
-    issued: () => count('issued'),
+    issued: waitedMs => {
+      count('issued')
+      if (waitedMs !== undefined) waited.observe({}, Math.max(waitedMs, 0) / 1000)
+    },
     failed: () => count('failed'),
     retried: () => count('retried'),
   }

@@ -1,0 +1,40 @@
+// `postern certs` as an operator types it: through the API server and the kubelet to a replica's loopback, with nothing but a
+// kubeconfig; and what a user without that right is told.
+import { join } from 'node:path'
+import t from 'tap'
+import { certs } from '../../cli/certs/list.ts'
+import { connectCluster } from '../../cli/kubeconfig.ts'
+import { run } from '../../cli/run.ts'
+import { requireCluster } from '../support/requirements.ts'
+import { useCluster } from './cluster.ts'
+import { apply, appPod, createNamespace, eventually, INJECTED, waitForPod } from './pods.ts'
+import { installPostern } from './postern.ts'
+
+const NS = 'certs'
+
+t.test('postern certs reaches a replica by port-forward', { skip: requireCluster() }, async t => {
+  const cluster = await useCluster(t)
+  await installPostern(cluster)
+  await using _ = await createNamespace(cluster, NS)
+  await apply(cluster, appPod(NS, 'web', 'tcp-banner', INJECTED))
+  await waitForPod(cluster, NS, 'web')
+  const typed = async (...words: string[]) => {
+    const [out, err]: [string[], string[]] = [[], []]
+    const code = await run(['certs', '--kubeconfig', join(cluster.directory, 'admin.kubeconfig'), ...words], {
+      commands: [certs],
+      sink: { out: text => out.push(text), err: text => err.push(text) },
+      signal: AbortSignal.timeout(30_000),
+      version: 'test',
+      connect: connectCluster,
+    })
+    return { code, out: out.join(''), err: err.join('') }
+  }
+  await eventually(
+    async () => (await typed('--namespace', NS)).code === 0,
+    'the sidecar has told of its certificate',
+  )
+  const { code, out, err } = await typed('--namespace', NS)
+  t.same([code, err], [0, ''])
+  t.match(out, /^nothing is in danger\. The first of 3 to expire: certs\/web, in /)
+  t.match(out, /^certs\/web +good +in .* +[0-9a-f]{32}/m)
+})
