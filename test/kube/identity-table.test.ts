@@ -12,6 +12,7 @@ import {
   csrName,
   INJECTOR_NAME,
   POLICY_LABEL,
+  REVOCATIONS_CONFIGMAP,
   SERVING_SIGNER,
   SYSTEM_NAMESPACE,
   TRUST_CONFIGMAP,
@@ -121,6 +122,7 @@ t.before(async () => {
   await kube.create(systemPath('secrets'), { metadata: { name: 'other' } })
   await kube.create(systemPath('configmaps'), { metadata: { name: TRUST_CONFIGMAP } })
   await kube.create(systemPath('configmaps'), { metadata: { name: CA_CONFIGMAP } })
+  await kube.create(systemPath('configmaps'), { metadata: { name: REVOCATIONS_CONFIGMAP } })
   await kube.create(systemPath('configmaps'), { metadata: { name: 'other' } })
   trustRoot = (await testAuthority('cluster.local')).root
   await kube.create(TRUST_BUNDLES, trustBundle(CLUSTER_TRUST_BUNDLE, WORKLOAD_SIGNER))
@@ -364,6 +366,16 @@ const TRUST: readonly Row[] = [
   ],
 ]
 
+const REVOCATION: readonly Row[] = [
+  [
+    'revoke somebody, or lift it',
+    patch(systemPath(`configmaps/${REVOCATIONS_CONFIGMAP}`), { data: { 'revocations.json': '[]' } }),
+    [],
+  ],
+  ['lift everything', remove(systemPath(`configmaps/${REVOCATIONS_CONFIGMAP}`)), []],
+  ['read who is revoked', read(systemPath(`configmaps/${REVOCATIONS_CONFIGMAP}`)), ['injector']],
+]
+
 const WORKLOADS_OF_A_NAMESPACE: readonly Row[] = [
   [
     'create a pod that runs as any service account of shop',
@@ -427,6 +439,7 @@ const TABLE: Readonly<Record<string, readonly Row[]>> = {
   'Certificate requests': CERTIFICATES,
   Policy: POLICY,
   'The CA and the trust bundle': TRUST,
+  Revocation: REVOCATION,
   'Workloads of a namespace': WORKLOADS_OF_A_NAMESPACE,
   'What the injector works with': INJECTOR,
 }
