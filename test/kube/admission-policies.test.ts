@@ -266,7 +266,7 @@ t.test('the role of mesh-wide policy says nothing of whom the mesh trusts', { sk
   })
   using owner = await grant('ca-owner', { kind: 'Role', name: 'ca-owner' })
   const configMaps = '/api/v1/namespaces/postern-system/configmaps'
-  for (const name of ['postern-trust', 'postern-ca', 'postern-config-new']) {
+  for (const name of ['postern-trust', 'postern-ca', 'postern-outside-roots', 'postern-config-new']) {
     const create =
       (as: typeof kube, dry = '?dryRun=All') =>
       () =>
