@@ -53,7 +53,10 @@ export const bundleOf = ({ root, next, retired = [] }: CaMaterial): readonly str
 
 export type LeafRequest = {
   readonly publicKeySpki: Buffer
-  /** Cut to what X.520 allows; a label for people, never an identity. */
+  /**
+   * Cut to what X.520 allows; a label for people, never an identity. Left out where there is no DNS name: many clients would
+   * take it for the host's.
+   */
   readonly commonName?: string
   /** Beside the common name: what tells this pod's certificates from others' (shared/x509/subject.ts). */
   readonly podUid?: string
@@ -146,7 +149,7 @@ async function issueLeaf(signer: Signer, request: LeafRequest): Promise<IssuedLe
     ...ipAddresses.map(value => ({ type: 'ip' as const, value })),
   ]
   const subject: JsonName = [
-    ...(commonName === undefined ? [] : [{ CN: [cut(commonName)] }]),
+    ...(commonName === undefined || dnsNames.length === 0 ? [] : [{ CN: [cut(commonName)] }]),
     ...(podUid === undefined ? [] : [{ [OID.serialNumber]: [podUid] }]),
   ]
   const pem = await certify(

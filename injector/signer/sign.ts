@@ -76,19 +76,24 @@ export type LeafFacts = {
   readonly now: number
 }
 
+/**
+ * A pod without a Service has a DNS name that nobody dials: of a certificate that has none OpenSSL, Node.js and Python take
+ * the common name for the host, and a pod's name may be that of any host.
+ */
 export function leafFor(facts: LeafFacts): LeafRequest {
   const { object, identity, publicKey, serviceNames, maxLeafLifetimeSeconds, now } = facts
   const { name, uid } = boundPodOf(object)
   const namespace = workloadOf(identity)?.namespace
+  const names = [...serviceNames]
+    .sort()
+    .slice(0, MAX_SERVICES)
+    .flatMap(service => [`${service}.${namespace}.svc`, `${service}.${namespace}.svc.cluster.local`])
   return {
     publicKeySpki: publicKey,
     ...(name && { commonName: name }),
     ...(uid && PRINTABLE.test(uid) && { podUid: uid }),
     uri: identity,
-    dnsNames: [...serviceNames]
-      .sort()
-      .slice(0, MAX_SERVICES)
-      .flatMap(service => [`${service}.${namespace}.svc`, `${service}.${namespace}.svc.cluster.local`]),
+    dnsNames: names.length > 0 || !uid ? names : [`${uid}.${namespace}.pod`],
     lifetimeSeconds: lifetime(object.spec.expirationSeconds, maxLeafLifetimeSeconds),
     now,
   }

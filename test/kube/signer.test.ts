@@ -146,7 +146,8 @@ t.test('a pod that was made anew lends its Services to no earlier request', { sk
   await kube.delete('/api/v1/namespaces/shop/pods/cart-9', { gracePeriodSeconds: 0 })
   await createPod(kube, 'cart-9')
   const replica = cluster.controller().run(stop.signal)
-  t.same(parseCertificate(certificateOf(await answered(kube, object))).dnsSans, [])
+  const { dnsSans } = parseCertificate(certificateOf(await answered(kube, object)))
+  t.same(dnsSans, [`${former.metadata?.uid}.shop.pod`])
   stop.abort()
   await replica
 })

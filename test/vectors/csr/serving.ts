@@ -51,7 +51,13 @@ export const SIGNED: readonly Signed[] = [
     dns: ['web.shop.svc', '*.apps.example.com'],
     ips: ['10.0.34.2', 'fd00::2'],
   },
-  { name: 'an IP address alone', extensions: ['subjectAltName=IP:192.0.2.24'], dns: [], ips: ['192.0.2.24'] },
+  {
+    name: 'an IP address alone, whose common name a client would take for the host: it is left out',
+    extensions: ['subjectAltName=IP:192.0.2.24'],
+    dns: [],
+    ips: ['192.0.2.24'],
+    commonName: undefined,
+  },
   { name: 'no subject', subject: '/', commonName: undefined },
   {
     name: 'a subject with more than a name, of which the name is kept: O is a group where clients are authenticated',

@@ -1,9 +1,12 @@
+import { generateKeyPairSync } from 'node:crypto'
 import type { V1CertificateSigningRequest } from '@kubernetes/client-node'
 import t from 'tap'
+import { createIssuer, createRoot, openAuthority } from '../../../../injector/ca/authority.ts'
 import { boundPodOf, ifBound } from '../../../../injector/signer/request.ts'
 import { leafFor, lifetime, signable } from '../../../../injector/signer/sign.ts'
 import { NOBODY_REVOKED, revocationCheck } from '../../../../shared/revocation.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
+import { parseCertificate } from '../../../../shared/x509/certificate.ts'
 import { inputOf } from '../../../support/forged-case.ts'
 import { mergePatch } from '../../../support/merge-patch.ts'
 import { approvedByHand } from '../../../vectors/csr/approved-by-hand.ts'
@@ -96,6 +99,21 @@ t.test('a pod that was made anew under the same name is not the one that asked',
   t.same(ifBound(object(APPROVED), pod(uid)), pod(uid))
   t.equal(ifBound(object(APPROVED), pod('another')), undefined)
   t.equal(ifBound(object(byPerson), { metadata: {} }), undefined)
+})
+
+t.test('a pod that is named like a host does not pass for it', async t => {
+  const root = await createRoot(TRUST_DOMAIN, NOW)
+  const authority = await openAuthority({ root, issuer: await createIssuer(root, TRUST_DOMAIN, NOW) })
+  const publicKey = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({
+    format: 'der',
+    type: 'spki',
+  })
+  const own = leafFor({ ...facts, publicKey, serviceNames: [] })
+  for (const leaf of [own, { ...own, dnsNames: [] }]) {
+    const { x509 } = parseCertificate((await authority.issue({ ...leaf, commonName: 'web.shop.svc' })).chain)
+    t.equal(x509.checkHost('web.shop.svc'), undefined)
+  }
+  t.match(own, { commonName: 'cart-7d9f', dnsNames: [`${POD_UID}.shop.pod`] })
 })
 
 t.test('a leaf of a human’s request has no common name and no pod', async t => {
