@@ -659,3 +659,23 @@ t.test('who gives up while a stream is opened leaves nothing behind', async t =>
   const stream = asked[0] && new DuplexOf(asked[0].accept())
   t.equal(stream && (await endOf(stream.resume())), 'cut off')
 })
+
+t.test('peers that are swept out are named and closed, and who comes later is judged anew', async t => {
+  const server = acceptor()
+  await using pair = await tunnelPair(server)
+  for (const end of ['server', 'dialer'] as const) {
+    const { stream } = await pair.open()
+    const application = await server.next()
+    const ends = [endOf(stream.resume()), endOf(application.resume())]
+    t.same(
+      pair[end].sweepPeers(() => true, 'PSTN_PEER_REVOKED'),
+      [],
+    )
+    t.match(
+      pair[end].sweepPeers(() => false, 'PSTN_PEER_REVOKED'),
+      [{ identity: end === 'server' ? CLIENT_ID : SERVER_ID }],
+    )
+    t.same(await Promise.all(ends), ['cut off', 'cut off'], end)
+  }
+  t.ok((await pair.open()).peer.serial)
+})

@@ -7,6 +7,8 @@ import { csrCredentialSource, type IssuanceEvent } from '../../../../proxy/crede
 import { openStateVolume } from '../../../../proxy/credentials/state-volume.ts'
 import { openTrustStore, type TrustStore } from '../../../../proxy/credentials/trust.ts'
 import { KubeError } from '../../../../shared/kube/rest.ts'
+import { live } from '../../../../shared/live.ts'
+import type { Renewal } from '../../../../shared/renewal-order.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { buildCsrInfo, parseCsr } from '../../../../shared/x509/csr.ts'
 import { type TestAuthority, testAuthority } from '../../../support/certificates.ts'
@@ -45,6 +47,7 @@ async function pod(t: Test, { lifeMs = 3_600 * SECOND } = {}) {
   api.trust = { 'trust-domain': 'cluster.local', 'roots.pem': ours.root }
   api.answer = sign(ours)
   let trust: TrustStore | undefined
+  const early = { order: live<Renewal | undefined>(undefined), revoked: live<string | undefined>(undefined) }
   /** The credentials of a process that starts now, until there are `count`, or one was `stop`ped. */
   const run = async (count: number, observe: (event: IssuanceEvent, stop: () => void) => void = () => {}) => {
     const stopping = new AbortController()
@@ -61,6 +64,7 @@ async function pod(t: Test, { lifeMs = 3_600 * SECOND } = {}) {
       trust,
       volume,
       skew: clockSkew(clock),
+      early,
       random: () => 0.5,
       observe: event => {
         events.push(event)
@@ -75,7 +79,7 @@ async function pod(t: Test, { lifeMs = 3_600 * SECOND } = {}) {
     return credentials
   }
   const failures = () => events.flatMap(event => (event.kind === 'failed' ? [event.error.code] : []))
-  return { api, clock, dir, events, sign, run, failures, trust: () => trust }
+  return { api, clock, dir, events, early, sign, run, failures, trust: () => trust }
 }
 
 const requestOf = (api: ScriptedApi, name: string) => {
@@ -373,4 +377,78 @@ t.test('an untrusted certificate is asked for as often as one that has expired',
   })
   const retries = events.flatMap(event => (event.kind === 'failed' ? [event.retryMs] : []))
   t.ok(Math.max(...retries) <= 30 * SECOND, String(retries))
+})
+
+/** A third of their life is longer. */
+const PLANNED_SECONDS = 190
+
+/** When each certificate was issued, in seconds after the first. */
+const issuedAt = (times: readonly number[]): number[] =>
+  times.map(time => Math.round((time - (times[0] ?? 0)) / SECOND))
+
+t.test('an order to renew is followed once, within its time; then all goes on as planned', async t => {
+  const { clock, early, run } = await pod(t)
+  const times: number[] = []
+  await run(3, event => {
+    if (event.kind !== 'issued') return
+    times.push(clock.now())
+    if (times.length > 1) return
+    early.order.set({ before: new Date(clock.now() + 1).toISOString(), withinSeconds: 100 })
+  })
+  const [, ordered = 0, planned = 0] = issuedAt(times)
+  t.ok(ordered > 0 && ordered <= 100, `${ordered} s after the first`)
+  t.ok(planned - ordered > PLANNED_SECONDS, `${planned - ordered} s later`)
+})
+
+t.test('a clock that is behind the order’s does not renew for ever, nor does a restart', async t => {
+  const { clock, early, run } = await pod(t)
+  const order = { before: new Date(clock.now() + 86_400 * SECOND).toISOString(), withinSeconds: 0 }
+  const times: number[] = []
+  const note = (event: IssuanceEvent) => {
+    if (event.kind !== 'issued') return
+    times.push(clock.now())
+    early.order.set(order)
+  }
+  await run(3, note)
+  await run(2, note)
+  const [, first = 0, second = 0, afterRestart = 0] = issuedAt(times)
+  t.ok(first <= 1, 'followed at once')
+  t.ok(second - first > PLANNED_SECONDS, `${second - first} s`)
+  t.ok(afterRestart - second > PLANNED_SECONDS, `${afterRestart - second} s`)
+  t.equal(times.length, 4)
+})
+
+t.test('an order from before the certificate concerns it no more', async t => {
+  const { clock, early, run } = await pod(t)
+  early.order.set({ before: new Date(clock.now() - SECOND).toISOString(), withinSeconds: 0 })
+  const times: number[] = []
+  await run(2, event => {
+    if (event.kind === 'issued') times.push(clock.now())
+  })
+  t.ok((issuedAt(times)[1] ?? 0) > PLANNED_SECONDS)
+})
+
+t.test('an order that is taken back in time is not followed', async t => {
+  const { clock, early, run } = await pod(t)
+  const times: number[] = []
+  await run(2, event => {
+    if (event.kind !== 'issued') return
+    times.push(clock.now())
+    early.order.set({ before: new Date(clock.now() + 1).toISOString(), withinSeconds: 1_000 })
+    queueMicrotask(() => early.order.set(undefined))
+  })
+  t.ok((issuedAt(times)[1] ?? 0) > PLANNED_SECONDS)
+})
+
+t.test('a certificate that is revoked is replaced at once, and only that one', async t => {
+  const { clock, early, run } = await pod(t)
+  const times: number[] = []
+  await run(3, event => {
+    if (event.kind !== 'issued') return
+    times.push(clock.now())
+    if (times.length === 1) early.revoked.set(event.credential.serial)
+  })
+  const [, second = 0, third = 0] = issuedAt(times)
+  t.ok(second <= 1)
+  t.ok(third - second > PLANNED_SECONDS)
 })

@@ -353,3 +353,38 @@ t.test('the stream is renewed before the certificate that opened it expires', as
     'that is no failure',
   )
 })
+
+const REVOKED = { serials: ['4f0a'], identities: [], pods: ['uid-1'] }
+
+t.test('who is revoked stays so where an injector does not speak of it, over a restart too', async t => {
+  const server = await injector(t)
+  const dir = scratchDirectory(t)
+  const { client, signal, volume } = await sidecar(t, { ...server, dir })
+  const visit = await server.visit(0)
+  visit.say(stateOf(1, { revoked: REVOKED }))
+  await when(client.state, state => state?.version === 1, signal)
+  visit.say(stateOf(2))
+  t.same((await when(client.state, state => state?.version === 2, signal))?.revoked, REVOKED)
+  await volume.read('state.json')
+  const gone = await sidecar(t, { address: '127.0.0.1:1', dir })
+  t.same(gone.client.state.get()?.revoked, REVOKED, 'kept')
+  visit.say(stateOf(3, { revoked: { serials: [], identities: [], pods: [] } }))
+  const lifted = await when(client.state, state => state?.version === 3, signal)
+  t.same(lifted?.revoked?.serials, [], 'only an injector that says so lifts it')
+})
+
+t.test(
+  'an injector’s certificate that is revoked is refused, live and anew; its identity never is',
+  async t => {
+    const server = await injector(t)
+    const { seen, client, signal } = await sidecar(t, server)
+    const first = await server.visit(0)
+    first.say(stateOf(1, { revoked: { serials: [], identities: [INJECTOR], pods: [] } }))
+    await when(client.state, state => state?.version === 1, signal)
+    t.equal(client.connected.get(), true)
+    first.say(stateOf(2, { revoked: { serials: [injectorLeaf.serial], identities: [], pods: [] } }))
+    t.match(await seen('lost'), { error: { code: 'PSTN_PEER_REVOKED' } })
+    await when(client.connected, connected => !connected, signal)
+    t.equal(server.visits.length, 1)
+  },
+)
