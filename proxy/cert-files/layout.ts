@@ -1,7 +1,7 @@
 // What stands in the files of `postern.dev/cert-files`, as a pure function of the sidecar's certificate and trust bundle;
 // and what files that are there already hold.
 //
-// It is the sidecar's own certificate and key, not a second pair (docs/adr/0007): whoever may read the files could ask for
+// It is the sidecar's own certificate and key, not a second pair (docs/adr/0008): whoever may read the files could ask for
 // the same identity with the pod's token, so that a second key would protect nothing and cost every renewal twice.
 import { CERT_FILE } from '../../shared/cert-files.ts'
 import type { TrustBundle } from '../../shared/trust-bundle.ts'
