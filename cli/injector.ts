@@ -31,7 +31,7 @@ export async function connectInjector({
   const within = () => AbortSignal.any([signal, AbortSignal.timeout(PATIENCE_MS)])
   if (typeof options.injector === 'string') {
     const url = forwarded(options.injector)
-    return { ask: path => get(new URL(path, url), {}, within()) }
+    return { ask: path => get(new URL(path, url), { agent: false }, within()) }
   }
   const target = {
     namespace: SYSTEM_NAMESPACE,
@@ -73,7 +73,7 @@ const isReady = ({ metadata, status }: V1Pod): boolean =>
 
 async function get(url: URL, options: RequestOptions, signal: AbortSignal): Promise<unknown> {
   try {
-    const call = request(url, { ...options, agent: false, signal }).end()
+    const call = request(url, { ...options, signal }).end()
     const [response] = (await once(call, 'response')) as [IncomingMessage]
     const text = await read(response)
     if (response.statusCode === 200) return JSON.parse(text)

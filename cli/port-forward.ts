@@ -20,7 +20,8 @@ export async function forwardPort(
     new PosternError('PSTN_API_UNAVAILABLE', `port-forward to ${namespace}/${pod}:${port}: ${reason}`)
   trouble.on('data', (text: Buffer) => connection.destroy(failed(text.toString('utf8').trim())))
   const socket = await forward.portForward(namespace, pod, [port], pipe, trouble, pipe).catch(thrown => {
-    throw failed(thrown instanceof Error ? thrown.message : String(Object(thrown).message ?? thrown))
+    const reason = String(Object(thrown).message ?? thrown)
+    throw failed(reason.includes('403') ? `${reason} (it needs \`create\` on pods/portforward)` : reason)
   })
   if (typeof socket === 'function') throw failed('the client library changed')
   const close = () => socket.close()
