@@ -11,7 +11,7 @@ import type { Registry } from '../../shared/metrics.ts'
 import { CA_SECRET } from '../../shared/names.ts'
 import { watchList } from '../kube/watch.ts'
 import { type Authority, type CaMaterial, openAuthority } from './authority.ts'
-import { unexplained } from './lineage.ts'
+import { revived, unexplained } from './lineage.ts'
 import { caMetrics } from './metrics.ts'
 import {
   type CaPlace,
@@ -73,6 +73,8 @@ export async function loadOrCreateAuthority(
       const [missing] = unexplained(present.roots, next.material)
       if (missing)
         throw refusal(place, `holds another root: ${missing.slice(0, 12)} is gone without a record`)
+      const [back] = revived(stored.get().material, next.material)
+      if (back) throw refusal(place, `holds the root ${back.slice(0, 12)} again, which was revoked`)
       stored.set(next)
       if (!isSame(present, opened)) {
         authority.set(opened)

@@ -12,3 +12,10 @@ export function unexplained(roots: readonly string[], next: CaMaterial): readonl
   ])
   return roots.map(fingerprintOf).filter(fingerprint => !explained.has(fingerprint))
 }
+
+/** The roots of `next`, by fingerprint, that `present` remembers as revoked: a backup from before holds them still. */
+export function revived(present: CaMaterial, next: CaMaterial): readonly string[] {
+  const revoked = recordOf(present).former.filter(({ end }) => end === 'revoked')
+  const trusted = bundleOf(next).map(fingerprintOf)
+  return trusted.filter(root => revoked.some(({ fingerprint }) => fingerprint === root))
+}

@@ -4,6 +4,7 @@ import t, { type Test } from 'tap'
 import { createIssuer, createRoot } from '../../injector/ca/authority.ts'
 import { loadOrCreateAuthority } from '../../injector/ca/keeper.ts'
 import { type SecretObject, toSecret } from '../../injector/ca/material.ts'
+import { begin, replaceRoot } from '../../injector/ca/rotation.ts'
 import { type CaPlace, readCa, readOrCreateCa, renewIssuer } from '../../injector/ca/store.ts'
 import { type Clock, systemClock } from '../../shared/clock.ts'
 import type { Kube } from '../../shared/kube/rest.ts'
@@ -190,6 +191,24 @@ t.test('another root in the Secret is refused loudly, and never overwritten', { 
   await server.kube.replace(secretPath('replaced'), { ...own, metadata })
   await refused(0)
   t.same(authority.get().roots, before.roots)
+})
+
+t.test('a backup of a rotation does not bring back a root that was revoked since', { skip }, async t => {
+  const at = await place('revived')
+  const now = Date.now()
+  const asking = { by: 'alice', now }
+  const [stolen, root] = [await createRoot(at.trustDomain, now), await createRoot(at.trustDomain, now)]
+  const under = (signer: typeof root) => createIssuer(signer, at.trustDomain, now)
+  const backup = begin({ root: stolen, issuer: await under(stolen) }, root, [], asking)
+  const present = replaceRoot(backup, { root, issuer: await under(root) }, asking)
+  const secrets = '/api/v1/namespaces/revived/secrets'
+  await server.kube.create(secrets, toSecret(present, at.namespace))
+  const { authority, refused, run } = await lead(t, at)
+  run()
+  const before = authority.get()
+  await server.kube.replace(secretPath('revived'), toSecret(backup, at.namespace))
+  await refused(1)
+  t.equal(authority.get(), before)
 })
 
 t.test('what was read before a renewal is not adopted after it', { skip }, async t => {

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { bundleOf, type CaMaterial, createIssuer, createRoot } from '../../../../injector/ca/authority.ts'
-import { unexplained } from '../../../../injector/ca/lineage.ts'
+import { revived, unexplained } from '../../../../injector/ca/lineage.ts'
 import {
   begin,
   dropRetired,
@@ -177,4 +177,12 @@ t.test('another root is followed where the record says how it came, however much
     ['an old root that is left out by hand', switched, { root: next, issuer: nextIssuer }, false],
   ] as const)
     t.equal(follows(from, to), wanted, name)
+})
+
+t.test('a root that was revoked is not trusted again, whatever else a backup holds', async t => {
+  const promoted = replaceRoot(publishing, { root: next, issuer: nextIssuer }, asking)
+  t.same(unexplained(bundleOf(promoted), publishing), [], 'the present root is in the backup too')
+  t.same(revived(promoted, publishing), [print(root)])
+  t.same(revived(promoted, begin(promoted, third, [], asking)), [], 'another rotation')
+  t.same(revived(dropRetired(switched, drop), publishing), [], 'one whose time was over does no harm')
 })
