@@ -1,6 +1,6 @@
 // What happens to the files of `postern.dev/cert-files`, for log and metrics (proxy/observe/cert-files.ts).
 import type { PosternError } from '../../shared/errors.ts'
-import type { Certificate } from '../../shared/x509/certificate.ts'
+import type { Leaf } from './layout.ts'
 
 export type CertFilesEvent =
   /** These files are in force: just written, or found as a process before has left them. */
@@ -8,7 +8,7 @@ export type CertFilesEvent =
       readonly kind: 'written' | 'found'
       readonly directory: string
       /** Absent where the identity was taken back: then there is no key either. */
-      readonly leaf?: Pick<Certificate, 'serial' | 'notAfter'>
+      readonly leaf?: Leaf
       readonly roots: number
     }
   | {

@@ -33,9 +33,13 @@ export function keyAndChainIn(files: Files): KeyAndChain | undefined {
 /** PEM, one each. */
 export const rootsIn = (files: Files): readonly string[] => splitPem(files[CERT_FILE.bundle] ?? '')
 
-export function leafIn(files: Files): Pick<Certificate, 'serial' | 'notAfter'> | undefined {
+export type Leaf = Pick<Certificate, 'serial' | 'notAfter'>
+
+export function leafIn(files: Files): Leaf | undefined {
   const [leaf] = splitPem(files[CERT_FILE.chain] ?? '')
-  return leaf === undefined ? undefined : parseCertificate(leaf)
+  if (leaf === undefined) return undefined
+  const { serial, notAfter } = parseCertificate(leaf)
+  return { serial, notAfter }
 }
 
 export function sameFiles(a: Files | undefined, b: Files): boolean {
