@@ -298,7 +298,9 @@ t.test(
     const application = new Worker(
       `const { createServer } = require('node:net')
      const { parentPort } = require('node:worker_threads')
-     const server = createServer(socket => socket.write('413 too much', () => socket.resetAndDestroy()))
+     const server = createServer(socket => {
+       parentPort.once('message', () => socket.write('413 too much', () => socket.resetAndDestroy()))
+     })
      server.listen(0, '127.0.0.1', () => parentPort.postMessage(server.address().port))`,
       { eval: true },
     )
@@ -310,6 +312,7 @@ t.test(
     stream.open(
       sink({ data: chunk => told.push(String(chunk)), end: () => told.push('end'), closed: closed.resolve }),
     )
+    application.postMessage('answer')
     // By then the answer and the reset have come, and we have not looked: a write is what meets the reset.
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200)
     t.ok(stream.write(Buffer.from('much')), 'nobody need wait for it')

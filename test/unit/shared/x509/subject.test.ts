@@ -43,7 +43,7 @@ t.test('what our signer writes is read by us, by OpenSSL and by Node, and accept
   const identity = parseSpiffeId('spiffe://cluster.local/ns/shop/sa/cart').id
   const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const publicKeySpki = publicKey.export({ format: 'der', type: 'spki' })
-  const request = { publicKeySpki, uri: identity, dnsNames: [], lifetimeSeconds: 3600, now }
+  const request = { publicKeySpki, uri: identity, dnsNames: ['cart.shop.svc'], lifetimeSeconds: 3600, now }
   for (const commonName of ['cart-0', undefined]) {
     const { chain } = await authority.issue({ ...request, ...(commonName && { commonName }), podUid: UID })
     const leaf = parseCertificate(chain)
