@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url'
 import type { V1Container, V1Pod } from '@kubernetes/client-node'
 import { NODE_FLAGS } from '../../deploy/node-flags.ts'
 import { live } from '../../shared/live.ts'
-import { CERTIFICATE_DIR, INIT_CONTAINER, PROXY_CONTAINER } from '../../shared/names.ts'
+import { CERT_FILES_DIR, CERTIFICATE_DIR, INIT_CONTAINER, PROXY_CONTAINER } from '../../shared/names.ts'
 import { PROXY_UID } from '../../shared/ports.ts'
 import type { ApiServer } from './api-server.ts'
 import type { Namespace, Network } from './netns.ts'
@@ -115,6 +115,7 @@ export async function runPod(
     POSTERN_TOKEN_DIR: tokenDir,
     POSTERN_STATE_DIR: stateDir,
     POSTERN_CERTIFICATE_DIR: mountedAt(container, CERTIFICATE_DIR, volumes),
+    POSTERN_CERT_FILES_DIR: mountedAt(container, CERT_FILES_DIR, volumes),
   })
   const start = (container: string, uid?: number) => {
     const { args = [], env } = {

@@ -3,6 +3,7 @@
 import type { V1Pod, V1Service } from '@kubernetes/client-node'
 import type { Test } from 'tap'
 import type { Kube } from '../../shared/kube/rest.ts'
+import { CERT_FILES_VOLUME } from '../../shared/names.ts'
 import { INJECTOR_PORTS, PORTS } from '../../shared/ports.ts'
 import { type InjectorProcess, startInjectorProcess } from '../kube/support/injector-process.ts'
 import { createNamespace, createServiceAccount, install, until } from '../kube/support/installation.ts'
@@ -22,6 +23,8 @@ const NODE = 'node-1'
 export type MeshOptions = {
   /** Certificates are renewed after a third to a half of it. */
   readonly leafSeconds?: number
+  /** More of the injector's settings. */
+  readonly settings?: object
 }
 
 export type PodOptions = PodPlace & {
@@ -53,7 +56,7 @@ export type PlainPod = Pick<RunningPod, 'namespace' | 'ipv4' | 'ipv6'>
 export async function startMesh(
   t: Test,
   stack: AsyncDisposableStack,
-  { leafSeconds = 3600 }: MeshOptions = {},
+  { leafSeconds = 3600, settings = {} }: MeshOptions = {},
 ): Promise<Mesh> {
   const directory = scratchDirectory(t)
   const network = stack.use(await createNetwork())
@@ -78,6 +81,7 @@ export async function startMesh(
         controlPort: INJECTOR_PORTS.control,
         controlAddress: `${network.node.ipv4}:${INJECTOR_PORTS.control}`,
         maxLeafLifetimeSeconds: leafSeconds,
+        ...settings,
         prefixes: [...POD_PREFIXES, ...SERVICE_PREFIXES],
       },
     })
@@ -126,7 +130,9 @@ function manifest(
       serviceAccountName: serviceAccount,
       nodeName: NODE,
       containers: [{ name: 'app', image: 'none' }],
-      volumes: Object.keys(volumes).map(volume => ({ name: volume, emptyDir: {} })),
+      volumes: Object.keys(volumes)
+        .filter(volume => volume !== CERT_FILES_VOLUME) // injection adds it
+        .map(volume => ({ name: volume, emptyDir: {} })),
     },
   }
 }
