@@ -4,7 +4,7 @@
 // replica gives no sidecar a directory and signs nothing. Sidecars that run go on with the list that they hold.
 import type { V1ConfigMap } from '@kubernetes/client-node'
 import type { Clock } from '../../shared/clock.ts'
-import { asPosternError } from '../../shared/errors.ts'
+import { asPosternError, PosternError } from '../../shared/errors.ts'
 import type { Kube } from '../../shared/kube/rest.ts'
 import { type Live, live } from '../../shared/live.ts'
 import type { Logger } from '../../shared/log.ts'
@@ -29,6 +29,12 @@ export type RevocationRecord = {
   readonly problems: readonly string[]
 }
 
+/** An empty list lifts everything; the lack of one is an accident, or somebody's who is on it. */
+const GONE = new PosternError(
+  'PSTN_REVOCATION_INVALID',
+  `${REVOCATIONS_KEY} is gone: to lift everything, write an empty list`,
+)
+
 /** `configMap` undefined: there is none, and so nobody is revoked. `injectorIdentity` may not be. */
 export function revocationRecord(
   configMap: Pick<V1ConfigMap, 'data' | 'binaryData'> | undefined,
@@ -47,7 +53,9 @@ export function revocationRecord(
   }
   const revocations = read(() => {
     checkKeys(data, binaryData)
-    return parseRevocations(data[REVOCATIONS_KEY], injectorIdentity)
+    const text = data[REVOCATIONS_KEY]
+    if (text === undefined && former?.revocations?.length) throw GONE
+    return parseRevocations(text, injectorIdentity)
   }, former?.revocations)
   const renewals = read(() => parseRenewalOrders(data[RENEWALS_KEY]), former?.renewals ?? [])
   return { revocations, renewals, problems }

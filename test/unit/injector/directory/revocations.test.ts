@@ -30,6 +30,15 @@ t.test('a version that cannot be read changes nothing, and says where it is wron
   t.match(read(configMap([]), bad), { revocations: [], problems: [] }, 'the next good one holds')
 })
 
+t.test('a list that is deleted stays in force, and one that is empty lifts everything', async t => {
+  const good = read(configMap([serial]))
+  const gone = /^revocations\.json is gone: to lift everything, write an empty list$/
+  t.match(read(undefined, good), { revocations: [serial], problems: [gone] })
+  t.match(read({ data: { 'renewals.json': '[]' } }, good), { revocations: [serial], problems: [gone] })
+  t.same(read(configMap([]), good), { revocations: [], renewals: [], problems: [] })
+  t.same(read(undefined, read(configMap([]), good)).problems, [])
+})
+
 t.test('where there never was a good one, nobody knows who is revoked', async t => {
   const first = read(configMap('nonsense'))
   t.equal(first.revocations, undefined)
