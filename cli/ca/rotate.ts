@@ -20,7 +20,7 @@ export const caRotate: Command = {
     skip: {
       type: 'string',
       multiple: true,
-      help: 'a pod <namespace>/<name> that is not waited for: it loses the mesh until it learns the root (repeatable)',
+      help: 'a pod <namespace>/<name>, or <namespace>/*, that is not waited for: it loses the mesh until it learns the root (repeatable)',
     },
     wait: { type: 'boolean', help: 'stay until the old root is dropped, and say what is waited for' },
   },

@@ -13,7 +13,8 @@ export function unconfirmed(
   fingerprint: string,
   skipped: readonly SkippedPod[],
 ): readonly UnconfirmedPod[] {
-  const isSkipped = ({ podUid }: { readonly podUid: string }) => skipped.some(({ uid }) => uid === podUid)
+  const isSkipped = ({ namespace, podUid }: { readonly namespace: string; readonly podUid: string }) =>
+    skipped.some(({ pod, uid }) => uid === podUid || pod === `${namespace}/*`)
   const lacking = reports.filter(({ roots }) => !roots.includes(fingerprint))
   const silent = unconnected.filter(({ starting }) => !starting)
   return [

@@ -96,7 +96,7 @@ function skipPods(
   if (recordOf(before).phase !== 'publishing') return { refused: 'no rotation waits for pods' }
   const skipped = resolve(names, by, context)
   if ('refused' in skipped) return skipped
-  return { material: skip(before, skipped.pods), says: `${names.length} pods are not waited for` }
+  return { material: skip(before, skipped.pods), says: `not waited for: ${names.join(', ')}` }
 }
 
 /** A name without a live pod may be a slip: the pod that was meant would be waited for. */
@@ -108,7 +108,7 @@ function resolve(
   const at = new Date(now).toISOString()
   const found: SkippedPod[] = []
   for (const pod of names) {
-    const uid = pods.get(pod)
+    const uid = pod.endsWith('/*') ? '*' : pods.get(pod)
     if (uid === undefined) return { refused: `there is no live pod ${pod} with a sidecar` }
     found.push({ pod, uid, by, at })
   }

@@ -101,7 +101,9 @@ export function skip(material: CaMaterial, pods: readonly SkippedPod[]): CaMater
   const record = recordOf(material)
   const { rotation } = record
   if (!rotation) return material
-  const known = rotation.skipped.filter(({ uid }) => !pods.some(pod => pod.uid === uid))
+  const known = rotation.skipped.filter(
+    former => !pods.some(({ pod, uid }) => former.pod === pod && former.uid === uid),
+  )
   return { ...material, record: { ...record, rotation: { ...rotation, skipped: [...known, ...pods] } } }
 }
 

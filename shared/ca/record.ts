@@ -23,6 +23,7 @@ export type Rotation = {
   readonly drop?: string
 }
 
+/** `pod` is `<namespace>/<name>`, or `<namespace>/*` with the uid `*`: those that are yet to come are not waited for either. */
 export type SkippedPod = {
   readonly pod: string
   readonly uid: string

@@ -7,7 +7,7 @@ import { fingerprintText, nameText, podText, timeText } from './texts.ts'
 
 export type CaRequest = RotateRequest | SkipRequest | RevokeRootRequest
 
-/** Begin a rotation of the root, without waiting for these pods (`<namespace>/<name>`). */
+/** Begin a rotation of the root, without waiting for these pods (`<namespace>/<name>`, `<namespace>/*`). */
 export type RotateRequest = Asked & { readonly kind: 'rotate'; readonly skip: readonly string[] }
 /** Wait for these pods no longer. */
 export type SkipRequest = Asked & { readonly kind: 'skip'; readonly pods: readonly string[] }

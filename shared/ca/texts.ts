@@ -6,8 +6,8 @@ export const nameText = text(
   'a string of at most 512 characters, not empty',
 )
 export const podText = text(
-  value => /^[a-z0-9-]{1,63}\/[a-z0-9.-]{1,253}$/.test(value),
-  'a pod as <namespace>/<name>',
+  value => /^[a-z0-9-]{1,63}\/([a-z0-9.-]{1,253}|\*)$/.test(value),
+  'a pod as <namespace>/<name>, or all of a namespace as <namespace>/*',
 )
 /** SHA-256 of a certificate. */
 export const fingerprintText = text(value => /^[0-9a-f]{64}$/.test(value), 'a fingerprint of 64 hex digits')

@@ -41,6 +41,12 @@ t.test('each pod that has not confirmed is named with its reason', async t => {
   ])
 })
 
+t.test('a namespace is skipped with the pods that are yet to come, and no other', async t => {
+  const all = (namespace: string) => [{ pod: `${namespace}/*`, uid: '*', by: 'a', at: TIME }]
+  t.same(unconfirmed(mesh, NEXT, all('shop')), [])
+  t.equal(unconfirmed(mesh, NEXT, all('sho')).length, 4)
+})
+
 t.test('a pod is skipped by its uid: its successor of the same name is waited for', async t => {
   const skipped = ['behind', 'lost', 'silent'].map(pod => ({
     pod: `shop/${pod}`,
