@@ -286,6 +286,21 @@ t.test('the role of mesh-wide policy says nothing of whom the mesh trusts', { sk
     )
     t.equal(await outcome(remove(owner)), 'allowed')
   }
+  using revoker = await grant('revoker', { kind: 'ClusterRole', name: 'postern-revoker' })
+  const list = 'postern-revocations'
+  const revoke = (as: typeof kube, dry: string) => () =>
+    as.create<object>(`${configMaps}${dry}`, { metadata: { name: list } })
+  const lift = (as: typeof kube) => () =>
+    as.patch(`${configMaps}/${list}?dryRun=All`, 'application/merge-patch+json', { data: { a: 'b' } })
+  const forbidden = /this needs update on revocations\.policy\.postern\.dev .*postern-revoker/
+  for (const as of [policyEditor, owner]) t.match(await outcome(revoke(as, '?dryRun=All')), forbidden)
+  t.equal(await outcome(revoke(revoker, '')), 'allowed')
+  t.match(await outcome(lift(policyEditor)), forbidden)
+  t.equal(await outcome(lift(revoker)), 'allowed')
+  t.match(
+    await outcome(() => policyEditor.delete(`${configMaps}/${list}?dryRun=All`)),
+    /this needs delete on revocations/,
+  )
   const other = outcome(() =>
     policyEditor.create<object>(`${configMaps}?dryRun=All`, { metadata: { name: 'other' } }),
   )
