@@ -324,6 +324,7 @@ async function startSupply(
     credential,
     renewal: renewal.get,
     trust,
+    alsoTrusted: certFiles && (() => certFiles.trusted()),
     directory,
     volume,
     clock,

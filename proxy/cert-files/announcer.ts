@@ -7,6 +7,7 @@ import { asPosternError, type PosternError } from '../../shared/errors.ts'
 import type { StateVolume } from '../credentials/state-volume.ts'
 import type { CertFilesEvent } from './events.ts'
 import { callHook } from './hook.ts'
+import type { Generation } from './volume.ts'
 
 /** About two minutes in all: an application that is restarting reads the new files anyway. */
 const MAX_ATTEMPTS = 8
@@ -24,38 +25,54 @@ export type AnnouncerOptions = {
 export class Announcer {
   readonly #options: AnnouncerOptions
   #under = new AbortController()
+  #calls: Promise<void> = Promise.resolve()
+  #known: Generation | undefined
 
   constructor(options: AnnouncerOptions) {
     this.#options = options
   }
 
-  /** Whether it was told of this generation, by this process or one before. */
-  async isTold(directory: string): Promise<boolean> {
+  /** What the application has, as far as can be known: without a hook that is what stands in its files. */
+  get known(): Generation | undefined {
+    return this.#known
+  }
+
+  /** The process before may have ended between a change and the answer. */
+  async resume(found: Generation, signal: AbortSignal): Promise<void> {
     const kept = Object(await this.#options.volume.read('cert-files.json'))
-    return Reflect.get(kept, 'told') === directory
+    if (Reflect.get(kept, 'told') === found.directory) this.#known = found
+    else await this.tell(found, signal)
   }
 
-  /** It reads this one by itself as it starts. */
-  async knows(directory: string): Promise<void> {
-    if (this.#options.hook) await this.#options.volume.write('cert-files.json', { told: directory })
+  /** The application reads this one by itself as it starts. */
+  async knows(generation: Generation): Promise<void> {
+    this.#known = generation
+    const { hook, volume } = this.#options
+    if (hook) await volume.write('cert-files.json', { told: generation.directory })
   }
 
-  /** Returns at once; what was still to be told of a generation before is dropped. */
-  tell(directory: string, signal: AbortSignal): void {
+  /** Does not wait for the answer; what was still to be told of a generation before is dropped. */
+  async tell(generation: Generation, signal: AbortSignal): Promise<void> {
     const { hook } = this.#options
-    if (!hook) return
+    if (!hook) return this.knows(generation)
     this.#under.abort()
     this.#under = new AbortController()
-    void this.#attempts(hook, directory, AbortSignal.any([signal, this.#under.signal]))
+    const attempts = this.#attempts(hook, generation, AbortSignal.any([signal, this.#under.signal]))
+    this.#calls = this.#calls.then(() => attempts)
   }
 
-  async #attempts(hook: Hook, directory: string, signal: AbortSignal): Promise<void> {
+  /** Resolves once nobody is asked any more and nothing is written: soon, after an abort. */
+  async settled(): Promise<void> {
+    await this.#calls
+  }
+
+  async #attempts(hook: Hook, generation: Generation, signal: AbortSignal): Promise<void> {
     const { clock, random, observe } = this.#options
     observe({ kind: 'hook-due' })
     for (let attempt = 1; !signal.aborted; attempt++) {
       const error = await this.#call(hook, attempt, signal)
       if (signal.aborted) return
-      if (!error) return this.knows(directory)
+      if (!error) return this.knows(generation)
       const retryMs = attempt < MAX_ATTEMPTS ? backoffMs(BACKOFF, attempt - 1, random()) : undefined
       observe({ kind: 'hook-failed', error, attempt, ...(retryMs !== undefined && { retryMs }) })
       if (retryMs === undefined) return

@@ -19,6 +19,8 @@ export type CertFilesOptions = AnnouncerOptions & {
 export type CertFiles = {
   /** What is in force; undefined until there was something. */
   readonly inForce: Live<Generation | undefined>
+  /** PEM: what the application trusts, as far as can be known. */
+  trusted(): readonly string[]
   /** Until aborted. */
   run(signal: AbortSignal): Promise<void>
 }
@@ -58,20 +60,18 @@ class Keeper implements CertFiles {
     this.inForce = live(found)
   }
 
+  trusted(): readonly string[] {
+    return rootsIn(this.#announcer.known?.files ?? {})
+  }
+
   async run(signal: AbortSignal): Promise<void> {
     try {
-      await this.#resume(signal)
+      const found = this.inForce.get()
+      if (found) await this.#announcer.resume(found, signal)
       await this.#follow(signal)
     } catch (thrown) {
       if (!signal.aborted) throw thrown
-    }
-  }
-
-  /** The process before may have ended between a change and the application's answer. */
-  async #resume(signal: AbortSignal): Promise<void> {
-    const found = this.inForce.get()
-    if (found && !(await this.#announcer.isTold(found.directory))) {
-      this.#announcer.tell(found.directory, signal)
+      await this.#announcer.settled()
     }
   }
 
@@ -112,8 +112,8 @@ class Keeper implements CertFiles {
     if (!keyAndChainIn(files)) await this.#volume.tidy().catch(() => {}) // the former key with them
     this.inForce.set(generation)
     observe(described('written', generation))
-    if (isFirst) await this.#announcer.knows(generation.directory)
-    else this.#announcer.tell(generation.directory, signal)
+    if (isFirst) await this.#announcer.knows(generation)
+    else await this.#announcer.tell(generation, signal)
   }
 }
 

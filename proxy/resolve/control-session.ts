@@ -33,6 +33,8 @@ export type SessionContext = {
   /** How renewal goes. */
   readonly renewal: () => StatusExtensions
   readonly trust: TrustStore
+  /** Roots that the pod's application trusts too, where it has them from us: PEM. A root counts once both do. */
+  readonly alsoTrusted?: (() => readonly string[]) | undefined
   readonly directory: Directory
   readonly state: Settable<State | undefined>
   readonly clock: Clock
@@ -138,16 +140,24 @@ export class ControlSession {
   }
 
   #report(): void {
-    const { credential, trust, renewal } = this.#context
+    const { credential, renewal } = this.#context
     const own = credential.get()
     const status: Status = {
       kind: 'status',
       stateVersion: this.#version,
-      roots: (trust.bundle.get()?.roots ?? []).map(root => parseCertificate(root).fingerprint256),
+      roots: this.#roots(),
       ...(own && { certificateSerial: own.serial, certificateNotAfter: own.notAfter.toISOString() }),
       ...onlyKnown(renewal(), this.#stream.features()),
     }
     this.#stream.send(status)
+  }
+
+  #roots(): readonly string[] {
+    const { trust, alsoTrusted } = this.#context
+    const ours = fingerprints(trust.bundle.get()?.roots ?? [])
+    if (!alsoTrusted) return ours
+    const also = fingerprints(alsoTrusted())
+    return ours.filter(root => also.includes(root))
   }
 
   /** Returns how long to gather before the next. */
@@ -198,6 +208,9 @@ export class ControlSession {
     await until(this.#context.trust.bundle, lacksOne, over)
   }
 }
+
+const fingerprints = (roots: readonly string[]): string[] =>
+  roots.map(root => parseCertificate(root).fingerprint256)
 
 /** An injector that does not speak of revocations, as those of v0.1.0, lifts none. */
 function withRevoked(next: State, former: State | undefined): State {

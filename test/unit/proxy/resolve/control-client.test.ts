@@ -46,11 +46,19 @@ type Setup = {
   readonly own?: Issued
   readonly lostAfterMs?: number
   readonly renewal?: StatusExtensions
+  readonly alsoTrusted?: () => readonly string[]
 }
 
 async function sidecar(
   t: Test,
-  { address, dir = scratchDirectory(t), own: leaf = own, lostAfterMs = 5_000, renewal = {} }: Setup,
+  {
+    address,
+    dir = scratchDirectory(t),
+    own: leaf = own,
+    lostAfterMs = 5_000,
+    renewal = {},
+    alsoTrusted,
+  }: Setup,
 ) {
   const api = await scriptedApi({ username: '', podUid: '' })
   api.trust = { 'trust-domain': TRUST_DOMAIN, 'roots.pem': ours.root }
@@ -68,6 +76,7 @@ async function sidecar(
     credential,
     renewal: () => renewal,
     trust,
+    alsoTrusted,
     volume,
     directory,
     clock: systemClock,
@@ -113,6 +122,26 @@ t.test('a sidecar says who it is, applies the state and confirms it with the roo
   t.same(await when(client.state, state => state !== undefined, signal), stateOf(1))
   t.match(await visit.next('status'), { stateVersion: 1, roots: [ours.rootFingerprint] })
   t.equal(client.connected.get(), true)
+})
+
+t.test('a root counts as known once the application has it too, where it has its roots from us', async t => {
+  await using injector = await scriptedInjector(injectorLeaf, ours.bundle)
+  let application = [ours.root]
+  const { address } = injector
+  await sidecar(t, { address, alsoTrusted: () => application })
+  const visit = await injector.visit(0)
+  const both = { trustDomain: TRUST_DOMAIN, roots: [ours.root, next.root] }
+  visit.say(stateOf(1, { trust: [both] }))
+  const said = async (roots: readonly string[]) => {
+    for (;;) {
+      const status = await visit.next('status')
+      if (status.stateVersion === 1 && status.roots.length === roots.length)
+        return t.same(status.roots, roots)
+    }
+  }
+  await said([ours.rootFingerprint])
+  application = [ours.root, next.root, forger.root]
+  await said([ours.rootFingerprint, next.rootFingerprint])
 })
 
 const RENEWAL: StatusExtensions = {
