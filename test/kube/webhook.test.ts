@@ -158,6 +158,33 @@ t.test('the webhook on a real API server', { skip: requireApiServer() }, async t
     })
   })
 
+  await t.test(
+    'a pod with certificate files comes back as the API server accepts it, and can be copied',
+    async t => {
+      const annotations = {
+        'postern.dev/cert-files': 'app',
+        'postern.dev/cert-files-env': 'SSL_CERT_FILE',
+        'postern.dev/cert-files-hook': '8081/reload',
+      }
+      const created = await create('plain', pod({ annotations }))
+      const path = '/var/run/secrets/postern.dev'
+      const ours = ({ name }: { name: string }) => name === 'postern-cert-files'
+      t.match(containerOf(created, 'app').volumeMounts?.filter(ours), [{ mountPath: path, readOnly: true }])
+      t.match(containerOf(created, 'app').env, [{ name: 'SSL_CERT_FILE', value: `${path}/ca.crt` }])
+      t.match(created.spec?.volumes?.filter(ours), [{ emptyDir: { medium: 'Memory', sizeLimit: '4Mi' } }])
+      const { metadata, spec } = created
+      const copy = await create('plain', {
+        metadata: { generateName: 'copy-', annotations: metadata?.annotations ?? {} },
+        ...(spec && { spec }),
+      })
+      t.strictSame(containerOf(copy, 'app'), containerOf(created, 'app'))
+      const nobody = pod({ annotations: { 'postern.dev/cert-files': 'web' } })
+      await t.rejects(create('plain', nobody), {
+        message: /PSTN_INJECT_REFUSED: .*no container web of its own/s,
+      })
+    },
+  )
+
   await t.test('kubectl apply by server-side dry run makes no binding', async t => {
     bindings.length = 0
     const manifest = JSON.stringify({
