@@ -208,13 +208,15 @@ function startSigner(
   { world, subscribe }: Directory,
   { check: revoked }: Revocations,
 ): SignerController {
-  const { trustDomain, signerName, maxLeafLifetimeSeconds, maxServingLifetimeSeconds } = context.config
+  const { trustDomain, signerName, clusterDomain, maxLeafLifetimeSeconds, maxServingLifetimeSeconds } =
+    context.config
   const signer = createSigner({
     ...context,
     authority: ca.authority,
     settings: {
       trustDomain,
       signerName,
+      clusterDomain,
       maxLeafLifetimeSeconds,
       maxServingLifetimeSeconds,
       cleanupAfterMs: CLEANUP_AFTER_MS,

@@ -22,6 +22,8 @@ export type Settings = {
   readonly signerName: string
   /** Whom another signer's certificates are verified with; also while the mesh comes from it, or goes to it. */
   readonly trustRootsFile?: string
+  /** What the cluster’s DNS has its Services’ names end with. */
+  readonly clusterDomain: string
   /** The signer issues no longer than this, whatever a sidecar asks for. */
   readonly maxLeafLifetimeSeconds: number
   /** The same for the serving certificates that people approve. */
@@ -56,6 +58,7 @@ type Environment = Readonly<Record<string, string | undefined>>
 const DEFAULTS: Settings = {
   trustDomain: 'cluster.local',
   signerName: WORKLOAD_SIGNER,
+  clusterDomain: 'cluster.local',
   maxLeafLifetimeSeconds: 24 * 3600,
   maxServingLifetimeSeconds: 30 * 24 * 3600,
   defaultInboundMode: 'permissive',
@@ -71,11 +74,15 @@ const DEFAULTS: Settings = {
   adminPort: ADMIN_PORT,
 }
 
+const isDomain = (value: string): boolean =>
+  value.length <= 128 && /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/.test(value)
+
 const port = optional(integer(0, 65_535))
 const decode = object<Partial<Settings>>({
   trustDomain: optional(text(isTrustDomain, 'a trust domain, such as cluster.local')),
   signerName: optional(text(value => /^[a-z0-9.-]+\/[A-Za-z0-9._-]+$/.test(value), '<domain>/<name>')),
   trustRootsFile: optional(text(value => value.startsWith('/'), 'an absolute path')),
+  clusterDomain: optional(text(isDomain, 'a DNS domain, such as cluster.local')),
   maxLeafLifetimeSeconds: optional(integer(1, 31_536_000)),
   maxServingLifetimeSeconds: optional(integer(1, 31_536_000)),
   defaultInboundMode: optional(oneOf(['strict', 'permissive'])),

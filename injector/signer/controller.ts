@@ -22,6 +22,7 @@ import { type Tracked, TrackedRequests } from './tracked-requests.ts'
 
 export type SignerSettings = ApproverSettings &
   ServingSettings & {
+    readonly clusterDomain: string
     readonly maxLeafLifetimeSeconds: number
     /** How long answered requests stay readable before their names are freed. */
     readonly cleanupAfterMs: number
@@ -166,7 +167,7 @@ async function sign(
     }
     case 'sign': {
       const { identity, publicKey } = decision
-      const { maxLeafLifetimeSeconds } = settings
+      const { clusterDomain, maxLeafLifetimeSeconds } = settings
       const bound = ifBound(object, pod)
       const serviceNames = bound ? servicesOf(bound) : []
       const leaf = leafFor({
@@ -174,6 +175,7 @@ async function sign(
         identity,
         publicKey,
         serviceNames,
+        clusterDomain,
         maxLeafLifetimeSeconds,
         now: clock.now(),
       })

@@ -72,6 +72,7 @@ export type LeafFacts = {
   readonly publicKey: Buffer
   /** Services of the pod's namespace that select it. */
   readonly serviceNames: readonly string[]
+  readonly clusterDomain: string
   readonly maxLeafLifetimeSeconds: number
   readonly now: number
 }
@@ -81,13 +82,14 @@ export type LeafFacts = {
  * the common name for the host, and a pod's name may be that of any host.
  */
 export function leafFor(facts: LeafFacts): LeafRequest {
-  const { object, identity, publicKey, serviceNames, maxLeafLifetimeSeconds, now } = facts
+  const { object, identity, publicKey, serviceNames, clusterDomain, maxLeafLifetimeSeconds, now } = facts
   const { name, uid } = boundPodOf(object)
   const namespace = workloadOf(identity)?.namespace
   const names = [...serviceNames]
     .sort()
     .slice(0, MAX_SERVICES)
-    .flatMap(service => [`${service}.${namespace}.svc`, `${service}.${namespace}.svc.cluster.local`])
+    .map(service => `${service}.${namespace}.svc`)
+    .flatMap(name => [name, `${name}.${clusterDomain}`])
   return {
     publicKeySpki: publicKey,
     ...(name && { commonName: name }),

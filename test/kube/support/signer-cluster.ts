@@ -107,6 +107,7 @@ export async function startSignerCluster(): Promise<SignerCluster> {
           trustDomain: TRUST_DOMAIN,
           maxLeafLifetimeSeconds: 3600,
           maxServingLifetimeSeconds: 30 * 86_400,
+          clusterDomain: 'cluster.local',
           cleanupAfterMs: 300_000,
           ...settings,
         },

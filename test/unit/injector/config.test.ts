@@ -25,6 +25,7 @@ t.test('an empty file gives the defaults, which are those that the installed fil
   t.same(parseSettings(readFileSync(DEPLOYED, 'utf8'), 'config.yaml'), defaults)
   t.match(defaults, {
     trustDomain: 'cluster.local',
+    clusterDomain: 'cluster.local',
     controlAddress: 'postern-injector.postern-system.svc:15012',
   })
 })
@@ -44,6 +45,11 @@ const wrong: [string, string, string | RegExp][] = [
     'an unknown key',
     'trustDomian: x',
     'PSTN_CONFIG_INVALID f: trustDomian: unknown key; did you mean trustDomain?',
+  ],
+  [
+    'a cluster domain that ends with a dot',
+    'clusterDomain: cluster.local.',
+    /f\.clusterDomain: must be a DNS/,
   ],
   ['a trust domain with capitals', 'trustDomain: Example.org', /f\.trustDomain: must be a trust domain/],
   ['a signer without a domain', 'signerName: workload', /f\.signerName: must be <domain>\/<name>/],

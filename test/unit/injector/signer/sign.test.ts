@@ -79,6 +79,7 @@ const facts = {
   identity: parseSpiffeId(IDENTITY).id,
   publicKey: Buffer.alloc(91),
   serviceNames: ['web', 'api'],
+  clusterDomain: 'cluster.local',
   maxLeafLifetimeSeconds: 3600,
   now: NOW,
 }
@@ -91,6 +92,11 @@ t.test('a leaf is named after the pod and the Services that select it', async t 
     dnsNames: ['api.shop.svc', 'api.shop.svc.cluster.local', 'web.shop.svc', 'web.shop.svc.cluster.local'],
     lifetimeSeconds: 3600,
   })
+})
+
+t.test('a cluster may have another DNS domain', async t => {
+  const { dnsNames } = leafFor({ ...facts, serviceNames: ['web'], clusterDomain: 'k8s.example.org' })
+  t.strictSame(dnsNames, ['web.shop.svc', 'web.shop.svc.k8s.example.org'])
 })
 
 t.test('a pod that was made anew under the same name is not the one that asked', async t => {
