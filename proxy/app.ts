@@ -367,9 +367,8 @@ async function startSupply(
     readiness: () => {
       const own = credential.get()
       const certificate = !own ? 'missing' : clock.now() < own.notAfter.getTime() ? 'valid' : 'expired'
-      const had = { trust: !!trust.bundle.get(), policy: !!policy.get() }
-      const files = !certFiles || certFiles.inForce.get() !== undefined
-      readiness = nextReadiness(readiness, { certificate, refusal, ...had, certFiles: files })
+      const facts = { certificate, refusal, trust: !!trust.bundle.get(), policy: !!policy.get() } as const
+      readiness = nextReadiness(readiness, { ...facts, certFiles: !certFiles || !!certFiles.inForce.get() })
       return readiness
     },
     certificates: () => {
