@@ -13,6 +13,7 @@ import { watchList } from '../kube/watch.ts'
 import { type Authority, type CaMaterial, openAuthority } from './authority.ts'
 import { revived, unexplained } from './lineage.ts'
 import { caMetrics } from './metrics.ts'
+import { recordOf } from './rotation.ts'
 import {
   type CaPlace,
   issuerIsDue,
@@ -73,7 +74,7 @@ export async function loadOrCreateAuthority(
       const [missing] = unexplained(present.roots, next.material)
       if (missing)
         throw refusal(place, `holds another root: ${missing.slice(0, 12)} is gone without a record`)
-      const [back] = revived(stored.get().material, next.material)
+      const [back] = revived(recordOf(stored.get().material).former, next.material)
       if (back) throw refusal(place, `holds the root ${back.slice(0, 12)} again, which was revoked`)
       stored.set(next)
       if (!isSame(present, opened)) {

@@ -1,6 +1,7 @@
 // Whether a running injector may go on with what the Secret holds now. Every root that was trusted must still be, or have
 // ended as the Secret's own record says: a Secret of another mesh, an old backup or a slip of the hand would end every
 // connection, a rotation does not.
+import type { FormerRoot } from '../../shared/ca/record.ts'
 import { bundleOf, type CaMaterial } from './authority.ts'
 import { fingerprintOf, recordOf } from './rotation.ts'
 
@@ -13,9 +14,9 @@ export function unexplained(roots: readonly string[], next: CaMaterial): readonl
   return roots.map(fingerprintOf).filter(fingerprint => !explained.has(fingerprint))
 }
 
-/** The roots of `next`, by fingerprint, that `present` remembers as revoked: a backup from before holds them still. */
-export function revived(present: CaMaterial, next: CaMaterial): readonly string[] {
-  const revoked = recordOf(present).former.filter(({ end }) => end === 'revoked')
+/** The roots of `next`, by fingerprint, that are remembered as revoked: a backup from before holds them still. */
+export function revived(former: readonly FormerRoot[], next: CaMaterial): readonly string[] {
+  const revoked = former.filter(({ end }) => end === 'revoked')
   const trusted = bundleOf(next).map(fingerprintOf)
   return trusted.filter(root => revoked.some(({ fingerprint }) => fingerprint === root))
 }

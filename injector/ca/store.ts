@@ -1,12 +1,14 @@
 // The CA lives in one Secret. Whoever comes first creates it (creation is atomic: the loser reads the winner's);
 // every change is a compare-and-swap on resourceVersion. A CA that cannot be read is never overwritten.
+import type { FormerRoot } from '../../shared/ca/record.ts'
+import { CA_STATUS_KEY, decodeCaStatus } from '../../shared/ca/status.ts'
 import { PosternError } from '../../shared/errors.ts'
 import { isKubeError, type Kube } from '../../shared/kube/rest.ts'
-import { CA_SECRET, TRUST_CONFIGMAP } from '../../shared/names.ts'
+import { CA_CONFIGMAP, CA_SECRET, TRUST_CONFIGMAP } from '../../shared/names.ts'
 import { splitPem } from '../../shared/trust-bundle.ts'
 import { parseCertificate } from '../../shared/x509/certificate.ts'
 import { type CaMaterial, createIssuer, createRoot } from './authority.ts'
-import { unexplained } from './lineage.ts'
+import { revived, unexplained } from './lineage.ts'
 import { anew, fromSecret, type SecretObject, toSecret, withMaterial } from './material.ts'
 
 export type CaPlace = { readonly namespace: string; readonly trustDomain: string }
@@ -40,11 +42,12 @@ export async function readOrCreateCa(
   now: number,
   signal?: AbortSignal,
 ): Promise<StoredCa> {
-  const [present, published] = await Promise.all([
+  const [present, published, former] = await Promise.all([
     readCa(kube, place, now, signal).catch(absent),
     publishedRoots(kube, place, signal),
+    formerRoots(kube, place, signal),
   ])
-  if (present) return succeeding(present, published, place)
+  if (present) return succeeding(present, { published, former }, place)
   if (published) throw refusal(place, `is gone, ConfigMap ${TRUST_CONFIGMAP} still publishes its root`)
   const root = await createRoot(place.trustDomain, now)
   const issuer = await createIssuer(root, place.trustDomain, now)
@@ -66,8 +69,33 @@ async function publishedRoots(
   return published?.data?.['roots.pem'] || undefined
 }
 
-/** The root of another mesh, or of a backup from before a rotation, would end every connection of one that trusts another. */
-function succeeding(present: StoredCa, published: string | undefined, place: CaPlace): StoredCa {
+/** What the status remembers of roots that are gone; a status that cannot be read says nothing. */
+async function formerRoots(
+  kube: Kube,
+  { namespace }: CaPlace,
+  signal?: AbortSignal,
+): Promise<readonly FormerRoot[]> {
+  const path = `/api/v1/namespaces/${namespace}/configmaps/${CA_CONFIGMAP}`
+  const status = await kube.get<{ data?: Record<string, string> }>(path, signal).catch(absent)
+  try {
+    return decodeCaStatus(JSON.parse(status?.data?.[CA_STATUS_KEY] ?? ''), CA_CONFIGMAP).former
+  } catch {
+    return []
+  }
+}
+
+type Known = { readonly published: string | undefined; readonly former: readonly FormerRoot[] }
+
+/**
+ * The root of another mesh, or of a backup from before a rotation, would end every connection of one that trusts another;
+ * one that was revoked is in somebody else's hands.
+ */
+function succeeding(present: StoredCa, { published, former }: Known, place: CaPlace): StoredCa {
+  const [revoked] = revived(former, present.material)
+  if (revoked) {
+    const way = `ConfigMap ${CA_CONFIGMAP} says so; without it this Secret would be taken`
+    throw refusal(place, `trusts root ${revoked.slice(0, 12)} again, which is revoked: ${way}`)
+  }
   const roots = readable(published ?? '')
   if (roots.length === 0 || unexplained(roots, present.material).length < roots.length) return present
   throw refusal(

@@ -5,6 +5,7 @@ import { createIssuer, createRoot } from '../../injector/ca/authority.ts'
 import { loadOrCreateAuthority } from '../../injector/ca/keeper.ts'
 import { type SecretObject, toSecret } from '../../injector/ca/material.ts'
 import { begin, replaceRoot } from '../../injector/ca/rotation.ts'
+import { publishStatus, statusOf } from '../../injector/ca/status.ts'
 import { type CaPlace, readCa, readOrCreateCa, renewIssuer } from '../../injector/ca/store.ts'
 import { type Clock, systemClock } from '../../shared/clock.ts'
 import type { Kube } from '../../shared/kube/rest.ts'
@@ -209,6 +210,14 @@ t.test('a backup of a rotation does not bring back a root that was revoked since
   await server.kube.replace(secretPath('revived'), toSecret(backup, at.namespace))
   await refused(1)
   t.equal(authority.get(), before)
+  const status = statusOf(present, { waitingFor: [], unconfirmed: [] })
+  await publishStatus(server.kube, at.namespace, status, new AbortController().signal)
+  await t.rejects(readOrCreateCa(server.kube, at, now), {
+    code: 'PSTN_CA_REFUSED',
+    message: /trusts root .* again, which is revoked/,
+  })
+  await server.kube.replace(secretPath('revived'), toSecret(present, at.namespace))
+  t.match(await readOrCreateCa(server.kube, at, now), { material: { root } }, 'the right one is taken')
 })
 
 t.test('what was read before a renewal is not adopted after it', { skip }, async t => {

@@ -182,7 +182,11 @@ t.test('another root is followed where the record says how it came, however much
 t.test('a root that was revoked is not trusted again, whatever else a backup holds', async t => {
   const promoted = replaceRoot(publishing, { root: next, issuer: nextIssuer }, asking)
   t.same(unexplained(bundleOf(promoted), publishing), [], 'the present root is in the backup too')
-  t.same(revived(promoted, publishing), [print(root)])
-  t.same(revived(promoted, begin(promoted, third, [], asking)), [], 'another rotation')
-  t.same(revived(dropRetired(switched, drop), publishing), [], 'one whose time was over does no harm')
+  t.same(revived(recordOf(promoted).former, publishing), [print(root)])
+  t.same(revived(recordOf(promoted).former, begin(promoted, third, [], asking)), [], 'another rotation')
+  t.same(
+    revived(recordOf(dropRetired(switched, drop)).former, publishing),
+    [],
+    'one whose time was over does no harm',
+  )
 })
