@@ -87,6 +87,8 @@ t.test('disruption budget, network policy, admission policies and webhooks are t
     'postern-pods',
     'postern-policies',
     'postern-requests',
+    'postern-revocations',
+    'postern-trust',
   ])
   const { webhooks = [] } = await cluster.kube.get<V1MutatingWebhookConfiguration>(
     `/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/${INJECTOR_NAME}`,
