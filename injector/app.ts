@@ -293,11 +293,11 @@ type LeaderParts = {
   readonly directory: Directory
   readonly watches: Watches
   readonly signer: SignerController
-  readonly reports: Reports
-}
+} & Pick<Mesh, 'reports' | 'trust'>
 
 /** What the leader does, and the race for being it. */
-function startCampaign(context: Context, { ca, bindings, directory, watches, signer, reports }: LeaderParts) {
+function startCampaign(context: Context, parts: LeaderParts) {
+  const { ca, bindings, directory, watches, signer, reports, trust } = parts
   const { kube, config, leading, timing } = context
   context.registry.gauge('postern_leader', '1 on the replica that leads.', [], gauge =>
     gauge.set({}, leading.get() ? 1 : 0),
@@ -316,18 +316,14 @@ function startCampaign(context: Context, { ca, bindings, directory, watches, sig
     signal.addEventListener('abort', () => leading.set(false), { once: true })
     await Promise.all([
       signer.run(signal),
-      publishTrust({ ...context, bundle: bundleOf(context, ca) }, signal),
-      keepClusterTrustBundle({ ...context, bundle: bundleOf(context, ca), behind }, signal),
+      publishTrust({ ...context, bundle: trust }, signal),
+      keepClusterTrustBundle({ ...context, bundle: trust, behind }, signal),
       keepCaBundle({ ...context, roots: mapped(ca.authority, ({ roots }) => roots) }, signal),
       ca.renew(signal),
-      // A pod that is not known yet would not be waited for.
+      // Without all pods a rotation would not wait for every one, and every namespace would look unused. They may never
+      // come: leading must end all the same.
       unless(signal, watches.synced).then(
-        () => rotator.run(signal),
-        () => undefined,
-      ),
-      // Without all pods every namespace would look unused. They may never come: leading must end all the same.
-      unless(signal, watches.synced).then(
-        () => bindings.reconcile(directory.world, signal),
+        () => Promise.all([rotator.run(signal), bindings.reconcile(directory.world, signal)]),
         () => undefined,
       ),
     ])

@@ -1,8 +1,6 @@
 // What differs where another signer than ours signs for workloads (docs/signers.md): it takes our approval at its word, and
 // signs for as long as the request asks. So what our own signer would shorten is denied.
-import type { V1CertificateSigningRequest } from '@kubernetes/client-node'
 import { WORKLOAD_SIGNER } from '../../shared/names.ts'
-import { hasCondition } from './request.ts'
 import { RULES, type Rule } from './rules.ts'
 
 export const isOurs = (signerName: string): boolean => signerName === WORKLOAD_SIGNER
@@ -22,7 +20,3 @@ const lifetimeWithin = (maxSeconds: number): Rule => ({
     return `expirationSeconds must be at most ${maxSeconds} (maxLeafLifetimeSeconds), since another signs: ${found}`
   },
 })
-
-/** By whomever: nothing is left to do with it. */
-export const isAnswered = (object: V1CertificateSigningRequest): boolean =>
-  Boolean(object.status?.certificate) || hasCondition(object, 'Denied') || hasCondition(object, 'Failed')

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { decide } from '../../../../injector/signer/approve.ts'
-import { isAnswered, rulesFor } from '../../../../injector/signer/outside.ts'
+import { rulesFor } from '../../../../injector/signer/outside.ts'
+import { isAnswered } from '../../../../injector/signer/request.ts'
 import { NOBODY_REVOKED, revocationCheck } from '../../../../shared/revocation.ts'
 import { inputOf } from '../../../support/forged-case.ts'
 import { NOW, type Patch, TRUST_DOMAIN } from '../../../vectors/csr/cases.ts'
