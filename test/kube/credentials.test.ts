@@ -11,6 +11,7 @@ import { SYSTEM_NAMESPACE, TRUST_CONFIGMAP, WORKLOAD_SIGNER } from '../../shared
 import { workloadSpiffeId } from '../../shared/spiffe-id.ts'
 import { requireApiServer } from '../support/requirements.ts'
 import { scratchDirectory } from '../support/scratch.ts'
+import { TRUST_READERS } from './support/asking-pod.ts'
 import { createPod, type SignerCluster, startSignerCluster, TRUST_DOMAIN } from './support/signer-cluster.ts'
 
 const skip = requireApiServer()
@@ -31,20 +32,6 @@ t.before(async () => {
   if (applied.code !== 0) throw new Error(applied.stderr)
 })
 t.teardown(() => cluster?.[Symbol.asyncDispose]())
-
-const TRUST_READERS = `
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: trust, namespace: ${SYSTEM_NAMESPACE}}
-rules:
-- {apiGroups: [""], resources: [configmaps], resourceNames: [${TRUST_CONFIGMAP}], verbs: [get]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: trust, namespace: ${SYSTEM_NAMESPACE}}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: trust}
-subjects: [{kind: Group, apiGroup: rbac.authorization.k8s.io, name: "system:serviceaccounts"}]
-`
 
 /** Approver and signer while the test runs; `stop` is an outage of the injector. */
 function signer(t: Test): { stop(): Promise<void> } {

@@ -34,7 +34,8 @@ export type AskingPod = {
   restart(): Promise<void>
 }
 
-const READERS = `
+/** Lets every service account read the trust bundle, as the shipped role does. */
+export const TRUST_READERS = `
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata: {name: trust, namespace: ${SYSTEM_NAMESPACE}}
@@ -54,7 +55,7 @@ export async function publishRoots({ server, keeper }: SignerCluster): Promise<v
     metadata: { name: TRUST_CONFIGMAP },
     data: { 'trust-domain': TRUST_DOMAIN, 'roots.pem': keeper.authority.get().roots.join('') },
   })
-  const applied = await server.kubectl(['apply', '-f', '-'], READERS)
+  const applied = await server.kubectl(['apply', '-f', '-'], TRUST_READERS)
   if (applied.code !== 0) throw new Error(applied.stderr)
 }
 
