@@ -66,19 +66,6 @@ export function writeDataHeader(
   return writeFrameHeader(into, at, length, FrameType.data, endStream ? Flag.endStream : 0, streamId)
 }
 
-/** A header block that fits into one frame; see `headersFrames`. */
-export function writeHeaders(
-  into: Buffer,
-  at: number,
-  streamId: number,
-  block: Buffer,
-  endStream: boolean,
-): number {
-  const flags = Flag.endHeaders | (endStream ? Flag.endStream : 0)
-  const next = writeFrameHeader(into, at, block.length, FrameType.headers, flags, streamId)
-  return next + block.copy(into, next)
-}
-
 export const RST_STREAM_BYTES = FRAME_HEADER_BYTES + 4
 
 export function writeRstStream(into: Buffer, at: number, streamId: number, code: number): number {
