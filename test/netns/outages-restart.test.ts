@@ -3,14 +3,13 @@
 import { once } from 'node:events'
 import { copyFile, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { PORTS } from '../../shared/ports.ts'
 import { until } from '../kube/support/installation.ts'
 import type { RunningPod } from '../support/namespace-kubelet.ts'
 import { type Agent, startAgent } from '../support/netns-client.ts'
 import { isReady, type Mesh, startMesh } from '../support/netns-mesh.ts'
-import { codesBetween, expiryOf } from '../support/outage.ts'
+import { codesBetween, untilAllExpired } from '../support/outage.ts'
 import { requireApiServer, requireNetns } from '../support/requirements.ts'
 
 const skip = requireNetns() || requireApiServer()
@@ -127,7 +126,7 @@ t.test('a restart after expiry, during an outage', { skip }, async t => {
   const mesh = await startMesh(t, stack, { leafSeconds: SHORT_LEAF_SECONDS })
   const { client, server, call } = await pair(mesh)
   await outage(mesh)
-  await delay(Math.max(expiryOf(client), expiryOf(server)) + 500 - Date.now())
+  await untilAllExpired([client, server], 500)
   const at = await restart(client)
   t.match(await whyNotReady(client), /no certificate yet/, 'what has expired is not restored')
   t.notOk(await call())

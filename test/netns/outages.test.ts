@@ -6,7 +6,15 @@ import { startApplication } from '../support/netns-applications.ts'
 import { startAgent } from '../support/netns-client.ts'
 import { type Mesh, startMesh } from '../support/netns-mesh.ts'
 import { CLOSE, isWhole, PING, PONG } from '../support/netns-pair.ts'
-import { codesBetween, dialOn, expiryOf, issuedSince, judge, untilHealed } from '../support/outage.ts'
+import {
+  codesBetween,
+  dialOn,
+  expiryOf,
+  issuedSince,
+  judge,
+  untilAllExpired,
+  untilHealed,
+} from '../support/outage.ts'
 import { requireApiServer, requireNetns } from '../support/requirements.ts'
 
 const PORT = 8080
@@ -58,9 +66,8 @@ t.test('outages past expiry', { skip: requireNetns() || requireApiServer() }, as
       await delay(1_000)
       await begin(mesh)
       const gone = Date.now()
+      await untilAllExpired([client, server], EXPIRED_FOR_MS)
       const expiry = Math.min(expiryOf(client), expiryOf(server))
-      const expired = Math.max(expiryOf(client), expiryOf(server))
-      await delay(expired + EXPIRED_FOR_MS - Date.now())
       await talker.open({ gate: name })
       t.ok(isWhole(await kept), 'a connection from before goes on after expiry')
       const returning = Date.now()

@@ -40,6 +40,15 @@ const isIssued = ({ msg }: LogLine) => msg === 'certificate issued'
 export const expiryOf = ({ lines }: RunningPod): number =>
   Date.parse(String(lines.findLast(isIssued)?.notAfter))
 
+/** Asked again until it stands: what was signed just before an outage reaches a sidecar just after its beginning. */
+export async function untilAllExpired(pods: readonly RunningPod[], marginMs: number): Promise<void> {
+  for (;;) {
+    const left = Math.max(...pods.map(expiryOf)) + marginMs - Date.now()
+    if (left <= 0) return
+    await delay(left)
+  }
+}
+
 export const issuedSince = ({ lines }: RunningPod, since: number): readonly LogLine[] =>
   lines.filter(line => isIssued(line) && Date.parse(String(line.time)) > since)
 
