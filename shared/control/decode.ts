@@ -17,6 +17,7 @@ import {
   text,
 } from '../decode.ts'
 import { asPosternError, PosternError } from '../errors.ts'
+import { decodePartnerClients, decodePartners } from '../federation/model.ts'
 import type {
   AuthorizationPolicy,
   EffectiveMode,
@@ -180,6 +181,8 @@ const state = object<State>({
   zone: optional(name),
   revoked: optional(decodeRevoked),
   renew: optional(decodeRenewal),
+  partners: optional(decodePartners),
+  partnerClients: optional(decodePartnerClients),
 })
 
 const meshPod = object<MeshPod>({

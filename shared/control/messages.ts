@@ -1,6 +1,7 @@
 // The control stream's five kinds of message: one mTLS HTTP/2 stream (POST /v1/control) from each sidecar to any
 // injector replica, newline-delimited JSON both ways. Items are full state with a version: whoever missed one
 // message is made whole by the next. The schema for other languages is messages.schema.json (a test compares).
+import type { Partner, PartnerClients } from '../federation/model.ts'
 import { FEATURES, type PolicySet } from '../policy/model.ts'
 import type { Protocols } from '../protocol.ts'
 import type { Renewal } from '../renewal-order.ts'
@@ -93,6 +94,10 @@ export type StateExtensions = {
   readonly revoked?: Revoked
   /** Renew before the time, if the present certificate was received before then. */
   readonly renew?: Renewal
+  /** Foreign trust domains, all of them. Absent: the injector does not speak of them, and there are none. */
+  readonly partners?: readonly Partner[]
+  /** Callers without SPIFFE whom ports of this pod know. Absent: none. */
+  readonly partnerClients?: readonly PartnerClients[]
 }
 
 /** The same for entries of Services. */
@@ -106,6 +111,8 @@ export const STATE_EXTENSIONS = [
   'zone',
   'revoked',
   'renew',
+  'partners',
+  'partnerClients',
 ] as const satisfies readonly (keyof StateExtensions)[]
 export const SERVICE_EXTENSIONS = ['affinitySeconds'] as const satisfies readonly (keyof ServiceExtensions)[]
 

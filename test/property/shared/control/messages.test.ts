@@ -75,6 +75,26 @@ const policy = record({
   rules: list(record({ from: list(source), to: list(operation) }, ['from', 'to'])),
   features: names,
 })
+const partner = segment.chain(domain =>
+  record({
+    trustDomain: fc.constant(domain),
+    roots: names,
+    destinations: list(
+      record({
+        cidr,
+        identities: list(
+          fc.constantFrom(`spiffe://${domain}/ns/shop/sa/cart`, `spiffe://${domain}/ns/shop/*`),
+        ),
+      }),
+    ),
+  }),
+)
+const partnerClients = record({
+  name,
+  roots: names,
+  ports: list(port),
+  principals: list(record({ subject: name, principal: identity })),
+})
 const byPort = <T>(value: Arbitrary<T>) =>
   fc.dictionary(port.map(String), value, { maxKeys: 3, noNullPrototype: true })
 const state = record(
@@ -92,8 +112,10 @@ const state = record(
     zone: name,
     revoked: record({ serials: list(serial), identities: list(identity), pods: names }),
     renew: record({ before: time, withinSeconds: fc.integer({ min: 0, max: 604_800 }) }),
+    partners: fc.uniqueArray(partner, { maxLength: 3, selector: ({ trustDomain }) => trustDomain }),
+    partnerClients: list(partnerClients),
   },
-  ['protocols', 'zone', 'revoked', 'renew'],
+  ['protocols', 'zone', 'revoked', 'renew', 'partners', 'partnerClients'],
 )
 const addresses = record({ kind: kind('addresses'), entries: list(entry) })
 const status = record(
