@@ -67,7 +67,10 @@ export type LeafRequest = {
   readonly keyEncipherment?: boolean
   /** Object identifiers. Absent: both ends of a connection, as an SVID has them. */
   readonly extKeyUsage?: readonly string[]
+  /** From `now` on. */
   readonly lifetimeSeconds: number
+  /** Absent: BACKDATE_SECONDS. */
+  readonly backdateSeconds?: number
   /** Milliseconds since the epoch. */
   readonly now: number
 }
@@ -92,6 +95,7 @@ type Template = {
   readonly subject: JsonName
   readonly publicKey: PublicKey | webcrypto.CryptoKey
   readonly lifetimeSeconds: number
+  readonly backdateSeconds?: number | undefined
   readonly now: number
   readonly extensions: readonly Extension[]
 }
@@ -133,7 +137,7 @@ export async function openAuthority(material: CaMaterial): Promise<Authority> {
 
 async function issueLeaf(signer: Signer, request: LeafRequest): Promise<IssuedLeaf> {
   const { publicKeySpki, commonName, podUid, dnsNames, ipAddresses = [], uri, lifetimeSeconds, now } = request
-  const { keyEncipherment = false, extKeyUsage = BOTH_ENDS } = request
+  const { keyEncipherment = false, extKeyUsage = BOTH_ENDS, backdateSeconds } = request
   const { digitalSignature } = KeyUsageFlags
   const keyUsage = keyEncipherment ? digitalSignature | KeyUsageFlags.keyEncipherment : digitalSignature
   if (now >= signer.certificate.notAfter.getTime()) {
@@ -157,6 +161,7 @@ async function issueLeaf(signer: Signer, request: LeafRequest): Promise<IssuedLe
       subject,
       publicKey: await PublicKey.create(new Uint8Array(publicKeySpki)),
       lifetimeSeconds,
+      backdateSeconds,
       now,
       extensions: [
         new BasicConstraintsExtension(false, undefined, true),
@@ -203,14 +208,21 @@ export const trustDomainUri = (trustDomain: string): string => `spiffe://${trust
 
 /** Signs the template, by itself if `signer` is a bare key. Never outlives the signer. */
 async function certify(template: Template, signer: Signer | webcrypto.CryptoKey): Promise<string> {
-  const { subject, publicKey, lifetimeSeconds, now, extensions } = template
+  const {
+    subject,
+    publicKey,
+    lifetimeSeconds,
+    backdateSeconds = BACKDATE_SECONDS,
+    now,
+    extensions,
+  } = template
   const parent = 'certificate' in signer ? signer : undefined
   const end = now + lifetimeSeconds * 1000
   const certificate = await X509CertificateGenerator.create({
     serialNumber: randomSerial(),
     subject,
     issuer: parent ? parent.certificate.subjectName : subject,
-    notBefore: wholeSecond(now - BACKDATE_SECONDS * 1000),
+    notBefore: wholeSecond(now - backdateSeconds * 1000),
     notAfter: wholeSecond(Math.min(end, parent?.certificate.notAfter.getTime() ?? end)),
     publicKey,
     signingKey: 'certificate' in signer ? signer.key : signer,

@@ -8,27 +8,31 @@ import { buildCsrInfo, type Csr, isP256Spki } from '../../shared/x509/csr.ts'
 import { explainDifference } from './explain.ts'
 import type { BoundPod, Requester } from './request.ts'
 
-/** Everything that rules look at. `identity` and the pod's fields come from the API server, never from the request. */
-export type Facts = {
-  readonly object: V1CertificateSigningRequest
+/** Who asks, as the API server says, and the pod as it is now. */
+export type PodFacts = {
   readonly requester: Requester
   readonly bound: BoundPod
   /** The live pod of that name, or undefined if there is none. */
   readonly pod: V1Pod | undefined
   readonly identity: SpiffeId | undefined
+  /** Milliseconds since the epoch. */
+  readonly now: number
+}
+
+/** Everything that rules look at. `identity` and the pod's fields come from the API server, never from the request. */
+export type Facts = PodFacts & {
+  readonly object: V1CertificateSigningRequest
   readonly bytes: Buffer
   readonly csr: Csr | undefined
   /** Why `csr` is absent. */
   readonly flaw: string | undefined
   readonly revoked: RevocationCheck
-  /** Milliseconds since the epoch. */
-  readonly now: number
 }
 
-export type Rule = {
+export type Rule<F = Facts> = {
   readonly name: string
   /** What is broken, in words for the requester; undefined if nothing is. */
-  readonly broken: (facts: Facts) => string | undefined
+  readonly broken: (facts: F) => string | undefined
 }
 
 const MAX_REQUEST_BYTES = 4096
@@ -36,15 +40,8 @@ const USAGES = ['client auth', 'digital signature', 'server auth']
 
 const unless = (holds: boolean, reason: string): string | undefined => (holds ? undefined : reason)
 
-export const RULES: readonly Rule[] = [
-  {
-    name: 'pod-bound-token',
-    broken: ({ bound }) =>
-      unless(
-        Boolean(bound.name && bound.uid && bound.node),
-        'the token is not bound to one pod on one node (pod-name, pod-uid, node-name: one value each)',
-      ),
-  },
+/** The pod is that of the request, and may have a certificate. */
+export const POD_RULES: readonly Rule<PodFacts>[] = [
   {
     name: 'identity',
     broken: ({ identity }) =>
@@ -79,6 +76,18 @@ export const RULES: readonly Rule[] = [
       unless(pod === undefined || pod.spec?.nodeName === bound.node, `the pod is not on node ${bound.node}`),
   },
   { name: 'pod-live', broken: ({ pod, now }) => (pod ? whyNotLive(pod, now) : undefined) },
+]
+
+export const RULES: readonly Rule[] = [
+  {
+    name: 'pod-bound-token',
+    broken: ({ bound }) =>
+      unless(
+        Boolean(bound.name && bound.uid && bound.node),
+        'the token is not bound to one pod on one node (pod-name, pod-uid, node-name: one value each)',
+      ),
+  },
+  ...POD_RULES,
   {
     name: 'revoked',
     broken: ({ identity, bound, revoked }) =>

@@ -6,7 +6,15 @@ import type { RevocationCheck } from '../../shared/revocation.ts'
 import { parseSpiffeId, type SpiffeId, workloadOf } from '../../shared/spiffe-id.ts'
 import { buildCsrInfo, type Csr, isP256Spki } from '../../shared/x509/csr.ts'
 import type { LeafRequest } from '../ca/authority.ts'
-import { awaitsSignature, boundPodOf, identityOf, readRequest, requestBytes, requesterOf } from './request.ts'
+import {
+  awaitsSignature,
+  type BoundPod,
+  boundPodOf,
+  identityOf,
+  readRequest,
+  requestBytes,
+  requesterOf,
+} from './request.ts'
 
 export const DEFAULT_LIFETIME_SECONDS = 24 * 3600
 /** Services beyond this many lend a leaf no names: whoever creates thousands must not make it too large to send. */
@@ -66,24 +74,41 @@ export const lifetime = (
 /** What X.520 lets a serialNumber be; a pod's uid always is. */
 const PRINTABLE = /^[A-Za-z0-9-]{1,64}$/
 
-export type LeafFacts = {
-  readonly object: V1CertificateSigningRequest
+/** What a workload's leaf is made of, however it was asked for. */
+type LeafBasis = {
   readonly identity: SpiffeId
   readonly publicKey: Buffer
   /** Services of the pod's namespace that select it. */
   readonly serviceNames: readonly string[]
   readonly clusterDomain: string
-  readonly maxLeafLifetimeSeconds: number
   readonly now: number
+}
+
+export type LeafFacts = LeafBasis & {
+  readonly object: V1CertificateSigningRequest
+  readonly maxLeafLifetimeSeconds: number
+}
+
+export function leafFor({ object, maxLeafLifetimeSeconds, ...basis }: LeafFacts): LeafRequest {
+  return workloadLeaf({
+    ...basis,
+    pod: boundPodOf(object),
+    lifetimeSeconds: lifetime(object.spec.expirationSeconds, maxLeafLifetimeSeconds),
+  })
+}
+
+export type WorkloadLeafFacts = LeafBasis & {
+  readonly pod: Pick<BoundPod, 'name' | 'uid'>
+  readonly lifetimeSeconds: number
 }
 
 /**
  * A pod without a Service has a DNS name that nobody dials: of a certificate that has none OpenSSL, Node.js and Python take
  * the common name for the host, and a pod's name may be that of any host.
  */
-export function leafFor(facts: LeafFacts): LeafRequest {
-  const { object, identity, publicKey, serviceNames, clusterDomain, maxLeafLifetimeSeconds, now } = facts
-  const { name, uid } = boundPodOf(object)
+export function workloadLeaf(facts: WorkloadLeafFacts): LeafRequest {
+  const { pod, identity, publicKey, serviceNames, clusterDomain, lifetimeSeconds, now } = facts
+  const { name, uid } = pod
   const namespace = workloadOf(identity)?.namespace
   const names = [...serviceNames]
     .sort()
@@ -96,7 +121,7 @@ export function leafFor(facts: LeafFacts): LeafRequest {
     ...(uid && PRINTABLE.test(uid) && { podUid: uid }),
     uri: identity,
     dnsNames: names.length > 0 || !uid ? names : [`${uid}.${namespace}.pod`],
-    lifetimeSeconds: lifetime(object.spec.expirationSeconds, maxLeafLifetimeSeconds),
+    lifetimeSeconds,
     now,
   }
 }
