@@ -4,7 +4,8 @@
 import type { V1ConfigMap } from '@kubernetes/client-node'
 import { asPosternError } from '../../shared/errors.ts'
 import { describeProblem, type PolicyDocument, unreadable } from '../../shared/policy/document.ts'
-import { type PolicyConfigMap, type PolicyOrigin, parsePolicyConfigMap } from '../../shared/policy/parse.ts'
+import { type PolicyOrigin, parsePolicyConfigMap } from '../../shared/policy/parse.ts'
+import type { DocumentConfigMap } from '../../shared/policy/yaml-documents.ts'
 
 export type PolicyRecord = {
   readonly namespace: string
@@ -38,7 +39,7 @@ type Parsed =
   | { kind: 'invalid'; problems: readonly string[] }
 
 /** Whatever one tenant writes must not stop the policies of all others: a failure of the parser is a problem like any. */
-function parse(configMap: PolicyConfigMap, origin: PolicyOrigin): Parsed {
+function parse(configMap: DocumentConfigMap, origin: PolicyOrigin): Parsed {
   try {
     const parsed = parsePolicyConfigMap(configMap, origin)
     return parsed.kind === 'valid'

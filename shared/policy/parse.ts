@@ -1,170 +1,40 @@
 // From a policy ConfigMap to validated documents, or to everything that is wrong with it by file, line and column.
 // Injector and CLI only: a sidecar gets normalized documents and never loads a YAML parser.
-import {
-  type Document,
-  isMap,
-  isNode,
-  isScalar,
-  LineCounter,
-  parseAllDocuments,
-  visit,
-  type YAMLError,
-  type YAMLMap,
-} from 'yaml'
-import type { PolicyDocument, PolicyProblem } from './document.ts'
+import type { PolicyDocument } from './document.ts'
 import { readAuthorization } from './read-authorization.ts'
 import { readPeerAuthentication } from './read-peer-authentication.ts'
 import { readName } from './read-selector.ts'
-import { createReader, type Item, type Path, pathText, type Report } from './reader.ts'
+import type { Item, Reader } from './reader.ts'
+import {
+  type DocumentConfigMap,
+  type DocumentReader,
+  type Parsed,
+  parseConfigMap,
+  parseFile,
+} from './yaml-documents.ts'
 
 export const POLICY_API_VERSION = 'policy.postern.dev/v1'
 const KINDS = ['AuthorizationPolicy', 'PeerAuthentication'] as const
 const KINDS_LATER = ['RequestAuthentication']
-/** Aliases may not blow a small text up: the YAML library counts what they expand to. */
-const MAX_ALIASES = 50
-/** Of all files together: the injector reads them between everything else that it does. */
-const MAX_LENGTH = 256 * 1024
-/** Of one file; each costs a search for its place. */
-const MAX_PROBLEMS = 100
 
-export type ParsedPolicies =
-  | { readonly kind: 'valid'; readonly documents: readonly PolicyDocument[] }
-  | { readonly kind: 'invalid'; readonly problems: readonly PolicyProblem[] }
-
+export type ParsedPolicies = Parsed<PolicyDocument>
 export type PolicyOrigin = { readonly namespace: string; readonly systemNamespace: string }
 
-/** What of a ConfigMap matters here. */
-export type PolicyConfigMap = {
-  readonly data?: { readonly [key: string]: string } | null | undefined
-  readonly binaryData?: { readonly [key: string]: string } | null | undefined
-}
-
 /** Every key is a file of YAML documents. One problem anywhere makes the whole invalid: half a policy is another policy. */
-export function parsePolicyConfigMap(configMap: PolicyConfigMap, origin: PolicyOrigin): ParsedPolicies {
-  const length = Object.values(configMap.data ?? {}).reduce((sum, text) => sum + text.length, 0)
-  if (length > MAX_LENGTH) {
-    const reason = `is ${length} characters long, more than ${MAX_LENGTH}`
-    const hint = 'spread the policies over several ConfigMaps'
-    return { kind: 'invalid', problems: [{ ...START, file: 'data', reason, hint }] }
-  }
-  const problems: PolicyProblem[] = Object.keys(configMap.binaryData ?? {}).map(file => ({
-    ...START,
-    file,
-    reason: 'is binary',
-    hint: 'policies are YAML text under data',
-  }))
-  const documents: PolicyDocument[] = []
-  for (const [file, text] of Object.entries(configMap.data ?? {})) {
-    const parsed = parsePolicyFile(text, file, origin)
-    if (parsed.kind === 'valid') documents.push(...parsed.documents)
-    else problems.push(...parsed.problems)
-  }
-  for (const name of duplicates(documents))
-    problems.push({
-      ...START,
-      file: 'data',
-      reason: `${name} is written twice`,
-      hint: 'give each its own name',
-    })
-  return problems.length > 0 ? { kind: 'invalid', problems } : { kind: 'valid', documents }
-}
+export const parsePolicyConfigMap = (configMap: DocumentConfigMap, origin: PolicyOrigin): ParsedPolicies =>
+  parseConfigMap(configMap, policies(origin))
 
-export function parsePolicyFile(text: string, file: string, origin: PolicyOrigin): ParsedPolicies {
-  const problems: PolicyProblem[] = []
-  const documents: PolicyDocument[] = []
-  const lines = new LineCounter()
-  const at = (offset: number, path: Path, reason: string, hint: string) => {
-    if (problems.length >= MAX_PROBLEMS) return
-    const { line, col } = lines.linePos(offset)
-    problems.push({
-      file,
-      line: Math.max(line, 1),
-      column: Math.max(col, 1),
-      path: pathText(path),
-      reason,
-      hint,
-    })
-  }
-  const yaml = parseYaml(text, lines)
-  if (yaml instanceof Error) at(0, [], `is not YAML: ${yaml.message}`, YAML_HINT)
-  for (const document of yaml instanceof Error ? [] : yaml) {
-    const errors = [...document.errors, ...document.warnings]
-    for (const error of errors) at(error.pos[0], [], firstLine(error), YAML_HINT)
-    if (errors.length > 0 || isEmpty(document)) continue
-    const report: Report = (path, reason, hint) => {
-      if (problems.length < MAX_PROBLEMS) at(offsetOf(document, path), path, reason, hint)
-    }
-    const obstacle = obstacleIn(document)
-    const read = obstacle ? at(...obstacle) : readDocument(document, report, origin)
-    if (read) documents.push(read)
-  }
-  if (documents.length + problems.length === 0) at(0, [], 'holds no document', 'write one, or remove the key')
-  return problems.length > 0 ? { kind: 'invalid', problems } : { kind: 'valid', documents }
-}
+export const parsePolicyFile = (text: string, file: string, origin: PolicyOrigin): ParsedPolicies =>
+  parseFile(text, file, policies(origin))
 
-const START = { line: 1, column: 1, path: '' } as const
-const YAML_HINT = 'see https://yaml.org/spec/1.2.2'
+const policies = (origin: PolicyOrigin): DocumentReader<PolicyDocument> => ({
+  noun: 'policies',
+  read: (reader, root) => readPolicy(reader, root, origin),
+  nameOf: document =>
+    `${document.kind} ${document.kind === 'AuthorizationPolicy' ? document.policy.name : document.name}`,
+})
 
-function parseYaml(text: string, lineCounter: LineCounter): Document[] | Error {
-  try {
-    // uniqueKeys compares each key with each other one: obstacleIn() does it in one pass.
-    const options = { lineCounter, prettyErrors: false, stringKeys: true, uniqueKeys: false }
-    const parsed = parseAllDocuments(text, options)
-    return [...parsed]
-  } catch (thrown) {
-    // Nesting deeper than the stack.
-    return thrown instanceof Error ? thrown : new Error(String(thrown))
-  }
-}
-
-type Obstacle = [offset: number, path: Path, reason: string, hint: string]
-
-/** What stands in the way of reading a document's values: a key that is written twice, or too many aliases. */
-function obstacleIn(document: Document): Obstacle | undefined {
-  let found: Obstacle | undefined
-  let aliases = 0
-  visit(document, {
-    Map: (_, map) => {
-      const key = repeatedKey(map)
-      if (key === undefined) return undefined
-      found = [
-        key.range?.[0] ?? 0,
-        [],
-        `keys must be unique: ${JSON.stringify(key.value)} is written twice`,
-        'keep one of them',
-      ]
-      return visit.BREAK
-    },
-    Alias: (_, { range }) => {
-      aliases += 1
-      if (aliases <= MAX_ALIASES) return undefined
-      found = [range?.[0] ?? 0, [], `more than ${MAX_ALIASES} aliases`, 'write it without so many aliases']
-      return visit.BREAK
-    },
-  })
-  return found
-}
-
-function repeatedKey({ items }: YAMLMap) {
-  const seen = new Set<unknown>()
-  for (const { key } of items) {
-    if (!isScalar(key)) continue
-    if (seen.has(key.value)) return key
-    seen.add(key.value)
-  }
-  return undefined
-}
-
-function readDocument(document: Document, report: Report, origin: PolicyOrigin): PolicyDocument | undefined {
-  let value: unknown
-  try {
-    value = document.toJS({ maxAliasCount: MAX_ALIASES })
-  } catch (thrown) {
-    report([], thrown instanceof Error ? thrown.message : String(thrown), 'write it without so many aliases')
-    return undefined
-  }
-  const reader = createReader(report)
-  const root: Item = { value, path: [] }
+function readPolicy(reader: Reader, root: Item, origin: PolicyOrigin): PolicyDocument | undefined {
   const fields = reader.mapping(root, ['apiVersion', 'kind', 'metadata', 'spec'], ['status'])
   if (fields === undefined) return undefined
   const field = (name: keyof typeof fields): Item => fields[name] ?? { value: undefined, path: [name] }
@@ -178,41 +48,4 @@ function readDocument(document: Document, report: Report, origin: PolicyOrigin):
   return kind === 'AuthorizationPolicy'
     ? readAuthorization(reader, field('spec'), place)
     : readPeerAuthentication(reader, field('spec'), place)
-}
-
-/** Where a path starts in the text: at the key where a key is meant, else at the nearest thing that exists. */
-function offsetOf(document: Document, path: Path): number {
-  for (let length = path.length; length > 0; length -= 1) {
-    const offset = offsetAt(document, path.slice(0, length))
-    if (offset !== undefined) return offset
-  }
-  return isNode(document.contents) ? (document.contents.range?.[0] ?? 0) : 0
-}
-
-function offsetAt(document: Document, path: Path): number | undefined {
-  const key = path.at(-1)
-  const parent = path.length === 1 ? document.contents : document.getIn(path.slice(0, -1), true)
-  const pair = isMap(parent)
-    ? parent.items.find(item => isScalar(item.key) && item.key.value === key)
-    : undefined
-  if (isNode(pair?.key)) return pair.key.range?.[0]
-  const node = document.getIn(path, true)
-  return isNode(node) ? node.range?.[0] : undefined
-}
-
-const isEmpty = ({ contents }: Document): boolean =>
-  contents === null || (isScalar(contents) && contents.value === null)
-
-const firstLine = ({ message }: YAMLError): string => message.split('\n')[0] ?? message
-
-function duplicates(documents: readonly PolicyDocument[]): Set<string> {
-  const seen = new Set<string>()
-  const twice = new Set<string>()
-  for (const document of documents) {
-    const name = document.kind === 'AuthorizationPolicy' ? document.policy.name : document.name
-    const key = `${document.kind} ${name}`
-    if (seen.has(key)) twice.add(key)
-    seen.add(key)
-  }
-  return twice
 }
