@@ -22,13 +22,18 @@ export const caRotate: Command = {
       multiple: true,
       help: 'a pod <namespace>/<name>, or <namespace>/*, that is not waited for: it loses the mesh until it learns the root (repeatable)',
     },
+    issuer: { type: 'boolean', help: 'replace the issuer alone, at once; its root stays' },
     wait: { type: 'boolean', help: 'stay until the old root is dropped, and say what is waited for' },
   },
   run: async context => {
     const { out, signal, options } = context
     const skip = podsOf(context)
+    if (options.issuer && (options.wait || skip.length > 0))
+      throw new UsageError('--issuer waits for nobody: the new issuer signs at once')
     const kube = await context.kube()
-    const answer = await ask(kube, skip, signal)
+    const answer = options.issuer
+      ? await request(kube, { kind: 'rotate-issuer' }, signal)
+      : await ask(kube, skip, signal)
     if (answer?.done === 'refused') throw new PosternError('PSTN_CA_REFUSED', answer.says)
     out.note(answer ? answer.says : 'a rotation runs already')
     const status = options.wait ? await rotated(kube, out, signal) : await readStatus(kube, signal)

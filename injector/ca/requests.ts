@@ -65,6 +65,8 @@ function perform(before: CaMaterial, request: CaRequest, context: RequestContext
       return rotate(before, request.skip, request.by, context)
     case 'skip':
       return Promise.resolve(skipPods(before, request.pods, request.by, context))
+    case 'rotate-issuer':
+      return rotateIssuer(before, context)
     case 'revoke-root':
       return revoke(before, request.fingerprint, request.by, context)
   }
@@ -97,6 +99,12 @@ function skipPods(
   const skipped = resolve(names, by, context)
   if ('refused' in skipped) return skipped
   return { material: skip(before, skipped.pods), says: `not waited for: ${names.join(', ')}` }
+}
+
+/** Certificates under the former one stay good: they bring it with them, and the root has not changed. */
+async function rotateIssuer(before: CaMaterial, { newIssuer }: RequestContext): Promise<Outcome> {
+  const issuer = await newIssuer(before.root)
+  return { material: { ...before, issuer }, says: 'a new issuer signs' }
 }
 
 /** A name without a live pod may be a slip: the pod that was meant would be waited for. */

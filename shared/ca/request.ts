@@ -5,12 +5,14 @@
 import { listOf, object, oneOf, tagged, text } from '../decode.ts'
 import { fingerprintText, nameText, podText, timeText } from './texts.ts'
 
-export type CaRequest = RotateRequest | SkipRequest | RevokeRootRequest
+export type CaRequest = RotateRequest | SkipRequest | RotateIssuerRequest | RevokeRootRequest
 
 /** Begin a rotation of the root, without waiting for these pods (`<namespace>/<name>`, `<namespace>/*`). */
 export type RotateRequest = Asked & { readonly kind: 'rotate'; readonly skip: readonly string[] }
 /** Wait for these pods no longer. */
 export type SkipRequest = Asked & { readonly kind: 'skip'; readonly pods: readonly string[] }
+/** Another issuer under the root that signs, before its time. */
+export type RotateIssuerRequest = Asked & { readonly kind: 'rotate-issuer' }
 /** Trust this root no more, from now on. */
 export type RevokeRootRequest = Asked & { readonly kind: 'revoke-root'; readonly fingerprint: string }
 
@@ -28,6 +30,7 @@ const pods = listOf(podText)
 const decode = tagged<CaRequest>({
   rotate: object<RotateRequest>({ kind: oneOf(['rotate']), ...asked, skip: pods }),
   skip: object<SkipRequest>({ kind: oneOf(['skip']), ...asked, pods }),
+  'rotate-issuer': object<RotateIssuerRequest>({ kind: oneOf(['rotate-issuer']), ...asked }),
   'revoke-root': object<RevokeRootRequest>({
     kind: oneOf(['revoke-root']),
     ...asked,

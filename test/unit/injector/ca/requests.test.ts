@@ -49,6 +49,26 @@ t.test(
   },
 )
 
+t.test(
+  'another issuer signs at once, under the same root, and whatever a rotation of the root waits for',
+  async t => {
+    const replaced = await after(idle, { kind: 'rotate-issuer', ...asked })
+    t.equal(replaced.root, idle.root)
+    t.not(fingerprintOf(replaced.issuer.certificate), fingerprintOf(idle.issuer.certificate))
+    t.match(recordOf(replaced), {
+      phase: 'idle',
+      answers: [{ id: '0', done: 'done', says: 'a new issuer signs' }],
+    })
+    const [rotate, issuer] = [
+      { kind: 'rotate', skip: [], ...asked },
+      { kind: 'rotate-issuer', ...asked },
+    ]
+    const both = await after(idle, rotate, issuer)
+    t.equal(recordOf(both).phase, 'publishing')
+    t.equal(both.root, idle.root, 'not the next root: it signs nothing yet')
+  },
+)
+
 t.test('a rotation is begun once: the second request is told of the first', async t => {
   const begun = await after(idle, { kind: 'rotate', skip: ['shop/web'], ...asked })
   t.match(recordOf(begun), {
@@ -77,7 +97,7 @@ const refused: Record<string, { request: object | string; says: RegExp }> = {
   'what is not JSON': { request: '{', says: /must be JSON/ },
   'an unknown wish': {
     request: { kind: 'destroy', ...asked },
-    says: /kind: must be one of rotate, skip, revoke-root/,
+    says: /kind: must be one of rotate, skip, rotate-issuer, revoke-root/,
   },
   'an unknown key': {
     request: { kind: 'rotate', skip: [], force: true, ...asked },
