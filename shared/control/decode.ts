@@ -138,6 +138,8 @@ const source = extensible<SourceMatch>({
   notNamespaces: strings,
   serviceAccounts: strings,
   notServiceAccounts: strings,
+  trustDomains: strings,
+  notTrustDomains: strings,
 })
 
 const operation = extensible<OperationMatch>({

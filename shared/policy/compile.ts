@@ -27,6 +27,8 @@ export type CompiledPolicy = {
   readonly unsupported: RuleIndex
   /** What holds when no rule matches. */
   readonly otherwise: Decision
+  /** The same for callers of other trust domains: the mesh's default is not for them. */
+  readonly otherwiseForeign: Decision
   /** Undefined for plaintext peers, and for what is no SPIFFE ID. */
   readonly callerOf: (identity: string | undefined) => KnownCaller | undefined
 }
@@ -39,6 +41,8 @@ const SOURCE_FIELDS: ReadonlySet<string> = new Set<keyof SourceMatch>([
   'notNamespaces',
   'serviceAccounts',
   'notServiceAccounts',
+  'trustDomains',
+  'notTrustDomains',
 ])
 const OPERATION_FIELDS: ReadonlySet<string> = new Set<keyof OperationMatch>([
   'ports',
@@ -71,6 +75,7 @@ export function compile(set: PolicySet, { trustDomain }: { readonly trustDomain:
     allow: indexRules(allow, 'callers'),
     unsupported: indexRules(unsupported, 'callers'),
     otherwise: otherwise(set),
+    otherwiseForeign: otherwise({ ...set, defaultAction: 'deny' }, FOREIGN_DEFAULT),
     callerOf: callers(trustDomain),
   }
 }
@@ -104,7 +109,10 @@ function refusals({ name, rules }: AuthorizationPolicy, obstacle: string): Compi
   return rules.map(({ to }) => ({ ...(to && readable(to) && { to: to.map(compilePorts) }), decision }))
 }
 
-function otherwise({ policies, defaultAction }: PolicySet): Decision {
+const OWN_DEFAULT = 'the default is deny'
+const FOREIGN_DEFAULT = 'callers of other trust domains need a rule that allows them'
+
+function otherwise({ policies, defaultAction }: PolicySet, why = OWN_DEFAULT): Decision {
   const names = policies.filter(({ action }) => action === 'ALLOW').map(({ name }) => name)
   const [only] = names
   if (only === undefined)
@@ -113,7 +121,7 @@ function otherwise({ policies, defaultAction }: PolicySet): Decision {
       : {
           allow: false,
           code: 'PSTN_POLICY_DENIED',
-          reason: 'no ALLOW policy selects this pod, and the default is deny',
+          reason: `no ALLOW policy selects this pod, and ${why}`,
         }
   const reason = `no rule of an ALLOW policy matches: ${names.slice(0, 5).join(', ')}${names.length > 5 ? ' …' : ''}`
   return { allow: false, code: 'PSTN_POLICY_DENIED', reason, ...(names.length === 1 && { policy: only }) }
@@ -196,11 +204,13 @@ function callers(trustDomain: string): CompiledPolicy['callerOf'] {
 
 function knownCaller(identity: string, ownTrustDomain: string): KnownCaller | undefined {
   try {
-    const workload = workloadOf(parseSpiffeId(identity).id)
-    const principal = identity.slice('spiffe://'.length)
-    if (workload?.trustDomain !== ownTrustDomain) return { principal }
+    const { id, trustDomain } = parseSpiffeId(identity)
+    const caller = { principal: identity.slice('spiffe://'.length), trustDomain }
+    if (trustDomain !== ownTrustDomain) return { ...caller, isForeign: true }
+    const workload = workloadOf(id)
+    if (!workload) return { ...caller, isForeign: false }
     const { namespace, serviceAccount } = workload
-    return { principal, own: { namespace, account: `${namespace}/${serviceAccount}` } }
+    return { ...caller, isForeign: false, own: { namespace, account: `${namespace}/${serviceAccount}` } }
   } catch {
     return undefined
   }

@@ -24,7 +24,7 @@ function decide(compiled: CompiledPolicy, request: PolicyRequest, matches: Match
     findRule(caller ? compiled.deny : compiled.denyUnknown, matches, denies) ??
     findRule(compiled.allow, matches, { action: 'ALLOW', caller, request }) ??
     findRule(compiled.unsupported, matches, denies)
-  return found?.decision ?? compiled.otherwise
+  return found?.decision ?? (caller?.isForeign ? compiled.otherwiseForeign : compiled.otherwise)
 }
 
 /** Whether plaintext to this application port is refused unseen. A mode that this build does not know is strict. */
@@ -65,18 +65,29 @@ function sourceMatches(
   if (from === undefined) return true
   if (caller === undefined) return action === 'DENY'
   for (const source of from) {
-    // A foreign peer is let in only by a rule that names principals: `not` our namespace is not enough.
-    if (action === 'ALLOW' && caller.own === undefined && source.principals === undefined) continue
+    if (action === 'ALLOW' && caller.own === undefined && !namesForeigners(source)) continue
     if (callerMatches(source, caller)) return true
   }
   return false
 }
 
-/** Namespaces and service accounts are those of our own trust domain: a foreign peer is in none of them. */
-function callerMatches(source: CompiledSource, { principal, own }: KnownCaller): boolean {
-  const { principals, notPrincipals, namespaces, notNamespaces, serviceAccounts, notServiceAccounts } = source
+/** A foreign peer is let in only by a source that says so: `not` our namespace is not enough. */
+const namesForeigners = ({ principals, trustDomains }: CompiledSource): boolean =>
+  principals !== undefined || trustDomains !== undefined
+
+function callerMatches(source: CompiledSource, caller: KnownCaller): boolean {
+  const { principal, trustDomain } = caller
+  const { principals, notPrincipals, trustDomains, notTrustDomains } = source
   if (principals && !includes(principals, principal)) return false
   if (notPrincipals && includes(notPrincipals, principal)) return false
+  if (trustDomains && !includes(trustDomains, trustDomain)) return false
+  if (notTrustDomains && includes(notTrustDomains, trustDomain)) return false
+  return workloadMatches(source, caller)
+}
+
+/** Namespaces and service accounts are those of our own trust domain: a foreign peer is in none of them. */
+function workloadMatches(source: CompiledSource, { own }: KnownCaller): boolean {
+  const { namespaces, notNamespaces, serviceAccounts, notServiceAccounts } = source
   if (namespaces && !(own && includes(namespaces, own.namespace))) return false
   if (notNamespaces && own && includes(notNamespaces, own.namespace)) return false
   if (serviceAccounts && !(own && includes(serviceAccounts, own.account))) return false

@@ -14,6 +14,9 @@ export type SourceMatch = {
   /** `<namespace>/<service account>`, or the bare name for the policy's own namespace (normalized to the long form). */
   readonly serviceAccounts?: readonly StringMatch[]
   readonly notServiceAccounts?: readonly StringMatch[]
+  /** Ours, or a partner's. */
+  readonly trustDomains?: readonly StringMatch[]
+  readonly notTrustDomains?: readonly StringMatch[]
 }
 
 /** One `to` entry, in the same way. The HTTP fields are known of requests on ports that are declared HTTP alone. */
@@ -60,12 +63,12 @@ export type EffectiveMode = {
 export type PolicySet = {
   readonly mode: EffectiveMode
   readonly policies: readonly AuthorizationPolicy[]
-  /** What holds where no ALLOW policy selects the pod. */
+  /** What holds where no ALLOW policy selects the pod, for callers of our own trust domain and in plaintext. */
   readonly defaultAction: 'allow' | 'deny'
 }
 
 /** The features that this build's evaluator knows. */
-export const FEATURES = ['l4', 'http'] as const
+export const FEATURES = ['l4', 'http', 'trustDomains'] as const
 export type Feature = (typeof FEATURES)[number]
 
 /** What is known of a caller when it is authorized. `identity` is absent for plaintext (unauthenticated) peers. */

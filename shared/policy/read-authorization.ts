@@ -1,6 +1,6 @@
 // AuthorizationPolicy, in Istio's fields, to its normalized form. What would mean everybody by accident is refused:
 // each such form has another spelling that says so on purpose.
-import { parseSpiffeId, workloadOf } from '../spiffe-id.ts'
+import { isTrustDomain, parseSpiffeId, type SpiffeId, workloadOf } from '../spiffe-id.ts'
 import type { AuthorizationDocument } from './document.ts'
 import type { Feature, Rule, SourceMatch } from './model.ts'
 import { isPattern } from './patterns.ts'
@@ -15,14 +15,13 @@ const SOURCE_LATER = [
   'notIpBlocks',
   'remoteIpBlocks',
   'notRemoteIpBlocks',
-  'trustDomains',
-  'notTrustDomains',
 ]
 const SPEC_LATER = ['targetRef', 'targetRefs', 'provider', 'dryRun']
 
 const PRINCIPAL =
-  'write <trust domain>/ns/<namespace>/sa/<service account>, or one * at the beginning or the end'
+  'write <trust domain>/ns/<namespace>/sa/<service account>, any other SPIFFE ID with its spiffe://, or one * at the beginning or the end'
 const NAMESPACE = 'write a namespace, or one * at the beginning or the end'
+const TRUST_DOMAIN = 'write a trust domain, or one * at the beginning or the end'
 const ACCOUNT = 'write <namespace>/<service account>, or <service account> for this namespace'
 
 /** Undefined if anything was reported. `name` is `<namespace>/<name>`. */
@@ -45,8 +44,14 @@ export function readAuthorization(
   }
 }
 
-const featuresOf = (rules: readonly Rule[]): Feature[] =>
-  rules.some(({ to }) => to?.some(hasHttpField)) ? ['l4', 'http'] : ['l4']
+function featuresOf(rules: readonly Rule[]): Feature[] {
+  const http = rules.some(({ to }) => to?.some(hasHttpField))
+  const trustDomains = rules.some(({ from }) => from?.some(hasTrustDomain))
+  return ['l4', ...(http ? ['http' as const] : []), ...(trustDomains ? ['trustDomains' as const] : [])]
+}
+
+const hasTrustDomain = ({ trustDomains, notTrustDomains }: SourceMatch): boolean =>
+  trustDomains !== undefined || notTrustDomains !== undefined
 
 function readRules(
   reader: Reader,
@@ -99,6 +104,7 @@ function readSource(reader: Reader, item: Item, namespace: string): SourceMatch 
     return text === undefined ? undefined : withoutScheme(text)
   }
   const namespaceName = (entry: Item) => reader.text(entry, isNamespacePattern, NAMESPACE)
+  const trustDomain = (entry: Item) => reader.text(entry, isTrustDomainPattern, TRUST_DOMAIN)
   const account = (entry: Item) => {
     const text = reader.text(entry, isServiceAccount, ACCOUNT)
     return text === undefined || text.includes('/') ? text : `${namespace}/${text}`
@@ -110,6 +116,8 @@ function readSource(reader: Reader, item: Item, namespace: string): SourceMatch 
     notNamespaces: namespaceName,
     serviceAccounts: account,
     notServiceAccounts: account,
+    trustDomains: trustDomain,
+    notTrustDomains: trustDomain,
   } as const satisfies { [Field in keyof Required<SourceMatch>]: (entry: Item) => string | undefined }
   return readLists(reader, item, readers, SOURCE_LATER, 'everybody')
 }
@@ -117,15 +125,24 @@ function readSource(reader: Reader, item: Item, namespace: string): SourceMatch 
 const withoutScheme = (text: string): string => text.replace(/^spiffe:\/\//, '')
 
 const isPrincipalPattern = (text: string): boolean =>
-  isPattern(withoutScheme(text), /^[A-Za-z0-9._/-]+$/, isWorkloadPrincipal)
+  isPattern(withoutScheme(text), /^[A-Za-z0-9._/-]+$/, bare =>
+    bare === text ? isWorkload(`spiffe://${bare}`) : spiffeId(text) !== undefined,
+  )
 
 const isNamespacePattern = (text: string): boolean => isPattern(text, /^[a-z0-9-]+$/, isNamespaceName)
 
-function isWorkloadPrincipal(text: string): boolean {
+const isTrustDomainPattern = (text: string): boolean => isPattern(text, /^[a-z0-9._-]+$/, isTrustDomain)
+
+function isWorkload(text: string): boolean {
+  const id = spiffeId(text)
+  return id !== undefined && workloadOf(id) !== undefined
+}
+
+function spiffeId(text: string): SpiffeId | undefined {
   try {
-    return workloadOf(parseSpiffeId(`spiffe://${text}`).id) !== undefined
+    return parseSpiffeId(text).id
   } catch {
-    return false
+    return undefined
   }
 }
 

@@ -39,6 +39,8 @@ const source: fc.Arbitrary<SourceMatch> = fc
       notNamespaces: list(pattern(namespace)),
       serviceAccounts: list(pattern(serviceAccount)),
       notServiceAccounts: list(pattern(serviceAccount)),
+      trustDomains: list(pattern(domain)),
+      notTrustDomains: list(pattern(domain)),
     },
     optional,
   )

@@ -29,6 +29,7 @@ const principal = mostly(
   ),
 )
 const namespace = mostly(fc.constantFrom('shop', 'test-*', '*'))
+const trustDomain = mostly(fc.constantFrom('cluster.local', 'partner.*', '*'))
 const account = mostly(fc.constantFrom('web', 'shop/web'))
 const port = mostly(fc.oneof(fc.integer({ min: 1, max: 65_535 }), fc.constantFrom('80', '8080')))
 const source = fields({
@@ -38,6 +39,8 @@ const source = fields({
   notNamespaces: list(namespace),
   serviceAccounts: list(account),
   notServiceAccounts: list(account),
+  trustDomains: list(trustDomain),
+  notTrustDomains: list(trustDomain),
 })
 const method = mostly(fc.constantFrom('GET', 'P*', '*'))
 const path = mostly(fc.constantFrom('/a', '/a/*', '*.js', '*', '/caf%C3%A9'))

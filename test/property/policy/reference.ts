@@ -6,6 +6,8 @@
 // | unknown       | never matches                            | always matches                     |
 // | own workload  | as written                               | as written                         |
 // | any other     | as written, if the source has principals | as written; in no namespace of ours |
+// |               | or trust domains                         |                                    |
+// Where no ALLOW policy is, the default holds for all but callers of other trust domains, who are refused.
 //
 // | what is asked of | HTTP field under ALLOW | HTTP field under DENY |
 // |------------------|------------------------|-----------------------|
@@ -26,22 +28,25 @@ const pattern = (text: string, value: string): boolean =>
 const anyOf = (patterns: readonly string[], value: string | undefined): boolean =>
   value !== undefined && patterns.some(text => pattern(text, value))
 
-type Caller = { principal: string; namespace?: string; account?: string } | undefined
+type Caller = { principal: string; domain: string; namespace?: string; account?: string } | undefined
 
 function callerOf(identity: string | undefined, trustDomain: string): Caller {
   if (identity === undefined) return undefined
   const principal = identity.replace('spiffe://', '')
-  const [, domain, namespace, account] = /^([^/]+)\/ns\/([^/]+)\/sa\/([^/]+)$/.exec(principal) ?? []
-  if (domain !== trustDomain || namespace === undefined) return { principal }
-  return { principal, namespace, account: `${namespace}/${account}` }
+  const [domain = ''] = principal.split('/')
+  const [, namespace, account] = /^[^/]+\/ns\/([^/]+)\/sa\/([^/]+)$/.exec(principal) ?? []
+  if (domain !== trustDomain || namespace === undefined) return { principal, domain }
+  return { principal, domain, namespace, account: `${namespace}/${account}` }
 }
 
 const written = (
   source: SourceMatch,
-  { principal, namespace, account }: Exclude<Caller, undefined>,
+  { principal, domain, namespace, account }: Exclude<Caller, undefined>,
 ): boolean =>
   (source.principals === undefined || anyOf(source.principals, principal)) &&
   (source.notPrincipals === undefined || !anyOf(source.notPrincipals, principal)) &&
+  (source.trustDomains === undefined || anyOf(source.trustDomains, domain)) &&
+  (source.notTrustDomains === undefined || !anyOf(source.notTrustDomains, domain)) &&
   (source.namespaces === undefined || anyOf(source.namespaces, namespace)) &&
   (source.notNamespaces === undefined || !anyOf(source.notNamespaces, namespace)) &&
   (source.serviceAccounts === undefined || anyOf(source.serviceAccounts, account)) &&
@@ -49,7 +54,8 @@ const written = (
 
 function sourceMatches(source: SourceMatch, action: 'ALLOW' | 'DENY', caller: Caller): boolean {
   if (caller === undefined) return action === 'DENY'
-  if (action === 'ALLOW' && caller.namespace === undefined && source.principals === undefined) return false
+  const saysForeign = source.principals !== undefined || source.trustDomains !== undefined
+  if (action === 'ALLOW' && caller.namespace === undefined && !saysForeign) return false
   return written(source, caller)
 }
 
@@ -112,5 +118,6 @@ export function reference(set: PolicySet, trustDomain: string, request: PolicyRe
         if (ruleMatches(rule, action, caller, request))
           return { allow: action === 'ALLOW', by: [policy.name, index] }
   const anyAllow = set.policies.some(({ action }) => action === 'ALLOW')
-  return { allow: !anyAllow && set.defaultAction === 'allow' }
+  const isForeign = caller !== undefined && caller.domain !== trustDomain
+  return { allow: !anyAllow && set.defaultAction === 'allow' && !isForeign }
 }

@@ -49,6 +49,16 @@ t.test('without a policy the default holds', async t => {
   t.match(decide([], ORDERS, 80, { defaultAction: 'deny' }), { allow: false, code: 'PSTN_POLICY_DENIED' })
 })
 
+t.test('the default to allow is not for other trust domains: they need a rule that matches', async t => {
+  t.strictSame(decide([], ODD), { allow: true }, 'control: our own, whatever its form')
+  t.match(decide([], FOREIGN), { allow: false, code: 'PSTN_POLICY_DENIED', reason: /other trust domains/ })
+  t.match(decide([policy('DENY', from({ namespaces: ['none'] }))], FOREIGN), { allow: false })
+  const allow = policy('ALLOW', from({ principals: [FOREIGN.slice('spiffe://'.length)] }))
+  t.match(decide([allow], FOREIGN), { allow: true, policy: 'shop/allow' })
+  t.match(decide([allow], `${FOREIGN}-2`), { allow: false, policy: 'shop/allow' })
+  t.match(decide([policy('ALLOW', {})], FOREIGN), { allow: true }, 'an empty rule means everybody')
+})
+
 t.test('DENY is asked before ALLOW', async t => {
   const both = [policy('ALLOW', {}), policy('DENY', from({ namespaces: ['shop'] }))]
   t.match(decide(both, ORDERS), { allow: false, policy: 'shop/deny', rule: 0 })
@@ -153,6 +163,34 @@ const MATCHES: readonly {
     odd: [false, true],
   },
   {
+    it: 'a trust domain',
+    source: { trustDomains: ['partner.*'] },
+    orders: [false, false],
+    foreign: [true, true],
+    odd: [false, false],
+  },
+  {
+    it: 'our own trust domain',
+    source: { trustDomains: ['cluster.local'] },
+    orders: [true, true],
+    foreign: [false, false],
+    odd: [true, true],
+  },
+  {
+    it: 'not a trust domain',
+    source: { notTrustDomains: ['partner.example'] },
+    orders: [true, true],
+    foreign: [false, false],
+    odd: [false, true],
+  },
+  {
+    it: 'not another trust domain',
+    source: { notTrustDomains: ['partner.two'] },
+    orders: [true, true],
+    foreign: [false, true],
+    odd: [false, true],
+  },
+  {
     it: 'a named foreign principal that is not in a namespace of ours',
     source: { principals: ['partner.example/*'], notNamespaces: ['shop'] },
     orders: [false, false],
@@ -171,7 +209,9 @@ const MATCHES: readonly {
 for (const { it, source, ...callers } of MATCHES)
   t.test(`a source that names ${it} matches whom it should, and no plaintext under ALLOW`, async t => {
     const allows = (identity?: string) => decide([policy('ALLOW', from(source))], identity).allow
-    const denies = (identity?: string) => !decide([policy('DENY', from(source))], identity).allow
+    // The default would not hold for foreigners.
+    const denies = (identity?: string) =>
+      !decide([policy('DENY', from(source)), policy('ALLOW', {})], identity).allow
     t.same([allows(ORDERS), denies(ORDERS)], callers.orders, 'own workload')
     t.same([allows(FOREIGN), denies(FOREIGN)], callers.foreign, 'foreign workload')
     t.same([allows(ODD), denies(ODD)], callers.odd, 'own identity that is no workload')

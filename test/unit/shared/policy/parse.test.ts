@@ -125,6 +125,27 @@ t.test('PeerAuthentication for a namespace, a workload and a port', async t => {
   })
 })
 
+t.test('foreigners are named by trust domain, or by an ID of any form', async t => {
+  const source =
+    'principals: ["spiffe://partner.example/billing/api"], notTrustDomains: ["*.test", partner.two]'
+  t.match(parse(authorization(`spec: {rules: [{from: [{source: {${source}}}]}]}`)), {
+    documents: [
+      {
+        policy: {
+          features: ['l4', 'trustDomains'],
+          rules: [
+            {
+              from: [
+                { principals: ['partner.example/billing/api'], notTrustDomains: ['*.test', 'partner.two'] },
+              ],
+            },
+          ],
+        },
+      },
+    ],
+  })
+})
+
 t.test('several documents in one file, with empty ones between', async t => {
   const parsed = parse(
     `---\n${authorization('spec: {}')}\n---\n---\n${peerAuthentication('spec: {mtls: {mode: STRICT}}')}`,
@@ -157,7 +178,7 @@ ${authorization(`spec:
     'policy.yaml:9:1: kind: unknown value "AuthorizationPolicies"; did you mean AuthorizationPolicy?; write AuthorizationPolicy or PeerAuthentication',
     'policy.yaml:10:24: metadata.namespace: "bank" is not the ConfigMap’s namespace shop; a policy holds in the namespace of its ConfigMap; leave this out',
     'policy.yaml:10:12: metadata.name: "Shop" is not valid; write a name of lower-case letters, digits, - and .',
-    'policy.yaml:20:9: spec.rules[0].from[0].source.serviceAccount: unknown field; did you mean serviceAccounts?; fields: principals, notPrincipals, namespaces, notNamespaces, serviceAccounts, notServiceAccounts',
+    'policy.yaml:20:9: spec.rules[0].from[0].source.serviceAccount: unknown field; did you mean serviceAccounts?; fields: principals, notPrincipals, namespaces, notNamespaces, serviceAccounts, notServiceAccounts, trustDomains, notTrustDomains',
     'policy.yaml:23:17: spec.rules[1].to[0].operation.ports[0]: 0 is not a port; write a port from 1 to 65535',
     'policy.yaml:23:20: spec.rules[1].to[0].operation.ports[1]: "http" is not a port; write a port from 1 to 65535',
   ])
@@ -227,6 +248,18 @@ const REFUSED: readonly (readonly [it: string, text: string, path: string, reaso
     'a principal with the scheme alone',
     authorization('spec: {rules: [{from: [{source: {principals: ["spiffe://"]}}]}]}'),
     'spec.rules[0].from[0].source.principals[0]',
+    /is not valid/,
+  ],
+  [
+    'an ID of another form without its scheme',
+    authorization('spec: {rules: [{from: [{source: {principals: [partner.example/billing]}}]}]}'),
+    'spec.rules[0].from[0].source.principals[0]',
+    /is not valid/,
+  ],
+  [
+    'a trust domain in capitals',
+    authorization('spec: {rules: [{from: [{source: {trustDomains: [Partner.example]}}]}]}'),
+    'spec.rules[0].from[0].source.trustDomains[0]',
     /is not valid/,
   ],
   [

@@ -8,6 +8,8 @@ const MANY = Array.from({ length: 10_000 }, (_, index) => index)
 const decision = { allow: true } as const
 const caller: KnownCaller = {
   principal: 'td/ns/n7/sa/a7',
+  trustDomain: 'td',
+  isForeign: false,
   own: { namespace: 'n7', account: 'n7/a7' },
 }
 
