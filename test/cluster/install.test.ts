@@ -88,6 +88,7 @@ t.test('disruption budget, network policy, admission policies and webhooks are t
     'postern-policies',
     'postern-requests',
     'postern-revocations',
+    'postern-sidecars',
     'postern-trust',
   ])
   const { webhooks = [] } = await cluster.kube.get<V1MutatingWebhookConfiguration>(
