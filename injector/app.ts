@@ -33,6 +33,7 @@ import { type Revocations, watchRevocations } from './directory/revocations.ts'
 import { servicesSelecting } from './directory/snapshot.ts'
 import { type Watches, watchWorld } from './directory/watches.ts'
 import { LEASE_TIMING, type LeaseTiming, lead } from './leader.ts'
+import { whyNoPodCertificates } from './podcertificates/offered.ts'
 import { createSigner, type SignerController } from './signer/controller.ts'
 import { signerMetrics } from './signer/metrics.ts'
 import { serveStatus } from './status-server.ts'
@@ -111,7 +112,7 @@ export async function startInjector(
   const mesh = await joinMesh(context, ca, directory)
   const admin = stack.use(await startAdmin(context, ca, mesh))
   const signer = startSigner(context, ca, directory, revocations)
-  const campaign = startCampaign(context, { ca, bindings, directory, watches, signer, ...mesh })
+  const campaign = startCampaign(context, { ca, bindings, directory, watches, signer, revocations, ...mesh })
   stack.defer(() => campaign.end())
   await until(revocations.check, check => check !== undefined, stopping)
   have(REVOCATIONS)
@@ -169,6 +170,7 @@ async function startWebhook(context: Context, ca: AuthorityKeeper, bindings: Bin
       version,
     },
     ensureBinding: bindings.ensure,
+    whyNoPodCertificates: signal => whyNoPodCertificates(context.kube, config, signal),
     report: injectionReporter({ registry, log, event }),
   })
   return serveWebhook({ host: config.listenAddress, port: config.webhookPort, serving, routes, log })
@@ -293,11 +295,12 @@ type LeaderParts = {
   readonly directory: Directory
   readonly watches: Watches
   readonly signer: SignerController
+  readonly revocations: Revocations
 } & Pick<Mesh, 'reports' | 'trust'>
 
 /** What the leader does, and the race for being it. */
 function startCampaign(context: Context, parts: LeaderParts) {
-  const { ca, bindings, directory, watches, signer, reports, trust } = parts
+  const { ca, bindings, directory, watches, signer, revocations, reports, trust } = parts
   const { kube, config, leading, timing } = context
   context.registry.gauge('postern_leader', '1 on the replica that leads.', [], gauge =>
     gauge.set({}, leading.get() ? 1 : 0),
@@ -309,6 +312,7 @@ function startCampaign(context: Context, parts: LeaderParts) {
     keeper: ca,
     reports,
     world: directory.world,
+    revoked: revocations.check,
     longestLeafMs: longestLeafMs(config),
   })
   const onLeading = async (signal: AbortSignal): Promise<void> => {

@@ -1,7 +1,9 @@
 // `postern ca revoke-root`: for a root whose key is lost or stolen. What that costs depends on the root, so that it is said
-// before it is done.
-import type { CaStatus } from '../../shared/ca/status.ts'
+// before it is done; and it is done when nothing publishes the root any more, not when somebody has promised so.
+import { setTimeout as delay } from 'node:timers/promises'
+import type { CaStatus, LingeringRoot } from '../../shared/ca/status.ts'
 import { PosternError } from '../../shared/errors.ts'
+import type { Kube } from '../../shared/kube/rest.ts'
 import { type Command, UsageError } from '../command.ts'
 import { readStatus, request } from './requests.ts'
 import { showStatus } from './shown.ts'
@@ -25,11 +27,35 @@ export const caRevokeRoot: Command = {
     }
     const answer = await request(kube, { kind: 'revoke-root', fingerprint }, signal)
     if (answer.done === 'refused') throw new PosternError('PSTN_CA_REFUSED', answer.says)
-    out.note(answer.says)
-    showStatus(out, await readStatus(kube, signal))
-    return 0
+    const after = await withoutRoot(kube, fingerprint, signal)
+    showStatus(out, after)
+    const left = lingering(after, fingerprint)
+    if (left.length === 0) {
+      out.note(answer.says)
+      return 0
+    }
+    for (const { where } of left) out.note(`NOT done: ${where} holds the root still, and so it is trusted.`)
+    out.note('The leader goes on trying: its log says why. Look again with postern ca status.')
+    return 1
   },
 }
+
+const POLL_MS = 500
+/** The leader publishes within a second. */
+const PATIENCE_MS = 20_000
+
+/** The status once nothing publishes the root any more, or as it is when patience ends. */
+async function withoutRoot(kube: Kube, fingerprint: string, signal: AbortSignal): Promise<CaStatus> {
+  const deadline = performance.now() + PATIENCE_MS
+  for (;;) {
+    const status = await readStatus(kube, signal)
+    if (lingering(status, fingerprint).length === 0 || performance.now() > deadline) return status
+    await delay(POLL_MS, undefined, { signal })
+  }
+}
+
+const lingering = (status: CaStatus, fingerprint: string): readonly LingeringRoot[] =>
+  (status.lingering ?? []).filter(one => one.fingerprint === fingerprint)
 
 /** As typed: the whole fingerprint, in any form that tools print, or the beginning of one. */
 const SHORTEST = 12

@@ -16,8 +16,11 @@ function showLines(out: Output, status: CaStatus): void {
   if (next) out.line(certificate('next root', next, 'published'))
   for (const old of retired)
     out.line(certificate('old root', old, `trusted until ${rotation?.drop ?? 'it is dropped'}`))
+  if (rotation?.heldBy) out.line(`held by    ${rotation.heldBy.pod}, ${rotation.heldBy.serial}`)
   out.line(certificate('issuer', issuer, ''))
   for (const reason of status.waitingFor) out.line(`waiting    ${reason}`)
+  for (const { fingerprint, where } of status.lingering ?? [])
+    out.line(`LINGERING  ${fingerprint}, trusted no more, but: ${where}`)
   showPods(out, status)
 }
 

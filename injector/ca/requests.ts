@@ -95,7 +95,8 @@ function skipPods(
   by: string,
   context: RequestContext,
 ): Outcome {
-  if (recordOf(before).phase !== 'publishing') return { refused: 'no rotation waits for pods' }
+  const { phase, rotation } = recordOf(before)
+  if (phase !== 'publishing' && !rotation?.heldBy) return { refused: 'no rotation waits for pods' }
   const skipped = resolve(names, by, context)
   if ('refused' in skipped) return skipped
   return { material: skip(before, skipped.pods), says: `not waited for: ${names.join(', ')}` }

@@ -8,6 +8,7 @@
 import {
   type CaRecord,
   type FormerRoot,
+  type Holder,
   MOST_FORMER,
   NO_RECORD,
   type Rotation,
@@ -22,8 +23,10 @@ export type MeshFacts = {
   readonly now: number
   /** Why the next root must not sign yet, a line each: pods, replicas, objects that lack it. */
   readonly obstacles: readonly string[]
-  /** When the last certificate that is known to be in use expires. */
-  readonly lastExpiry: number
+  /** Of the certificates that sidecars have presented, the one that expires last. */
+  readonly last?: Holder
+  /** The pod that an old root is kept for is gone, revoked or skipped. */
+  readonly released?: boolean
   /** The longest that the signer lets a certificate live. */
   readonly longestLeafMs: number
 }
@@ -32,9 +35,11 @@ export type Step =
   | { readonly kind: 'rest' }
   | { readonly kind: 'wait'; readonly for: readonly string[]; readonly until?: number }
   | { readonly kind: 'switch' }
-  /** Says when the old root may go. */
-  | { readonly kind: 'schedule'; readonly drop: number }
+  /** Says when the old root may go, and on whose account. */
+  | ({ readonly kind: 'schedule' } & Schedule)
   | { readonly kind: 'drop' }
+
+export type Schedule = { readonly drop: number; readonly seen: number; readonly heldBy?: Holder }
 
 /** A new root is published at least this long: whoever polls (other replicas, kubelets, partners) must have had a chance. */
 export const SETTLE_MS = 60_000
@@ -60,14 +65,12 @@ export function nextStep(material: CaMaterial, facts: MeshFacts): Step {
       return { kind: 'switch' }
     }
     case 'switched': {
-      if (rotation.drop === undefined) return { kind: 'schedule', drop: dropTime(rotation, facts) }
+      if (rotation.drop === undefined || facts.released)
+        return { kind: 'schedule', ...scheduleOf(rotation, facts) }
       const drop = Date.parse(rotation.drop)
       if (facts.now >= drop) return { kind: 'drop' }
-      return {
-        kind: 'wait',
-        for: [`the last certificate under the old root expires before ${iso(drop)}`],
-        until: drop,
-      }
+      const why = `the last certificate under the old root expires before ${iso(drop)}`
+      return { kind: 'wait', for: [`${why}${holding(rotation)}`], until: drop }
     }
   }
 }
@@ -76,13 +79,21 @@ export function nextStep(material: CaMaterial, facts: MeshFacts): Step {
  * No leaf outlives its issuer, and none that was issued before now the longest life; leaves in use may be of a longer one.
  * Reckoned from when the switch is seen, not from when it was decided: until its write came, the old root signed.
  */
-function dropTime({ issuerEnds = '' }: Rotation, { now, lastExpiry, longestLeafMs }: MeshFacts): number {
-  const longest = Math.max(now + longestLeafMs, lastExpiry)
-  const ends = Date.parse(issuerEnds)
-  const lastLeaf = Number.isNaN(ends) ? longest : Math.min(longest, ends)
+function scheduleOf(rotation: Rotation, { now, last, longestLeafMs }: MeshFacts): Schedule {
+  const seen = rotation.seen ? Date.parse(rotation.seen) : now
+  const longest = seen + longestLeafMs
+  const heldBy = last && Date.parse(last.notAfter) > longest ? last : undefined
+  const ends = Date.parse(rotation.issuerEnds ?? '')
+  const lastLeaf = heldBy ? Date.parse(heldBy.notAfter) : longest
   // Whose clock is behind by more than half of a short life could not have renewed in time anyway.
-  return lastLeaf + Math.min(SKEW_MS, longestLeafMs)
+  const drop = (Number.isNaN(ends) ? lastLeaf : Math.min(lastLeaf, ends)) + Math.min(SKEW_MS, longestLeafMs)
+  return { drop, seen, ...(heldBy && { heldBy }) }
 }
+
+const holding = ({ heldBy }: Rotation): string =>
+  heldBy
+    ? `, on account of pod ${heldBy.pod}, whose own is valid until ${heldBy.notAfter}: skip or revoke it to wait no longer`
+    : ''
 
 export type Asking = { readonly by: string; readonly now: number }
 
@@ -123,12 +134,12 @@ export function switchRoots(material: CaMaterial, issuer: KeyedCa, now: number):
   }
 }
 
-export function schedule(material: CaMaterial, drop: number): CaMaterial {
+export function schedule(material: CaMaterial, { drop, seen, heldBy }: Schedule): CaMaterial {
   const record = recordOf(material)
-  const { rotation } = record
-  return rotation
-    ? { ...material, record: { ...record, rotation: { ...rotation, drop: iso(drop) } } }
-    : material
+  if (!record.rotation) return material
+  const { heldBy: _, ...rotation } = record.rotation
+  const scheduled = { ...rotation, drop: iso(drop), seen: iso(seen), ...(heldBy && { heldBy }) }
+  return { ...material, record: { ...record, rotation: scheduled } }
 }
 
 /** The end of a rotation. */

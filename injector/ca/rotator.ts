@@ -2,23 +2,16 @@
 // know, writes each step, and says what is waited for where anybody can read it. What it knows is in the Secret alone,
 // so that a leader may die anywhere.
 import type { UnconfirmedPod } from '../../shared/ca/status.ts'
-import type { Clock } from '../../shared/clock.ts'
-import type { Gathered } from '../../shared/control/sidecar-report.ts'
-import { asPosternError } from '../../shared/errors.ts'
-import type { Kube } from '../../shared/kube/rest.ts'
 import { failure, type Logger } from '../../shared/log.ts'
 import type { Registry } from '../../shared/metrics.ts'
-import type { Reports } from '../control/reports.ts'
-import type { World } from '../directory/world.ts'
-import { type CaMaterial, createIssuer, createRoot } from './authority.ts'
-import { nameOf, unconfirmed } from './confirmations.ts'
+import { createIssuer, createRoot } from './authority.ts'
+import { nameOf } from './confirmations.ts'
+import { type FindingsContext, findOut, lingeringRoots } from './findings.ts'
 import type { AuthorityKeeper } from './keeper.ts'
-import { unpublished } from './published.ts'
 import { answerRequest, pendingRequests } from './requests.ts'
 import {
   dropRetired,
   fingerprintOf,
-  type MeshFacts,
   nextStep,
   recordOf,
   type Step,
@@ -26,18 +19,12 @@ import {
   switchRoots,
 } from './rotation.ts'
 import { publishStatus, statusOf } from './status.ts'
-import type { CaPlace, StoredCa } from './store.ts'
+import type { StoredCa } from './store.ts'
 
-export type RotatorContext = {
-  readonly kube: Kube
-  readonly clock: Clock
+export type RotatorContext = FindingsContext & {
   readonly log: Logger
   readonly registry: Registry
-  readonly place: CaPlace
   readonly keeper: AuthorityKeeper
-  readonly reports: Pick<Reports, 'gather'>
-  readonly world: Pick<World, 'pods'>
-  readonly longestLeafMs: number
 }
 
 export type Rotator = {
@@ -47,14 +34,13 @@ export type Rotator = {
 
 /** While sidecars are waited for. */
 const ASK_MS = 5_000
+/** While a root that is trusted no more is published: somebody waits to hear that it is gone. */
+const LINGER_MS = 500
 /** Somebody may have edited the status. */
 const RECHECK_MS = 30_000
 /** How often the log says that a rotation does not go on. */
 const REMIND_MS = 10 * 60_000
 const REMIND_PODS = 5
-
-/** What was found out for one step. */
-type Found = { readonly facts: MeshFacts; readonly pods: readonly UnconfirmedPod[] }
 
 export function createRotator(context: RotatorContext): Rotator {
   const { clock, log, registry, keeper } = context
@@ -74,9 +60,10 @@ export function createRotator(context: RotatorContext): Rotator {
     if (await take(context, before, step, signal)) return 0
     const waitingFor = step.kind === 'wait' ? step.for : []
     remind(recordOf(before.material).phase, waitingFor, pods)
-    const status = statusOf(before.material, { waitingFor, unconfirmed: pods })
+    const lingering = await lingeringRoots(context, before.material, signal)
+    const status = statusOf(before.material, { waitingFor, unconfirmed: pods, lingering })
     await publishStatus(context.kube, context.place.namespace, status, signal)
-    return pauseAfter(step, clock.now())
+    return lingering.length > 0 ? LINGER_MS : pauseAfter(step, clock.now())
   }
   const run = async (signal: AbortSignal): Promise<void> => {
     let wake = new AbortController()
@@ -131,38 +118,6 @@ async function answerAll(context: RotatorContext, signal: AbortSignal): Promise<
   }
 }
 
-/** Asks nobody but where the machine needs it. */
-async function findOut(context: RotatorContext, material: CaMaterial, signal: AbortSignal): Promise<Found> {
-  const { clock, reports, longestLeafMs } = context
-  const { phase, rotation } = recordOf(material)
-  const fingerprint = material.next && fingerprintOf(material.next.certificate)
-  // Before anybody is asked: a pod that starts after it was asked for reads what is published by then.
-  const lacking = fingerprint ? await lacks(context, fingerprint, signal) : []
-  const asks = fingerprint !== undefined || (phase === 'switched' && rotation?.drop === undefined)
-  const gathered = asks ? await reports.gather(signal) : NOBODY
-  const pods = fingerprint ? unconfirmed(gathered, fingerprint, rotation?.skipped ?? []) : []
-  const obstacles = [
-    ...lacking,
-    ...gathered.missing.map(({ replica, reason }) => `replica ${replica} does not answer: ${reason}`),
-    ...(pods.length > 0 ? [`${pods.length} pods have not confirmed the next root`] : []),
-  ]
-  const expiries = gathered.reports.map(({ certificate }) => Date.parse(certificate?.notAfter ?? ''))
-  const lastExpiry = Math.max(0, ...expiries.filter(at => !Number.isNaN(at)))
-  return { facts: { lastExpiry, longestLeafMs, obstacles, now: clock.now() }, pods }
-}
-
-/** What cannot be read holds the rotation up, and says so where whoever asked looks. */
-async function lacks({ kube, place }: RotatorContext, fingerprint: string, signal: AbortSignal) {
-  try {
-    return await unpublished(kube, place.namespace, fingerprint, signal)
-  } catch (thrown) {
-    signal.throwIfAborted()
-    return [`what is published cannot be read: ${asPosternError(thrown, 'PSTN_API_UNAVAILABLE').message}`]
-  }
-}
-
-const NOBODY: Gathered = { reports: [], missing: [], unconnected: [] }
-
 /** Writes the step, if it is one. True if there may be more to do at once. */
 async function take(
   { keeper, clock, log, place }: RotatorContext,
@@ -182,7 +137,7 @@ async function take(
       return true
     }
     case 'schedule':
-      await keeper.swap(before, schedule(material, step.drop), [], signal)
+      await keeper.swap(before, schedule(material, step), [], signal)
       return true
     case 'drop':
       if (await keeper.swap(before, dropRetired(material, now), [], signal))

@@ -1,7 +1,7 @@
 // The ConfigMap `postern-ca`: what the CA is and what a rotation of its root waits for, for whoever may read ConfigMaps in
 // the injector's namespace. It is told anew from the Secret. Nothing is read from it but, at a start, which roots were
 // revoked, in case the Secret is an old backup: who may write it may write the Secret (deploy/manifests/admission-trust.yaml).
-import type { UnconfirmedPod } from '../../shared/ca/status.ts'
+import type { LingeringRoot, UnconfirmedPod } from '../../shared/ca/status.ts'
 import { CA_STATUS_KEY, type CaCertificate, type CaStatus } from '../../shared/ca/status.ts'
 import { isKubeError, type Kube } from '../../shared/kube/rest.ts'
 import { CA_CONFIGMAP } from '../../shared/names.ts'
@@ -12,12 +12,13 @@ import { recordOf } from './rotation.ts'
 export type Waiting = {
   readonly waitingFor: readonly string[]
   readonly unconfirmed: readonly UnconfirmedPod[]
+  readonly lingering: readonly LingeringRoot[]
 }
 
 /** A ConfigMap holds 1 MiB, and a person reads fewer. */
 export const MOST_PODS = 50
 
-export function statusOf(material: CaMaterial, { waitingFor, unconfirmed }: Waiting): CaStatus {
+export function statusOf(material: CaMaterial, { waitingFor, unconfirmed, lingering }: Waiting): CaStatus {
   const { root, issuer, next, retired = [] } = material
   return {
     ...recordOf(material),
@@ -27,6 +28,7 @@ export function statusOf(material: CaMaterial, { waitingFor, unconfirmed }: Wait
     retired: retired.map(shown),
     waitingFor,
     unconfirmed: { count: unconfirmed.length, pods: unconfirmed.slice(0, MOST_PODS) },
+    lingering,
   }
 }
 

@@ -1,6 +1,7 @@
 // The sidecars that are connected to this replica, and what was last heard of those that were and whose pods live on: a
 // sidecar whose certificate has expired cannot connect, and is missed most.
 import type { Clock } from '../../shared/clock.ts'
+import type { Status } from '../../shared/control/messages.ts'
 import type { SidecarReport } from '../../shared/control/sidecar-report.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Directory } from '../directory/directory.ts'
@@ -28,7 +29,7 @@ export function createSidecars({ replica, directory, clock, log, onReport }: Sid
   const { world } = directory
   const now = () => new Date(clock.now()).toISOString()
   const reportOf = (
-    { podUid, pod, namespace, version, status }: Connected,
+    { podUid, pod, namespace, version, presented, status }: Connected,
     since: string,
   ): SidecarReport => ({
     podUid,
@@ -37,14 +38,7 @@ export function createSidecars({ replica, directory, clock, log, onReport }: Sid
     version,
     replica,
     roots: status?.roots ?? [],
-    ...(status?.certificateSerial &&
-      status.certificateNotAfter && {
-        certificate: {
-          serial: status.certificateSerial,
-          notAfter: status.certificateNotAfter,
-          ...(status.certificateReceivedAt && { receivedAt: status.certificateReceivedAt }),
-        },
-      }),
+    ...certificateOf(status, presented),
     ...(status?.renewal && { renewal: status.renewal }),
     connectedSince: since,
   })
@@ -80,5 +74,20 @@ export function createSidecars({ replica, directory, clock, log, onReport }: Sid
       for (const { sidecar, since } of connected.values()) yield reportOf(sidecar, since)
       yield* ended.values()
     },
+  }
+}
+
+function certificateOf(
+  status: Status | undefined,
+  { serial, notAfter }: Connected['presented'],
+): Pick<SidecarReport, 'certificate'> {
+  const { certificateSerial, certificateNotAfter, certificateReceivedAt: receivedAt } = status ?? {}
+  if (!certificateSerial || !certificateNotAfter) return {}
+  const received = receivedAt && { receivedAt }
+  return {
+    certificate:
+      certificateSerial === serial
+        ? { serial, notAfter: notAfter.toISOString(), ...received, presented: true }
+        : { serial: certificateSerial, notAfter: certificateNotAfter, ...received },
   }
 }

@@ -29,6 +29,8 @@ export type Connected = {
   readonly pod: string
   readonly namespace: string
   readonly version: string
+  /** What the stream was authenticated with. */
+  readonly presented: Pick<VerifiedPeer, 'serial' | 'notAfter'>
   status?: Status
   /** Ends the stream in good order: the sidecar comes back, perhaps elsewhere. */
   close(): void
@@ -75,7 +77,7 @@ export async function serveStream(
       'content-type': 'application/x-ndjson',
       [FEATURES_HEADER]: STATUS_EXTENSIONS.join(', '),
     })
-    await converse(stream, incoming, greeted, over.signal, context)
+    await converse(stream, incoming, { ...greeted, peer }, over.signal, context)
   } catch (thrown) {
     if (over.signal.aborted || stream.destroyed) return
     const refusal = asPosternError(thrown, 'PSTN_CONTROL_MALFORMED')
@@ -103,14 +105,14 @@ function finish(stream: ServerHttp2Stream, last = ''): void {
 async function converse(
   stream: ServerHttp2Stream,
   incoming: AsyncIterable<string>,
-  { hello, admission: { pod, namespace } }: Greeted,
+  { hello, peer, admission: { pod, namespace } }: Greeted & { readonly peer: VerifiedPeer },
   over: AbortSignal,
   context: StreamContext,
 ): Promise<void> {
   const { directory, trust, revocations, clock, log } = context
   const { podUid, version, features } = hello
   const end = () => finish(stream)
-  const sidecar: Connected = { podUid, pod, namespace, version, close: end }
+  const sidecar: Connected = { podUid, pod, namespace, version, presented: peer, close: end }
   const outbox = createOutbox({
     world: directory.world,
     podUid,

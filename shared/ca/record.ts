@@ -19,8 +19,19 @@ export type Rotation = {
   /** From `switched` on: when that was, and when the old issuer ends, which no certificate outlives. */
   readonly switched?: string
   readonly issuerEnds?: string
-  /** When the old root is dropped: reckoned once the switch is seen to be done, since its write may have come late. */
+  /** When the old root is dropped: reckoned once the switch is seen to be done (`seen`), since its write may have come late. */
   readonly drop?: string
+  readonly seen?: string
+  /** Whose certificate outlives all that the signer gives now, and so sets `drop`. */
+  readonly heldBy?: Holder
+}
+
+/** A pod with the certificate that it has presented to the injector: what it only says of itself sets no date. */
+export type Holder = {
+  readonly pod: string
+  readonly uid: string
+  readonly serial: string
+  readonly notAfter: string
 }
 
 /** `pod` is `<namespace>/<name>`, or `<namespace>/*` with the uid `*`: those that are yet to come are not waited for either. */
@@ -72,6 +83,8 @@ export const decodeRotation: Decode<Rotation> = extensible<Rotation>({
   switched: optional(timeText),
   issuerEnds: optional(timeText),
   drop: optional(timeText),
+  seen: optional(timeText),
+  heldBy: optional(extensible<Holder>({ pod: podText, uid: nameText, serial: nameText, notAfter: timeText })),
 })
 
 export const recordShape = {

@@ -22,7 +22,12 @@ export type CaStatus = CaRecord & {
   readonly waitingFor: readonly string[]
   /** Pods that have not said that they trust the next root; `pods` are the first of `count`. */
   readonly unconfirmed: { readonly count: number; readonly pods: readonly UnconfirmedPod[] }
+  /** Former roots that something publishes still, as it was read back: they are trusted by whoever believes it. */
+  readonly lingering?: readonly LingeringRoot[]
 }
+
+/** `where` is the object that holds it, or why that is not known. */
+export type LingeringRoot = { readonly fingerprint: string; readonly where: string }
 
 const certificate = extensible<CaCertificate>({ fingerprint: fingerprintText, notAfter: timeText })
 const any = text(() => true, 'a string')
@@ -39,4 +44,5 @@ export const decodeCaStatus: Decode<CaStatus> = extensible<CaStatus>({
     count: integer(0, Number.MAX_SAFE_INTEGER),
     pods: listOf(extensible<UnconfirmedPod>({ pod: nameText, reason: any })),
   }),
+  lingering: optional(listOf(extensible<LingeringRoot>({ fingerprint: fingerprintText, where: any }))),
 })

@@ -28,6 +28,8 @@ export type ReportedCertificate = {
   readonly notAfter: string
   /** Absent: a sidecar that does not say. */
   readonly receivedAt?: string
+  /** It is the one that its stream was authenticated with; any other is what the sidecar says of itself. */
+  readonly presented?: boolean
 }
 
 /** A live pod with a sidecar that no replica is connected to. */
@@ -70,7 +72,12 @@ export const decodeSidecarReport: Decode<SidecarReport> = extensible<SidecarRepo
   replica: name,
   roots: fingerprints,
   certificate: optional(
-    extensible<ReportedCertificate>({ serial: hex, notAfter: time, receivedAt: optional(time) }),
+    extensible<ReportedCertificate>({
+      serial: hex,
+      notAfter: time,
+      receivedAt: optional(time),
+      presented: optional(flag),
+    }),
   ),
   renewal: optional(failingRenewal),
   connectedSince: time,

@@ -210,7 +210,7 @@ t.test('a backup of a rotation does not bring back a root that was revoked since
   await server.kube.replace(secretPath('revived'), toSecret(backup, at.namespace))
   await refused(1)
   t.equal(authority.get(), before)
-  const status = statusOf(present, { waitingFor: [], unconfirmed: [] })
+  const status = statusOf(present, { waitingFor: [], unconfirmed: [], lingering: [] })
   await publishStatus(server.kube, at.namespace, status, new AbortController().signal)
   await t.rejects(readOrCreateCa(server.kube, at, now), {
     code: 'PSTN_CA_REFUSED',

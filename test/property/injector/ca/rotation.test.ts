@@ -15,6 +15,7 @@ import {
   begin,
   dropRetired,
   fingerprintOf,
+  type MeshFacts,
   nextStep,
   recordOf,
   schedule,
@@ -82,6 +83,11 @@ class Mesh {
 
 type Read = { readonly before: Stored; readonly material: CaMaterial | undefined }
 
+function longest({ pods }: Mesh): Pick<MeshFacts, 'last'> {
+  const [last = 0] = pods.map(({ leaf }) => leaf.notAfter).sort((a, b) => b - a)
+  return { last: { pod: 'shop/web', uid: 'uid', serial: '0a', notAfter: new Date(last).toISOString() } }
+}
+
 /** What a leader does next, from what it reads now; it writes it later, or dies. */
 function plan(mesh: Mesh, asked: boolean): Read {
   const before = mesh.stored
@@ -92,7 +98,7 @@ function plan(mesh: Mesh, asked: boolean): Read {
   const step = nextStep(material, {
     now: mesh.now,
     obstacles: lacking.map((_, index) => `pod ${index}`),
-    lastExpiry: Math.max(0, ...mesh.pods.map(({ leaf }) => leaf.notAfter)),
+    ...longest(mesh),
     longestLeafMs: LEAF_MS,
   })
   switch (step.kind) {
@@ -106,7 +112,7 @@ function plan(mesh: Mesh, asked: boolean): Read {
       return { before, material: issuer && switchRoots(material, issuer, mesh.now) }
     }
     case 'schedule':
-      return { before, material: schedule(material, step.drop) }
+      return { before, material: schedule(material, step) }
     case 'drop':
       return { before, material: dropRetired(material, mesh.now) }
     case 'wait':

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { type CaMaterial, createIssuer, createRoot } from '../../../../injector/ca/authority.ts'
 import { answerRequest, pendingRequests, type RequestContext } from '../../../../injector/ca/requests.ts'
-import { fingerprintOf, recordOf } from '../../../../injector/ca/rotation.ts'
+import { begin, fingerprintOf, recordOf, schedule, switchRoots } from '../../../../injector/ca/rotation.ts'
 import { MOST_ANSWERS } from '../../../../shared/ca/record.ts'
 import { CA_REQUEST_PREFIX } from '../../../../shared/ca/request.ts'
 
@@ -134,3 +134,18 @@ t.test('the last answers are remembered, not all', async t => {
   const many = Array.from({ length: MOST_ANSWERS + 3 }, () => ({ kind: 'skip', pods: [], ...asked }))
   t.equal(answersOf(await after(idle, ...many)).length, MOST_ANSWERS)
 })
+
+t.test(
+  'a pod on whose account an old root is kept can be skipped after the switch, and no other time',
+  async t => {
+    const begun = begin(idle, await context.newRoot(), [], { by: 'alice', now })
+    const seen = begun.next ? switchRoots(begun, await context.newIssuer(begun.next), now) : begun
+    const skip = { kind: 'skip', pods: ['shop/web'], ...asked }
+    t.match(answersOf(await after(schedule(seen, { drop: now, seen: now }), skip)), [
+      { done: 'refused', says: 'no rotation waits for pods' },
+    ])
+    const heldBy = { pod: 'shop/web', uid: 'uid-of-web', serial: '0a', notAfter: at }
+    const held = await after(schedule(seen, { drop: now, seen: now, heldBy }), skip)
+    t.match(recordOf(held).rotation, { heldBy, skipped: [{ uid: 'uid-of-web', by: 'alice' }] })
+  },
+)

@@ -32,9 +32,20 @@ const idle: CaMaterial = { root, issuer }
 const publishing = begin(idle, next, [], asking)
 const drop = start + 24 * HOUR
 const seen = switchRoots(publishing, nextIssuer, start + HOUR)
-const switched = schedule(seen, drop)
+const switched = schedule(seen, { drop, seen: start + HOUR })
 
-const calm: MeshFacts = { now: start + HOUR, obstacles: [], lastExpiry: 0, longestLeafMs: 24 * HOUR }
+const calm: MeshFacts = { now: start + HOUR, obstacles: [], longestLeafMs: 24 * HOUR }
+const holder = (hours: number) => ({
+  pod: 'shop/old',
+  uid: 'uid-old',
+  serial: '0a',
+  notAfter: new Date(start + hours * HOUR).toISOString(),
+})
+const held = schedule(seen, {
+  drop: start + 72 * HOUR + 300_000,
+  seen: start + HOUR,
+  heldBy: holder(72),
+})
 const issuerEnds = start + 30 * 24 * HOUR
 
 const steps: readonly [string, CaMaterial, Partial<MeshFacts>, object][] = [
@@ -61,14 +72,32 @@ const steps: readonly [string, CaMaterial, Partial<MeshFacts>, object][] = [
   [
     'a certificate in use that lives longer keeps the old root longer',
     seen,
-    { lastExpiry: start + 72 * HOUR },
-    { kind: 'schedule', drop: start + 72 * HOUR + 300_000 },
+    { last: holder(72) },
+    { kind: 'schedule', drop: start + 72 * HOUR + 300_000, heldBy: holder(72) },
   ],
   [
     'but never beyond its issuer, which no certificate outlives',
     seen,
-    { lastExpiry: start + 9_000 * HOUR },
+    { last: holder(9_000) },
     { kind: 'schedule', drop: issuerEnds + 300_000 },
+  ],
+  [
+    'one that ends before any that is signed now says nothing',
+    seen,
+    { last: holder(24) },
+    { kind: 'schedule', drop: start + 25 * HOUR + 300_000 },
+  ],
+  [
+    'whoever waits is told on whose account',
+    held,
+    {},
+    { kind: 'wait', for: [/on account of pod shop\/old, .* skip or revoke it/] as unknown as string[] },
+  ],
+  [
+    'a pod that is skipped, revoked or gone keeps the old root no longer, from when the switch was seen',
+    held,
+    { now: start + 5 * HOUR, released: true },
+    { kind: 'schedule', drop: start + 25 * HOUR + 300_000, heldBy: undefined },
   ],
   [
     'short lives need less skew: who is further off could not have renewed in time',

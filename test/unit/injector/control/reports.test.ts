@@ -84,6 +84,7 @@ const sidecar = (name: string, parts: Partial<Connected> = {}): Connected => ({
   pod: name,
   namespace: 'shop',
   version: '1.0.0',
+  presented: { serial: '0b', notAfter: new Date('2030-01-03T00:00:00.000Z') },
   close: () => undefined,
   ...parts,
 })
@@ -277,3 +278,18 @@ t.test('ten thousand sidecars are told in a moment', async t => {
   t.comment(`${ms} ms`)
   t.same([reports.length, missing], [10_000, []])
 })
+
+t.test(
+  'how long a certificate lives is read from the one that was presented, not from what is said',
+  async t => {
+    const { sidecars } = await replica(t, 'injector-0', '127.0.0.11')
+    const says = (certificateSerial: string) => ({
+      status: { ...STATUS, certificateSerial, certificateNotAfter: '2099-01-01T00:00:00.000Z' },
+    })
+    sidecars.onConnected(sidecar('web', says('0b')))
+    sidecars.onConnected(sidecar('liar', says('0c')))
+    const [web, liar] = [...sidecars.reports()].map(({ certificate }) => certificate)
+    t.match(web, { serial: '0b', notAfter: '2030-01-03T00:00:00.000Z', presented: true })
+    t.match(liar, { serial: '0c', notAfter: '2099-01-01T00:00:00.000Z', presented: undefined })
+  },
+)
