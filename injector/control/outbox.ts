@@ -16,6 +16,7 @@ import { answer } from '../directory/answer.ts'
 import type { Revocations } from '../directory/revocations.ts'
 import { type Snapshot, snapshotFor } from '../directory/snapshot.ts'
 import type { Changes, World } from '../directory/world.ts'
+import { withheld } from './withheld.ts'
 
 export type Outbox = {
   /** The full set of subscribed addresses. */
@@ -32,6 +33,8 @@ export type OutboxOptions = {
   /** Of the sidecar's hello. */
   readonly features: readonly string[]
   readonly trust: () => readonly TrustBundle[]
+  /** Fingerprints of roots that were replaced in good order. */
+  readonly retired: () => readonly string[]
   readonly revocations: Pick<Revocations, 'revoked' | 'renewals'>
   send(message: FromInjector): void
 }
@@ -42,9 +45,11 @@ export function createOutbox(options: OutboxOptions): Outbox {
   /** What was last sent, as JSON; undefined while an address waits for its first answer. */
   const answers = new Map<string, string | undefined>()
   const knowsServices = SERVICE_EXTENSIONS.every(extension => features.includes(extension))
+  const knowsOutside = features.includes('outside' satisfies keyof StateExtensions)
+  let kept = withheld([])
   const answerFor = (address: string): AddressEntry => {
     const entry = answer(world, address, podUid)
-    return entry.kind === 'service' && !knowsServices ? firstForm(entry) : entry
+    return kept.from(entry.kind === 'service' && !knowsServices ? firstForm(entry) : entry)
   }
   const knowsRevoked = features.includes('revoked' satisfies keyof StateExtensions)
   let stateSent = ''
@@ -73,8 +78,12 @@ export function createOutbox(options: OutboxOptions): Outbox {
       const snapshot = snapshotFor(world, podUid)
       if (!snapshot) return false
       const renew = renewalOf(revocations.renewals.get(), podUid)
-      const known = without({ ...snapshot, ...(renew && { renew }) }, unknown)
-      const content: Omit<State, 'kind' | 'version'> = { ...known, trust: trust() }
+      const retired = options.retired()
+      const extended = { ...snapshot, ...(renew && { renew }), ...(retired.length > 0 && { retired }) }
+      const known = without(extended, unknown)
+      if (!knowsOutside) kept = withheld(snapshot.outside ?? [])
+      const prefixes = [...known.prefixes, ...kept.prefixes]
+      const content: Omit<State, 'kind' | 'version'> = { ...known, prefixes, trust: trust() }
       const revoked = knowsRevoked ? revocations.revoked.get() : undefined
       const text = JSON.stringify(content)
       if (text === stateSent && revoked === revokedSent) return true
@@ -82,6 +91,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
       revokedSent = revoked
       version += 1
       send({ kind: 'state', version, ...content, ...(revoked && { revoked }) })
+      if (!knowsOutside) sendDifferent(answers.keys())
       return true
     },
     // Where the pod itself stands decides which endpoints it is told.

@@ -3,7 +3,12 @@
 // denies everything that it could cover.
 import type { V1ConfigMap } from '@kubernetes/client-node'
 import { asPosternError } from '../../shared/errors.ts'
-import { describeProblem, type PolicyDocument, unreadable } from '../../shared/policy/document.ts'
+import {
+  describeProblem,
+  type PolicyDocument,
+  unreadable,
+  unreadableOutside,
+} from '../../shared/policy/document.ts'
 import { type PolicyOrigin, parsePolicyConfigMap } from '../../shared/policy/parse.ts'
 import type { DocumentConfigMap } from '../../shared/policy/yaml-documents.ts'
 
@@ -31,7 +36,8 @@ export function policyRecord(
   if (former && former.inForce !== 'deny all') {
     return { namespace, name, documents: former.documents, problems, inForce: 'last good' }
   }
-  return { namespace, name, documents: [unreadable(namespace, name)], problems, inForce: 'deny all' }
+  const documents = [unreadable(namespace, name), unreadableOutside(namespace, name)]
+  return { namespace, name, documents, problems, inForce: 'deny all' }
 }
 
 type Parsed =

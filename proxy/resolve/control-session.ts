@@ -123,17 +123,17 @@ export class ControlSession {
       throw new PosternError('PSTN_CONTROL_MALFORMED', `the state’s version does not grow: ${versions}`)
     }
     this.#version = message.version
-    this.#adopt(message.trust)
-    state.set(withRevoked(message, state.get()))
+    this.#adopt(message)
+    state.set(withKept(message, state.get()))
     refuseInjector(this.#stream.injector, state.get())
     this.#report()
     observe({ kind: 'applied', version: message.version })
   }
 
-  #adopt(bundles: readonly TrustBundle[]): void {
+  #adopt({ trust: bundles, retired }: State): void {
     const { trust, observe } = this.#context
     try {
-      trust.adopt(bundles)
+      trust.adopt(bundles, retired)
     } catch (thrown) {
       observe({ kind: 'trust-refused', error: asPosternError(thrown, 'PSTN_TRUST_INVALID') })
     }
@@ -212,10 +212,11 @@ export class ControlSession {
 const fingerprints = (roots: readonly string[]): string[] =>
   roots.map(root => parseCertificate(root).fingerprint256)
 
-/** An injector that does not speak of revocations, as those of v0.1.0, lifts none. */
-function withRevoked(next: State, former: State | undefined): State {
+/** An injector that does not speak of revocations or of hosts outside, as those of v0.1.0, lifts none of them. */
+function withKept(next: State, former: State | undefined): State {
   const revoked = next.revoked ?? former?.revoked
-  return { ...next, ...(revoked && { revoked }) }
+  const outside = next.outside ?? former?.outside
+  return { ...next, ...(revoked && { revoked }), ...(outside && { outside }) }
 }
 
 /**

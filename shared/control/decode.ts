@@ -27,6 +27,7 @@ import type {
   Rule,
   SourceMatch,
 } from '../policy/model.ts'
+import { decodeOutside } from '../policy/outside-host.ts'
 import { decodeProtocols } from '../protocol.ts'
 import { decodeRenewal } from '../renewal-order.ts'
 import { decodeRevoked } from '../revocation.ts'
@@ -183,6 +184,8 @@ const state = object<State>({
   zone: optional(name),
   revoked: optional(decodeRevoked),
   renew: optional(decodeRenewal),
+  retired: optional(fingerprints),
+  outside: optional(decodeOutside),
   partners: optional(decodePartners),
   partnerClients: optional(decodePartnerClients),
 })

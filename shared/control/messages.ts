@@ -3,6 +3,7 @@
 // message is made whole by the next. The schema for other languages is messages.schema.json (a test compares).
 import type { Partner, PartnerClients } from '../federation/model.ts'
 import { FEATURES, type PolicySet } from '../policy/model.ts'
+import type { OutsideHost } from '../policy/outside-host.ts'
 import type { Protocols } from '../protocol.ts'
 import type { Renewal } from '../renewal-order.ts'
 import type { Revoked } from '../revocation.ts'
@@ -94,6 +95,13 @@ export type StateExtensions = {
   readonly revoked?: Revoked
   /** Renew before the time, if the present certificate was received before then. */
   readonly renew?: Renewal
+  /** Hosts outside the mesh that are dialled with TLS. Absent: the injector does not speak of it, and what was known stays in force. */
+  readonly outside?: readonly OutsideHost[]
+  /**
+   * SHA-256 fingerprints (hex) of roots that were replaced in good order: connections that they vouched for may end in peace.
+   * Absent: there is none, and a root that goes takes its connections with it.
+   */
+  readonly retired?: readonly string[]
   /** Foreign trust domains, all of them. Absent: the injector does not speak of them, and there are none. */
   readonly partners?: readonly Partner[]
   /** Callers without SPIFFE whom ports of this pod know. Absent: none. */
@@ -111,6 +119,7 @@ export const STATE_EXTENSIONS = [
   'zone',
   'revoked',
   'renew',
+  'outside',
   'partners',
   'partnerClients',
 ] as const satisfies readonly (keyof StateExtensions)[]

@@ -2,6 +2,7 @@
 // with files. Documents of the injector's namespace are mesh-wide.
 import type { PeerAuthenticationDocument, PolicyDocument, Selector } from './document.ts'
 import type { AuthorizationPolicy, EffectiveMode, InboundMode, PolicySet } from './model.ts'
+import type { OutsideHost } from './outside-host.ts'
 
 /** What a document's selector can see of a pod. */
 export type PodFacts = { readonly namespace: string; readonly labels: Selector }
@@ -20,14 +21,30 @@ export function bind(documents: readonly PolicyDocument[], pod: PodFacts, contex
   const policies: AuthorizationPolicy[] = []
   const modes: PeerAuthenticationDocument[] = []
   for (const document of documents) {
-    const meshWide = document.namespace === systemNamespace
-    if ((!meshWide && document.namespace !== pod.namespace) || !selects(document.selector, pod.labels))
-      continue
+    if (!reaches(document, pod, systemNamespace)) continue
     if (document.kind === 'AuthorizationPolicy') policies.push(document.policy)
-    else modes.push(document)
+    else if (document.kind === 'PeerAuthentication') modes.push(document)
   }
   policies.sort((a, b) => (a.name < b.name ? -1 : Number(a.name > b.name)))
   return { mode: effectiveMode(modes, context), policies, defaultAction }
+}
+
+/** The hosts outside the mesh that hold for one pod; of one address all that declare it, since none may win by chance. */
+export function bindOutside(
+  documents: readonly PolicyDocument[],
+  pod: PodFacts,
+  { systemNamespace }: Pick<BindContext, 'systemNamespace'>,
+): readonly OutsideHost[] {
+  return documents
+    .filter(document => document.kind === 'OutsideHost')
+    .filter(document => reaches(document, pod, systemNamespace))
+    .map(({ outside }) => outside)
+    .sort((a, b) => (a.name < b.name ? -1 : Number(a.name > b.name)))
+}
+
+function reaches(document: PolicyDocument, pod: PodFacts, systemNamespace: string): boolean {
+  const isNear = document.namespace === systemNamespace || document.namespace === pod.namespace
+  return isNear && selects(document.selector, pod.labels)
 }
 
 export function selects(selector: Selector | undefined, labels: Selector): boolean {

@@ -1,5 +1,6 @@
 // Policy documents as they were written, validated and normalized, before they are bound to pods (bind.ts).
 import type { AuthorizationPolicy, InboundMode } from './model.ts'
+import type { OutsideHost } from './outside-host.ts'
 
 /** Labels that a pod must have. Absent: every pod that the document's namespace reaches. */
 export type Selector = { readonly [label: string]: string }
@@ -22,7 +23,26 @@ export type PeerAuthenticationDocument = {
   readonly ports: { readonly [port: string]: InboundMode }
 }
 
-export type PolicyDocument = AuthorizationDocument | PeerAuthenticationDocument
+export type OutsideHostDocument = {
+  readonly kind: 'OutsideHost'
+  readonly namespace: string
+  readonly selector?: Selector
+  readonly outside: OutsideHost
+}
+
+export type PolicyDocument = AuthorizationDocument | PeerAuthenticationDocument | OutsideHostDocument
+
+/** `<namespace>/<name>` */
+export function nameOf(document: PolicyDocument): string {
+  switch (document.kind) {
+    case 'AuthorizationPolicy':
+      return document.policy.name
+    case 'PeerAuthentication':
+      return document.name
+    case 'OutsideHost':
+      return document.outside.name
+  }
+}
 
 /** Where a document is wrong, and what to write instead. Lines and columns count from 1. */
 export type PolicyProblem = {
@@ -38,6 +58,8 @@ export type PolicyProblem = {
 export const describeProblem = ({ file, line, column, path, reason, hint }: PolicyProblem): string =>
   `${file}:${line}:${column}: ${path && `${path}: `}${reason}; ${hint}`
 
+const NEVER_VALID = ['a valid document']
+
 /**
  * What stands in for a ConfigMap that never was valid: nobody knows what it was to deny, so it denies all that it may
  * cover (every pod of its namespace), with PSTN_POLICY_UNSUPPORTED.
@@ -48,7 +70,19 @@ export function unreadable(namespace: string, name: string): AuthorizationDocume
     name: `${namespace}/${name}`,
     action: 'DENY',
     rules: [{}],
-    features: ['a valid document'],
+    features: NEVER_VALID,
   }
   return { kind: 'AuthorizationPolicy', namespace, policy }
+}
+
+/** The same for what it may have declared to be dialled with TLS: nothing leaves these pods in plaintext. */
+export function unreadableOutside(namespace: string, name: string): OutsideHostDocument {
+  const outside: OutsideHost = {
+    name: `${namespace}/${name}`,
+    host: 'unknown',
+    addresses: ['0.0.0.0/0', '::/0'],
+    tls: { mode: 'MUTUAL', roots: [] },
+    features: NEVER_VALID,
+  }
+  return { kind: 'OutsideHost', namespace, outside }
 }

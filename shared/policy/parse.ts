@@ -1,7 +1,8 @@
 // From a policy ConfigMap to validated documents, or to everything that is wrong with it by file, line and column.
 // Injector and CLI only: a sidecar gets normalized documents and never loads a YAML parser.
-import type { PolicyDocument } from './document.ts'
+import { nameOf, type PolicyDocument } from './document.ts'
 import { readAuthorization } from './read-authorization.ts'
+import { readOutsideHost } from './read-outside-host.ts'
 import { readPeerAuthentication } from './read-peer-authentication.ts'
 import { readName } from './read-selector.ts'
 import type { Item, Reader } from './reader.ts'
@@ -14,7 +15,7 @@ import {
 } from './yaml-documents.ts'
 
 export const POLICY_API_VERSION = 'policy.postern.dev/v1'
-const KINDS = ['AuthorizationPolicy', 'PeerAuthentication'] as const
+const KINDS = ['AuthorizationPolicy', 'PeerAuthentication', 'OutsideHost'] as const
 const KINDS_LATER = ['RequestAuthentication']
 
 export type ParsedPolicies = Parsed<PolicyDocument>
@@ -30,8 +31,7 @@ export const parsePolicyFile = (text: string, file: string, origin: PolicyOrigin
 const policies = (origin: PolicyOrigin): DocumentReader<PolicyDocument> => ({
   noun: 'policies',
   read: (reader, root) => readPolicy(reader, root, origin),
-  nameOf: document =>
-    `${document.kind} ${document.kind === 'AuthorizationPolicy' ? document.policy.name : document.name}`,
+  nameOf: document => `${document.kind} ${nameOf(document)}`,
 })
 
 function readPolicy(reader: Reader, root: Item, origin: PolicyOrigin): PolicyDocument | undefined {
@@ -45,7 +45,12 @@ function readPolicy(reader: Reader, root: Item, origin: PolicyOrigin): PolicyDoc
   if (kind === undefined) return undefined
   const meshWide = origin.namespace === origin.systemNamespace
   const place = { namespace: origin.namespace, name: name ?? '', meshWide }
-  return kind === 'AuthorizationPolicy'
-    ? readAuthorization(reader, field('spec'), place)
-    : readPeerAuthentication(reader, field('spec'), place)
+  switch (kind) {
+    case 'AuthorizationPolicy':
+      return readAuthorization(reader, field('spec'), place)
+    case 'PeerAuthentication':
+      return readPeerAuthentication(reader, field('spec'), place)
+    case 'OutsideHost':
+      return readOutsideHost(reader, field('spec'), place)
+  }
 }

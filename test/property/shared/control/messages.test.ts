@@ -95,6 +95,17 @@ const partnerClients = record({
   ports: list(port),
   principals: list(record({ subject: name, principal: identity })),
 })
+const outsideHost = record(
+  {
+    name,
+    host: name,
+    addresses: list(cidr),
+    ports: list(port),
+    tls: record({ mode: name, roots: names, alpn: names }, ['roots', 'alpn']),
+    features: names,
+  },
+  ['ports'],
+)
 const byPort = <T>(value: Arbitrary<T>) =>
   fc.dictionary(port.map(String), value, { maxKeys: 3, noNullPrototype: true })
 const state = record(
@@ -114,8 +125,9 @@ const state = record(
     renew: record({ before: time, withinSeconds: fc.integer({ min: 0, max: 604_800 }) }),
     partners: fc.uniqueArray(partner, { maxLength: 3, selector: ({ trustDomain }) => trustDomain }),
     partnerClients: list(partnerClients),
+    outside: list(outsideHost),
   },
-  ['protocols', 'zone', 'revoked', 'renew', 'partners', 'partnerClients'],
+  ['protocols', 'zone', 'revoked', 'renew', 'partners', 'partnerClients', 'outside'],
 )
 const addresses = record({ kind: kind('addresses'), entries: list(entry) })
 const status = record(

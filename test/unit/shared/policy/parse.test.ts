@@ -175,7 +175,7 @@ ${authorization(`spec:
   t.same(problems(text), [
     'policy.yaml:5:3: spec.selektor: unknown field; did you mean selector?; fields: selector, action, rules',
     'policy.yaml:8:1: apiVersion: "security.istio.io/v1" is not valid; write apiVersion: policy.postern.dev/v1',
-    'policy.yaml:9:1: kind: unknown value "AuthorizationPolicies"; did you mean AuthorizationPolicy?; write AuthorizationPolicy or PeerAuthentication',
+    'policy.yaml:9:1: kind: unknown value "AuthorizationPolicies"; did you mean AuthorizationPolicy?; write AuthorizationPolicy or PeerAuthentication or OutsideHost',
     'policy.yaml:10:24: metadata.namespace: "bank" is not the ConfigMap’s namespace shop; a policy holds in the namespace of its ConfigMap; leave this out',
     'policy.yaml:10:12: metadata.name: "Shop" is not valid; write a name of lower-case letters, digits, - and .',
     'policy.yaml:20:9: spec.rules[0].from[0].source.serviceAccount: unknown field; did you mean serviceAccounts?; fields: principals, notPrincipals, namespaces, notNamespaces, serviceAccounts, notServiceAccounts, trustDomains, notTrustDomains',
