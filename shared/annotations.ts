@@ -91,14 +91,15 @@ export const POD_ANNOTATIONS = {
   certificateLifetimeSeconds: option('certificate-lifetime', {
     values: 'a duration of at least 10m, for example 24h or 1h30m',
     fallback: '24h',
-    meaning: 'The lifetime that the sidecar asks for; the signer may issue less.',
+    meaning:
+      'The lifetime that the sidecar asks for; the signer may issue less. With `pod-certificate` 1h to 2184h (91 days).',
     parse: text => within(duration(text), 600, 31_536_000),
   }),
   certificateSource: option('certificate-source', {
-    values: 'csr, files, workload-api',
+    values: 'csr, files, workload-api, pod-certificate',
     fallback: 'csr',
     meaning: 'Where the sidecar’s certificate comes from: [certificates.md](certificates.md).',
-    parse: oneOf('csr', 'files', 'workload-api'),
+    parse: oneOf('csr', 'files', 'workload-api', 'pod-certificate'),
   }),
   certificateVolume: option('certificate-volume', {
     values: 'the name of one of the pod’s volumes',
@@ -244,6 +245,7 @@ function sourceProblems(options: PodOptions): AnnotationProblem[] {
       reason: `means nothing with ${source.key}: ${chosen}`,
       hint: `write ${source.key}: ${of[name].join(' or ')}, or leave it out`,
     }))
+  if (chosen === 'pod-certificate') return [...stray, ...volumeLifetime(options)]
   if (chosen === 'csr' || options.certificateVolume !== undefined) return stray
   return [
     ...stray,
@@ -251,6 +253,19 @@ function sourceProblems(options: PodOptions): AnnotationProblem[] {
       key: volume.key,
       reason: `is missing, and ${source.key} is ${chosen}`,
       hint: 'name the volume that holds the files or the socket',
+    },
+  ]
+}
+
+/** What the API server would refuse in the volume that injection adds. */
+function volumeLifetime({ certificateLifetimeSeconds: seconds }: PodOptions): AnnotationProblem[] {
+  if (within(seconds, 3600, 91 * 24 * 3600) !== undefined) return []
+  const { certificateLifetimeSeconds: lifetime, certificateSource: source } = POD_ANNOTATIONS
+  return [
+    {
+      key: lifetime.key,
+      reason: `Kubernetes gives volumes certificates of 1h to 2184h, and ${source.key} is pod-certificate`,
+      hint: 'write a lifetime between these',
     },
   ]
 }

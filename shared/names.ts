@@ -11,6 +11,8 @@ export const SERVING_SIGNER = 'postern.dev/serving'
 export const TRUST_CONFIGMAP = 'postern-trust'
 /** Who is refused, and who is to renew: keys `revocations.json` and `renewals.json`, in the injector's namespace. */
 export const REVOCATIONS_CONFIGMAP = 'postern-revocations'
+/** What was fetched of partners' bundles, and how: a key for each trust domain. The injector alone writes it. */
+export const PARTNERS_CONFIGMAP = 'postern-partners'
 /** The same roots as the API object that Kubernetes has for them: its signer's name with `:` for `/`, and ours. */
 export const CLUSTER_TRUST_BUNDLE = 'postern.dev:workload:roots'
 /** On a ClusterTrustBundle: whose roots it holds. */
@@ -24,6 +26,8 @@ export const LEADER_LEASE = 'postern-injector'
 export const WORKLOAD_ROLE = 'postern-workload'
 
 export const POLICY_LABEL = 'postern.dev/policy'
+/** On ConfigMaps of the injector's namespace: partners and partner clients. */
+export const FEDERATION_LABEL = 'postern.dev/federation'
 /** On a namespace: `enabled` opts every pod in. On a pod the annotation of the same name wins. */
 export const INJECT_KEY = 'postern.dev/inject'
 /** On a namespace: `strict` refuses plaintext to all of its injected pods. */
@@ -35,10 +39,13 @@ export const INIT_CONTAINER = 'postern-init'
 export const STATE_VOLUME = 'postern-state'
 export const TOKEN_VOLUME = 'postern-token'
 export const CERT_FILES_VOLUME = 'postern-cert-files'
+/** With `postern.dev/certificate-source: pod-certificate`: the kubelet's, and its one file of key and chain. */
+export const CERTIFICATE_VOLUME = 'postern-certificate'
+export const CREDENTIAL_BUNDLE = 'credentials.pem'
 /** Mount points in the sidecar; the state volume is memory-backed and mounted by nobody else. */
 export const STATE_DIR = '/run/postern'
 export const TOKEN_DIR = '/var/run/secrets/postern'
-/** Where the volume of `postern.dev/certificate-volume` is mounted: a socket's path may have 107 bytes in all. */
+/** Where the volume of `postern.dev/certificate-volume`, or the one above, is mounted: a socket's path may have 107 bytes in all. */
 export const CERTIFICATE_DIR = '/var/run/secrets/postern-certificate'
 /** Where the containers of `postern.dev/cert-files` find their files, and the sidecar writes them. */
 export const CERT_FILES_DIR = '/var/run/secrets/postern.dev'

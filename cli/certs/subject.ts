@@ -70,8 +70,15 @@ export async function findPod(
   const sidecar = [...initContainers, ...containers].find(container => container.name === PROXY_CONTAINER)
   if (!sidecar) throw new PosternError('PSTN_CONFIG_INVALID', `pod ${namespace}/${name} has no sidecar`)
   const config = sidecar.env?.find(variable => variable.name === 'POSTERN_CONFIG')?.value
-  return { uid: pod.metadata?.uid ?? '', unnamed: whyUnnamed(config) }
+  const named = hasOurVolume(pod)
+  return { uid: pod.metadata?.uid ?? '', unnamed: named ? undefined : whyUnnamed(config) }
 }
+
+/** The kubelet asked the built-in signer: in a volume that injection added, or that the pod had. */
+const hasOurVolume = ({ spec }: V1Pod): boolean =>
+  (spec?.volumes ?? [])
+    .flatMap(({ projected }) => projected?.sources ?? [])
+    .some(({ podCertificate }) => podCertificate?.signerName === WORKLOAD_SIGNER)
 
 /** The built-in signer writes the pod's uid into a certificate; no other does. */
 function whyUnnamed(config = '{}'): string | undefined {

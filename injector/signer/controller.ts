@@ -8,6 +8,7 @@ import type { Live } from '../../shared/live.ts'
 import { failure, type Logger } from '../../shared/log.ts'
 import type { RevocationCheck } from '../../shared/revocation.ts'
 import type { Authority } from '../ca/authority.ts'
+import { signPodCertificates } from '../podcertificates/controller.ts'
 import { type ApproverSettings, decide, podOf, type Verdict } from './approve.ts'
 import { isSpent, podUidOf } from './cleanup.ts'
 import type { SignerObserver } from './metrics.ts'
@@ -62,6 +63,9 @@ export function createSigner(context: SignerContext): SignerController {
         workRequests(context, { signerName, tracked, answer: one => answer(context, one, signal) }, signal),
         cleanUp(context, tracked, signal),
         signServing(context, signal),
+        ...(isOurs(signerName)
+          ? [signPodCertificates({ ...context, podCertificate: context.observer.podCertificate }, signal)]
+          : []),
       ])
     } finally {
       freePod = () => undefined

@@ -1,5 +1,6 @@
 // What became of certificate requests, counted by outcome and, for denials, by the rule that was broken.
 import type { Registry } from '../../shared/metrics.ts'
+import type { PodCertificateObserver } from '../podcertificates/controller.ts'
 
 export type SignerObserver = {
   approved(): void
@@ -8,6 +9,7 @@ export type SignerObserver = {
   issued(waitedMs?: number): void
   failed(): void
   retried(): void
+  podCertificate: PodCertificateObserver
 }
 
 export function signerMetrics(registry: Registry): SignerObserver {
@@ -22,6 +24,11 @@ export function signerMetrics(registry: Registry): SignerObserver {
     [],
     [1, 2, 5, 10, 30, 60, 300, 3600],
   )
+  const podCertificates = registry.counter(
+    'postern_pod_certificate_requests_total',
+    'PodCertificateRequests by outcome; rule names what a denied one broke, or what one waits for.',
+    ['outcome', 'rule'],
+  )
   const count = (outcome: string, rule = '') => requests.inc({ outcome, rule })
   return {
     approved: () => count('approved'),
@@ -32,5 +39,6 @@ export function signerMetrics(registry: Registry): SignerObserver {
     },
     failed: () => count('failed'),
     retried: () => count('retried'),
+    podCertificate: (outcome, rule = '') => podCertificates.inc({ outcome, rule }),
   }
 }

@@ -6,17 +6,23 @@ import {
   CLUSTER_TRUST_BUNDLE_VERSIONS,
   type ClusterTrustBundle,
   type ClusterTrustBundleVersion,
-  certificatesApi,
   clusterTrustBundlePath,
   clusterTrustBundles,
 } from '../../shared/cluster-trust-bundle.ts'
-import { isKubeError, type Kube } from '../../shared/kube/rest.ts'
+import type { Kube } from '../../shared/kube/rest.ts'
 import type { Live } from '../../shared/live.ts'
 import { failure, type Logger } from '../../shared/log.ts'
 import type { Registry } from '../../shared/metrics.ts'
 import { CLUSTER_TRUST_BUNDLE, TRUST_DOMAIN_ANNOTATION, WORKLOAD_SIGNER } from '../../shared/names.ts'
 import type { TrustBundle } from '../../shared/trust-bundle.ts'
+import { servedVersion, unlessMissing } from '../kube/discovery.ts'
 import { keep } from '../kube/keep.ts'
+
+const CLUSTER_TRUST_BUNDLES = {
+  group: 'certificates.k8s.io',
+  resource: 'clustertrustbundles',
+  versions: CLUSTER_TRUST_BUNDLE_VERSIONS,
+} as const
 
 /** The object as it should be, or undefined where `present` is that already. */
 export function wantedClusterTrustBundle(
@@ -90,7 +96,7 @@ export async function keepClusterTrustBundle(
 }
 
 async function publish({ kube, bundle, log }: ClusterTrustBundleKeeper, signal: AbortSignal): Promise<void> {
-  const version = await servedVersion(kube, signal)
+  const version = await servedVersion(kube, CLUSTER_TRUST_BUNDLES, signal)
   if (!version) return
   const path = clusterTrustBundlePath(version)
   const present = await unlessMissing(kube.get<ClusterTrustBundle>(path, signal))
@@ -100,22 +106,3 @@ async function publish({ kube, bundle, log }: ClusterTrustBundleKeeper, signal: 
   else await kube.create(clusterTrustBundles(version), wanted, signal)
   log.info({ roots: bundle.get().roots.length, version }, 'ClusterTrustBundle published')
 }
-
-type ApiResourceList = { readonly resources?: readonly { readonly name: string }[] }
-
-async function servedVersion(
-  kube: Kube,
-  signal: AbortSignal,
-): Promise<ClusterTrustBundleVersion | undefined> {
-  for (const version of CLUSTER_TRUST_BUNDLE_VERSIONS) {
-    const list = await unlessMissing(kube.get<ApiResourceList>(certificatesApi(version), signal))
-    if (list?.resources?.some(({ name }) => name === 'clustertrustbundles')) return version
-  }
-  return undefined
-}
-
-const unlessMissing = <T>(found: Promise<T>): Promise<T | undefined> =>
-  found.catch(thrown => {
-    if (isKubeError(thrown, 404)) return undefined
-    throw thrown
-  })

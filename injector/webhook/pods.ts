@@ -22,27 +22,61 @@ export type PodAdmission = {
   readonly settings: Pick<InjectionContext, 'mesh' | 'sidecar' | 'version'>
   /** Lets the namespace's service accounts request certificates. Awaited, so that the first sidecar need not retry. */
   ensureBinding(namespace: string, signal: AbortSignal): Promise<void>
+  /** Why no pod can have its certificate in a projected volume; undefined if it can. */
+  whyNoPodCertificates(signal: AbortSignal): Promise<string | undefined>
   report(report: InjectionReport): void
 }
 
 export const admitPod =
-  ({ optIn, settings, ensureBinding, report }: PodAdmission) =>
+  (admission: PodAdmission) =>
   async (request: AdmissionRequest, signal: AbortSignal): Promise<AdmissionAnswer> => {
+    const { optIn, settings, report } = admission
     const pod = podOf(request)
     const { namespace, dryRun } = request
     const random = randomBytes(12).toString('base64url')
     const injection = inject(pod, namespace, { ...settings, optIn, random })
-    const asks = injection.kind === 'patch' && !dryRun && asksForCertificates(pod)
-    const bound = asks ? await bind(ensureBinding, namespace, signal) : undefined
-    const final = bound ?? injection
+    const refused = injection.kind === 'patch' ? await prepare(admission, request, pod, signal) : undefined
+    const final = refused ?? injection
     report({ ...outcomeOf(final), namespace, pod, dryRun })
     return answerOf(final)
   }
 
+/** Sees to it that the pod can get its certificate; a refusal if it cannot. */
+async function prepare(
+  { ensureBinding, whyNoPodCertificates }: PodAdmission,
+  { namespace, dryRun }: AdmissionRequest,
+  pod: V1Pod,
+  signal: AbortSignal,
+): Promise<Injection | undefined> {
+  switch (sourceOf(pod)) {
+    case 'csr':
+      return dryRun ? undefined : bind(ensureBinding, namespace, signal)
+    case 'pod-certificate':
+      return refuseVolume(whyNoPodCertificates, signal)
+    default:
+      return undefined
+  }
+}
+
 /** Injection has checked the value. */
-const asksForCertificates = ({ metadata }: V1Pod): boolean => {
-  const written = metadata?.annotations?.[POD_ANNOTATIONS.certificateSource.key] ?? 'csr'
-  return written.trim() === 'csr'
+const sourceOf = ({ metadata }: V1Pod): string => (metadata?.annotations?.[SOURCE] ?? 'csr').trim()
+
+const SOURCE = POD_ANNOTATIONS.certificateSource.key
+
+async function refuseVolume(
+  whyNot: PodAdmission['whyNoPodCertificates'],
+  signal: AbortSignal,
+): Promise<Injection | undefined> {
+  try {
+    const reason = await whyNot(signal)
+    const message = `${SOURCE}: pod-certificate: ${reason}; leave the annotation out`
+    return reason === undefined ? undefined : { kind: 'refuse', code: 'PSTN_INJECT_REFUSED', message }
+  } catch (thrown) {
+    const { code, message } = asPosternError(thrown, 'PSTN_API_UNAVAILABLE')
+    if (code === 'PSTN_ADMISSION_MALFORMED') throw thrown
+    const unknown = `it is not known whether this cluster has PodCertificateRequests: ${message}; try again`
+    return { kind: 'refuse', code: 'PSTN_API_UNAVAILABLE', message: unknown }
+  }
 }
 
 /** What went wrong, as a refusal: a sidecar that cannot get a certificate would never let its application start. */
@@ -55,7 +89,8 @@ async function bind(
     await ensureBinding(namespace, signal)
     return undefined
   } catch (thrown) {
-    const { message } = asPosternError(thrown, 'PSTN_API_UNAVAILABLE')
+    const { code, message } = asPosternError(thrown, 'PSTN_API_UNAVAILABLE')
+    if (code === 'PSTN_ADMISSION_MALFORMED') throw thrown
     return {
       kind: 'refuse',
       code: 'PSTN_API_UNAVAILABLE',

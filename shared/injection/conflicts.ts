@@ -2,12 +2,19 @@
 // the pod read its key. Each reason names the field and what to do.
 import type { V1Container, V1Pod, V1PodSpec } from '@kubernetes/client-node'
 import { POD_ANNOTATIONS, type PodOptions } from '../annotations.ts'
-import { CERT_FILES_VOLUME, INIT_CONTAINER, PROXY_CONTAINER, STATE_VOLUME, TOKEN_VOLUME } from '../names.ts'
+import {
+  CERT_FILES_VOLUME,
+  CERTIFICATE_VOLUME,
+  INIT_CONTAINER,
+  PROXY_CONTAINER,
+  STATE_VOLUME,
+  TOKEN_VOLUME,
+} from '../names.ts'
 import { isOwnPort, PROXY_UID } from '../ports.ts'
 
 const OUR_CONTAINERS: readonly string[] = [INIT_CONTAINER, PROXY_CONTAINER]
 /** Nobody else may mount them. */
-const PRIVATE_VOLUMES: readonly string[] = [STATE_VOLUME, TOKEN_VOLUME]
+const PRIVATE_VOLUMES: readonly string[] = [STATE_VOLUME, TOKEN_VOLUME, CERTIFICATE_VOLUME]
 const OUR_VOLUMES: readonly string[] = [...PRIVATE_VOLUMES, CERT_FILES_VOLUME]
 /** Sidecars that capture the same traffic. */
 const OTHER_MESHES: readonly string[] = ['istio-proxy', 'linkerd-proxy']

@@ -4,7 +4,7 @@
 import type { V1Container, V1Pod, V1PodSpec, V1Volume } from '@kubernetes/client-node'
 import { INJECTED_ANNOTATION, type PodOptions, parsePodOptions } from '../annotations.ts'
 import { asPosternError, type Code } from '../errors.ts'
-import { INJECT_KEY, PROXY_CONTAINER, SYSTEM_NAMESPACE } from '../names.ts'
+import { CREDENTIAL_BUNDLE, INJECT_KEY, PROXY_CONTAINER, SYSTEM_NAMESPACE } from '../names.ts'
 import type { Protocol, Protocols } from '../protocol.ts'
 import { certFilesConflicts, withCertFiles } from './cert-files.ts'
 import { conflicts, isOurContainer, missingVolume, unservable } from './conflicts.ts'
@@ -127,7 +127,7 @@ function wanted(
       ...spec,
       initContainers: [...injected, ...initContainers.map(({ value }) => value)],
       ...(containers && { containers: containers.map(({ value }): V1Container => value) }),
-      volumes: withOurVolumes(spec, volumesFor(options)),
+      volumes: withOurVolumes(spec, volumesFor(options, settings)),
     },
   }
 }
@@ -180,6 +180,8 @@ function chosenSource(options: PodOptions): CertificateSource | undefined {
       return undefined
     case 'files':
       return { kind: 'files', ...(options.certificateFiles ?? { key: 'tls.key', chain: 'tls.crt' }) }
+    case 'pod-certificate':
+      return { kind: 'files', key: CREDENTIAL_BUNDLE, chain: CREDENTIAL_BUNDLE }
     case 'workload-api':
       return { kind: 'workload-api', socket: options.certificateSocket ?? 'spire-agent.sock' }
   }

@@ -5,6 +5,8 @@ import {
   CERT_FILES_DIR,
   CERT_FILES_VOLUME,
   CERTIFICATE_DIR,
+  CERTIFICATE_VOLUME,
+  CREDENTIAL_BUNDLE,
   INIT_CONTAINER,
   PROXY_CONTAINER,
   STATE_DIR,
@@ -43,8 +45,35 @@ const VOLUMES: readonly V1Volume[] = [
 /** The files of two generations, however long the chain and however many the roots. */
 const CERT_FILES: V1Volume = { name: CERT_FILES_VOLUME, emptyDir: { medium: 'Memory', sizeLimit: '4Mi' } }
 
-export const volumesFor = ({ certFiles }: PodOptions): readonly V1Volume[] =>
-  certFiles.length > 0 ? [...VOLUMES, CERT_FILES] : VOLUMES
+/** The kubelet makes the key, and asks the signer (KEP-4317). One file, so that key and chain are always of one another. */
+const certificateVolume = (
+  { certificateLifetimeSeconds: maxExpirationSeconds }: PodOptions,
+  { signerName }: Pick<ProxySettings, 'signerName'>,
+): V1Volume => ({
+  name: CERTIFICATE_VOLUME,
+  projected: {
+    defaultMode: 0o644,
+    sources: [
+      {
+        podCertificate: {
+          signerName,
+          keyType: 'ECDSAP256',
+          maxExpirationSeconds,
+          credentialBundlePath: CREDENTIAL_BUNDLE,
+        },
+      },
+    ],
+  },
+})
+
+export const volumesFor = (
+  options: PodOptions,
+  settings: Pick<ProxySettings, 'signerName'>,
+): readonly V1Volume[] => [
+  ...VOLUMES,
+  ...(options.certFiles.length > 0 ? [CERT_FILES] : []),
+  ...(options.certificateSource === 'pod-certificate' ? [certificateVolume(options, settings)] : []),
+]
 
 /** Writes the nftables rules and proves them: the only moment at which anything of ours is root. */
 export function initContainer(image: SidecarImage, settings: ProxySettings): V1Container {
@@ -72,6 +101,8 @@ export function proxyContainer(
   settings: ProxySettings,
   options: PodOptions,
 ): V1Container {
+  const { certificateSource, certificateVolume: named, certFiles } = options
+  const volume = certificateSource === 'pod-certificate' ? CERTIFICATE_VOLUME : named
   return {
     name: PROXY_CONTAINER,
     ...image,
@@ -102,10 +133,8 @@ export function proxyContainer(
     volumeMounts: [
       { name: STATE_VOLUME, mountPath: STATE_DIR },
       { name: TOKEN_VOLUME, mountPath: TOKEN_DIR, readOnly: true },
-      ...(options.certificateVolume === undefined
-        ? []
-        : [{ name: options.certificateVolume, mountPath: CERTIFICATE_DIR, readOnly: true }]),
-      ...(options.certFiles.length > 0 ? [{ name: CERT_FILES_VOLUME, mountPath: CERT_FILES_DIR }] : []),
+      ...(volume === undefined ? [] : [{ name: volume, mountPath: CERTIFICATE_DIR, readOnly: true }]),
+      ...(certFiles.length > 0 ? [{ name: CERT_FILES_VOLUME, mountPath: CERT_FILES_DIR }] : []),
     ],
   }
 }

@@ -1,6 +1,7 @@
 // The webhook as the API server sees it: real configurations, real admission plugins around it, real kubectl.
 import type { CoreV1EventList, V1Namespace, V1Pod, V1ReplicaSet } from '@kubernetes/client-node'
 import t from 'tap'
+import { whyNoPodCertificates } from '../../injector/podcertificates/offered.ts'
 import { keepCaBundle } from '../../injector/webhook/ca-bundle.ts'
 import { eventRecorder } from '../../injector/webhook/events.ts'
 import type { InjectionReport } from '../../injector/webhook/pods.ts'
@@ -9,7 +10,7 @@ import { type ServingCertificate, serveWebhook } from '../../injector/webhook/se
 import { systemClock } from '../../shared/clock.ts'
 import { live } from '../../shared/live.ts'
 import { createLogger } from '../../shared/log.ts'
-import { type ApiServer, startApiServer } from '../support/api-server.ts'
+import { type ApiServer, POD_CERTIFICATE_FLAGS, startApiServer } from '../support/api-server.ts'
 import { createAuthority } from '../support/authority.ts'
 import { CONTEXT, containerOf, pod, settingsOf } from '../support/pods.ts'
 import { freePorts } from '../support/processes.ts'
@@ -46,6 +47,7 @@ t.test('the webhook on a real API server', { skip: requireApiServer() }, async t
   const context = { kube: api.kube, clock: systemClock, log, signal: stopped.signal }
   const event = eventRecorder({ ...context, instance: 'test' })
   const { mesh, sidecar, version } = CONTEXT
+  const offer = { signerName: mesh.signerName, maxLeafLifetimeSeconds: 86_400 }
   const serve = () =>
     serveWebhook({
       port,
@@ -58,6 +60,7 @@ t.test('the webhook on a real API server', { skip: requireApiServer() }, async t
           if (bindingFailure) throw bindingFailure
           bindings.push(namespace)
         },
+        whyNoPodCertificates: signal => whyNoPodCertificates(api.kube, offer, signal),
         report: report => {
           reports.push(report)
           event(report)
@@ -184,6 +187,42 @@ t.test('the webhook on a real API server', { skip: requireApiServer() }, async t
       })
     },
   )
+
+  const sourced = () => pod({ annotations: { 'postern.dev/certificate-source': 'pod-certificate' } })
+
+  await t.test(
+    'a pod with its certificate in a volume is refused where no kubelet could get one',
+    async t => {
+      await t.rejects(create('plain', sourced()), {
+        status: 403,
+        message: /PSTN_INJECT_REFUSED: .*this cluster has no PodCertificateRequests/s,
+      })
+    },
+  )
+
+  await t.test('and comes back as the API server accepts it where one can', async t => {
+    await api.stop()
+    await api.start(POD_CERTIFICATE_FLAGS)
+    bindings.length = 0
+    const created = await eventually(() => create('plain', sourced()))
+    t.match(
+      created.spec?.volumes?.find(({ name }) => name === 'postern-certificate'),
+      {
+        projected: { sources: [{ podCertificate: { signerName: 'postern.dev/workload' } }] },
+      },
+    )
+    t.match(settingsOf(created).certificateSource, { kind: 'files', key: 'credentials.pem' })
+    t.strictSame(bindings, [], 'its namespace needs no right to ask')
+    const { metadata, spec } = created
+    const copy = await create('plain', {
+      metadata: { generateName: 'copy-', annotations: metadata?.annotations ?? {} },
+      ...(spec && { spec }),
+    })
+    t.strictSame(copy.spec?.volumes, created.spec?.volumes, 'and can be copied')
+    await api.stop()
+    await api.start()
+    await eventually(() => create('plain', pod(), '?dryRun=All'))
+  })
 
   await t.test('kubectl apply by server-side dry run makes no binding', async t => {
     bindings.length = 0
@@ -344,7 +383,7 @@ async function createReplicaSet(api: ApiServer, namespace: string): Promise<stri
 }
 
 /** Webhook configurations take a moment to reach the API server's own caches. */
-async function eventually(attempt: () => Promise<void>): Promise<void> {
+async function eventually<T>(attempt: () => Promise<T>): Promise<T> {
   for (const deadline = Date.now() + 20_000; ; ) {
     try {
       return await attempt()

@@ -59,6 +59,13 @@ export const CLUSTER_TRUST_BUNDLE_FLAGS = [
   '--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true',
 ]
 
+/** So are PodCertificateRequests. NodeRestriction is what holds kubelets to their own pods; any real cluster has it. */
+export const POD_CERTIFICATE_FLAGS = [
+  '--feature-gates=PodCertificateRequest=true',
+  '--runtime-config=certificates.k8s.io/v1beta1/podcertificaterequests=true',
+  '--enable-admission-plugins=NodeRestriction',
+]
+
 const START_TIMEOUT_MS = 60_000
 /** Nobody writes tokens anew, as a kubelet does. */
 const TOKEN_SECONDS = 24 * 3600

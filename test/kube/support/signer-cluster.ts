@@ -22,7 +22,7 @@ import {
   WORKLOAD_SIGNER,
 } from '../../../shared/names.ts'
 import { revocationCheck } from '../../../shared/revocation.ts'
-import { type ApiServer, startApiServer } from '../../support/api-server.ts'
+import { type ApiServer, type ApiServerOptions, startApiServer } from '../../support/api-server.ts'
 import { REVOKED } from '../../vectors/csr/cases.ts'
 import { install } from './installation.ts'
 
@@ -54,9 +54,9 @@ export type SignerCluster = AsyncDisposable & {
   clientOf(serviceAccount: string, pod?: V1Pod): Promise<Kube>
 }
 
-export async function startSignerCluster(): Promise<SignerCluster> {
+export async function startSignerCluster(options: ApiServerOptions = {}): Promise<SignerCluster> {
   await using undo = new AsyncDisposableStack()
-  const server = undo.use(await startApiServer())
+  const server = undo.use(await startApiServer(options))
   await install(server)
   await server.kube.create('/api/v1/namespaces', { metadata: { name: 'shop' } })
   for (const name of ['cart', 'admin', 'revoked']) {
@@ -81,6 +81,7 @@ export async function startSignerCluster(): Promise<SignerCluster> {
     issued: ignore,
     failed: ignore,
     retried: ignore,
+    podCertificate: ignore,
   }
   const clients: Kube[] = []
   undo.defer(() => {

@@ -180,6 +180,10 @@ for (const [name, annotations, problems] of [
   ['a volume means nothing to the CSR API', { volume: 'a' }, ['volume']],
   ['nor do files', { files: 'a' }, ['files']],
   ['files mean nothing to the Workload API', { source: 'workload-api', volume: 'a', files: 'a' }, ['files']],
+  ['a volume of the kubelet’s needs no name', { source: 'pod-certificate' }, []],
+  ['and takes none', { source: 'pod-certificate', volume: 'a', files: 'b' }, ['volume', 'files']],
+  ['it lives an hour at least', { source: 'pod-certificate', lifetime: '59m59s' }, ['lifetime']],
+  ['and 91 days at most', { source: 'pod-certificate', lifetime: '2184h1s' }, ['lifetime']],
   ['nor a socket to files', { source: 'files', volume: 'a', socket: 'a' }, ['socket']],
 ] as const)
   t.test(`certificate sources: ${name}`, async t => {

@@ -12,6 +12,7 @@ const admit = admitPod({
   optIn: 'namespace',
   settings: { mesh, sidecar, version },
   ensureBinding: async () => {},
+  whyNoPodCertificates: async () => undefined,
   report: () => {},
 })
 

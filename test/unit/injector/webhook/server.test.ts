@@ -23,7 +23,8 @@ const SERVICE = 'postern-injector.postern-system.svc'
 const log = createLogger('injector', 'error')
 const { mesh, sidecar, version } = CONTEXT
 const settings = { mesh, sidecar, version }
-const silence = { settings, ensureBinding: async () => {}, report: () => {} }
+const offered = { whyNoPodCertificates: async () => undefined }
+const silence = { settings, ...offered, ensureBinding: async () => {}, report: () => {} }
 const authority = await createAuthority('webhook')
 const certify = async (by: Authority): Promise<ServingCertificate> => {
   const { cert, key } = await by.issue({ commonName: SERVICE, dns: [SERVICE] })
@@ -308,9 +309,14 @@ t.test('at the end, a review that never comes back is cut off', async t => {
 const review = (parts: Parameters<typeof pod>[0] = {}, change: object = {}) =>
   JSON.parse(withPod(pod(parts), change).toString()).request
 
-async function admitted(request: object, ensureBinding: (namespace: string) => Promise<void>) {
+async function admitted(
+  request: object,
+  ensureBinding: (namespace: string) => Promise<void>,
+  more: Partial<typeof offered> | { whyNoPodCertificates: () => Promise<string> } = {},
+) {
   const reports: InjectionReport[] = []
-  const admit = admitPod({ settings, optIn: 'pod', ensureBinding, report: report => reports.push(report) })
+  const report = (one: InjectionReport) => reports.push(one)
+  const admit = admitPod({ settings, optIn: 'pod', ensureBinding, ...offered, ...more, report })
   const parsed = {
     resource: 'v1/pods',
     operation: 'CREATE',
@@ -365,3 +371,31 @@ t.test('a skipped pod is let in with a warning', async t => {
   )
   t.match(answer, { kind: 'allow', warnings: [/^PSTN_INJECT_SKIPPED: /] })
 })
+
+t.test(
+  'a pod with its certificate in a volume is let in where the kubelet would get one, and asks for no right',
+  async t => {
+    const volume = review({ annotations: { 'postern.dev/certificate-source': 'pod-certificate' } })
+    const bound: string[] = []
+    const bind = async (namespace: string) => {
+      bound.push(namespace)
+    }
+    t.match(await admitted(volume, bind), { answer: { kind: 'allow' }, report: { outcome: 'injected' } })
+    t.strictSame(bound, [])
+    const refusal = async (whyNoPodCertificates: () => Promise<string>) =>
+      (await admitted(volume, bind, { whyNoPodCertificates })).answer
+    t.match(await refusal(async () => 'this cluster has none'), {
+      kind: 'refuse',
+      code: 'PSTN_INJECT_REFUSED',
+      message:
+        'postern.dev/certificate-source: pod-certificate: this cluster has none; leave the annotation out',
+    })
+    t.match(await refusal(() => Promise.reject(new Error('down'))), {
+      kind: 'refuse',
+      code: 'PSTN_API_UNAVAILABLE',
+      message: /not known .*: down; try again/,
+    })
+    const other = async () => 'not asked'
+    t.match(await admitted(review(), bind, { whyNoPodCertificates: other }), { answer: { kind: 'allow' } })
+  },
+)

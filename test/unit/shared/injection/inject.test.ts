@@ -121,6 +121,39 @@ for (const [name, parts, expected] of [
     t.strictSame(inject(after, 'shop', CONTEXT), { kind: 'patch', patch: [] }, 'and once is enough')
   })
 
+t.test('a certificate from the kubelet: a volume of our own, which nobody else may mount', async t => {
+  const annotations = {
+    'postern.dev/certificate-source': 'pod-certificate',
+    'postern.dev/certificate-lifetime': '1h',
+  }
+  const after = injectInto(pod({ annotations }))
+  t.strictSame(settingsOf(after).certificateSource, {
+    kind: 'files',
+    key: 'credentials.pem',
+    chain: 'credentials.pem',
+  })
+  const podCertificate = {
+    signerName: 'postern.dev/workload',
+    keyType: 'ECDSAP256',
+    maxExpirationSeconds: 3600,
+    credentialBundlePath: 'credentials.pem',
+  }
+  t.strictSame(after.spec?.volumes?.at(-1), {
+    name: 'postern-certificate',
+    projected: { defaultMode: 0o644, sources: [{ podCertificate }] },
+  })
+  const mountPath = '/var/run/secrets/postern-certificate'
+  const mount = { name: 'postern-certificate', mountPath, readOnly: true }
+  t.strictSame(containerOf(after, 'postern-proxy').volumeMounts?.at(-1), mount)
+  t.strictSame(inject(after, 'shop', CONTEXT), { kind: 'patch', patch: [] }, 'and once is enough')
+  const nosy: V1Container = { name: 'nosy', image: 'nosy:1', volumeMounts: [mount] }
+  t.match(inject(pod({ annotations, spec: { containers: [nosy] } }), 'shop', CONTEXT), {
+    kind: 'refuse',
+    code: 'PSTN_INJECT_REFUSED',
+    message: /container nosy: volume postern-certificate holds the sidecar’s key/,
+  })
+})
+
 t.test('a sidecar that asks the API server mounts no volume of the pod', async t => {
   const after = injectInto(pod({ spec: { volumes } }))
   t.equal(settingsOf(after).certificateSource, undefined)
