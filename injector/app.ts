@@ -17,6 +17,7 @@ import { type AdminServer, serveAdmin } from './admin/server.ts'
 import { createBindings } from './bindings.ts'
 import type { AuthorityKeeper } from './ca/keeper.ts'
 import { openCa } from './ca/open.ts'
+import { retiredRoots } from './ca/rotation.ts'
 import { createRotator } from './ca/rotator.ts'
 import { selfIssued } from './ca/self-issued.ts'
 import { describeConfig, type InjectorConfig } from './config.ts'
@@ -238,6 +239,7 @@ type Mesh = {
   readonly identity: SpiffeId
   readonly svid: Live<KeyedChain>
   readonly trust: Live<TrustBundle>
+  readonly retired: Live<readonly string[]>
   readonly sidecars: Sidecars
   readonly reports: Reports
 }
@@ -248,6 +250,7 @@ async function joinMesh(context: Context, ca: AuthorityKeeper, directory: Direct
   const identity = injectorIdentity(context)
   const svid = await selfIssued(ca.authority, { uri: identity, dnsNames: [] }, context)
   const trust = bundleOf(context, ca)
+  const retired = mapped(ca.stored, ({ material }) => retiredRoots(material))
   const alarm = createRenewalAlarm({ ...context, world: directory.world })
   const sidecars = createSidecars({ ...context, replica, directory, onReport: alarm.hear })
   sidecarMetrics(registry, sidecars, clock)
@@ -261,7 +264,7 @@ async function joinMesh(context: Context, ca: AuthorityKeeper, directory: Direct
     sidecars,
   })
   void alarm.follow(reports, context.signal)
-  return { identity, svid, trust, sidecars, reports }
+  return { identity, svid, trust, retired, sidecars, reports }
 }
 
 const startAdmin = ({ config, log }: Context, ca: AuthorityKeeper, { reports }: Mesh): Promise<AdminServer> =>

@@ -132,7 +132,7 @@ type DataPath = {
 async function startDataPath(
   { config, listeners, log, clock, random }: ProxyParts,
   metrics: ProxyMetrics,
-  { tls, trust, revoked, policy, state, directory, readiness }: Supply,
+  { tls, trust, retired, revoked, policy, state, directory, readiness }: Supply,
   stack: AsyncDisposableStack,
 ): Promise<DataPath> {
   const { settings, pod } = config
@@ -201,7 +201,14 @@ async function startDataPath(
   stack.use(
     judgeConnectedPeers(
       { inbound: tunnel, outbound: dialer },
-      { trustDomain: settings.trustDomain, tls, trust, revoked, onRevoked: observeRevoked(log, metrics) },
+      {
+        trustDomain: settings.trustDomain,
+        tls,
+        trust,
+        retired,
+        revoked,
+        onRevoked: observeRevoked(log, metrics),
+      },
     ),
   )
   return {

@@ -31,6 +31,7 @@ import type { TunnelTls } from './tunnel/interface.ts'
 export type Supply = {
   readonly tls: Live<TunnelTls | undefined>
   readonly trust: Live<TrustBundle | undefined>
+  readonly retired: Live<readonly string[]>
   readonly revoked: Live<RevocationCheck>
   readonly state: Live<State | undefined>
   readonly policy: Live<CompiledPolicy | undefined>
@@ -145,6 +146,7 @@ export async function startSupply(
   return {
     tls,
     trust: trust.bundle,
+    retired: trust.retired,
     revoked,
     state: control.state,
     policy,

@@ -60,7 +60,10 @@ const lingering = (status: CaStatus, fingerprint: string): readonly LingeringRoo
 /** As typed: the whole fingerprint, in any form that tools print, or the beginning of one. */
 const SHORTEST = 12
 
-function costOf({ root, next, retired }: CaStatus, typed: string): { fingerprint: string; cost: string } {
+function costOf(
+  { root, next, retired, former }: CaStatus,
+  typed: string,
+): { fingerprint: string; cost: string } {
   const wanted = typed.replaceAll(':', '').toLowerCase()
   const is = ({ fingerprint }: { readonly fingerprint: string }) =>
     wanted.length >= SHORTEST && fingerprint.startsWith(wanted)
@@ -83,6 +86,12 @@ function costOf({ root, next, retired }: CaStatus, typed: string): { fingerprint
       'Connections of pods whose certificate is still under the old root end, and are refused until they have another one.'
     return { fingerprint: old.fingerprint, cost }
   }
+  const gone = former.find(known => known.end === 'retired' && is(known))
+  if (gone)
+    return {
+      fingerprint: gone.fingerprint,
+      cost: `It has not been trusted since ${gone.at}: connections from before that live still end.`,
+    }
   const known = [root, ...(next ? [next] : []), ...retired].map(({ fingerprint }) => fingerprint)
   throw new UsageError(`no root has the fingerprint ${typed}; there are ${known.join(', ')}`)
 }

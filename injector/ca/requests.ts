@@ -4,7 +4,7 @@ import { type CaAnswer, type CaRecord, MOST_ANSWERS, type SkippedPod } from '../
 import { CA_REQUEST_PREFIX, type CaRequest, decodeCaRequest } from '../../shared/ca/request.ts'
 import { PosternError } from '../../shared/errors.ts'
 import type { CaMaterial, KeyedCa } from './authority.ts'
-import { begin, recordOf, replaceRoot, revocationOf, skip, withoutRoot } from './rotation.ts'
+import { begin, disgrace, recordOf, replaceRoot, revocationOf, skip, withoutRoot } from './rotation.ts'
 
 export type PendingRequest = {
   readonly annotation: string
@@ -139,6 +139,8 @@ async function revoke(
       return { material: withoutRoot(before, fingerprint, asking), says: 'the rotation is given up' }
     case 'retired':
       return { material: withoutRoot(before, fingerprint, asking), says: 'the old root is trusted no more' }
+    case 'former':
+      return { material: disgrace(before, fingerprint, asking), says: 'what it vouched for ends now' }
     case 'present': {
       const root = before.next ?? (await newRoot())
       const issuer = await newIssuer(root)

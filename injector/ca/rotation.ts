@@ -150,11 +150,19 @@ export function dropRetired(material: CaMaterial, now: number): CaMaterial {
   return { root, issuer, record: ended(record, retired.map(gone('retired', { by, now }))) }
 }
 
+/** Fingerprints of those that were replaced in good order: what they vouched for had expired before they went. */
+export const retiredRoots = (material: CaMaterial): readonly string[] =>
+  recordOf(material)
+    .former.filter(({ end }) => end === 'retired')
+    .map(({ fingerprint }) => fingerprint)
+
 /** What the revocation of a root does, and what has to be made for it. */
 export type Revocation =
   | { readonly kind: 'unknown'; readonly says: string }
   /** A root that signs nothing: the rotation that it is of ends, or goes on with the others. */
   | { readonly kind: 'retired' | 'next' }
+  /** It went in good order, and connections that it vouched for may still live. */
+  | { readonly kind: 'former' }
   /** The root that signs: the next one, or a new one where there is none, takes its place at once. */
   | { readonly kind: 'present' }
 
@@ -165,6 +173,7 @@ export function revocationOf(material: CaMaterial, fingerprint: string): Revocat
   if (next && is(next.certificate)) return { kind: 'next' }
   if (retired.some(is)) return { kind: 'retired' }
   const former = recordOf(material).former.find(root => root.fingerprint === fingerprint)
+  if (former?.end === 'retired') return { kind: 'former' }
   const why = former
     ? `it has not been trusted since ${former.at} (${former.end})`
     : 'no root has this fingerprint'
@@ -181,6 +190,15 @@ export function withoutRoot(material: CaMaterial, fingerprint: string, asking: A
     return { root, issuer, record: ended(record, [gone('withdrawn', asking)(next.certificate)]) }
   if (others.length === 0) return { root, issuer, record: ended(record, revoked) }
   return { ...material, retired: others, record: { ...record, former: remembered(record, revoked) } }
+}
+
+/** One that went in good order turns out to have been in somebody else's hands. */
+export function disgrace(material: CaMaterial, fingerprint: string, { by, now }: Asking): CaMaterial {
+  const record = recordOf(material)
+  const former = record.former.map(root =>
+    root.fingerprint === fingerprint ? { ...root, end: 'revoked' as const, by, at: iso(now) } : root,
+  )
+  return { ...material, record: { ...record, former } }
 }
 
 /** The root that signs is trusted no more. @param root takes its place, @param issuer is under it. */

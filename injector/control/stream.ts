@@ -42,6 +42,8 @@ export type StreamContext = {
   readonly directory: Directory
   /** Of our own trust domain. */
   readonly trust: Live<TrustBundle>
+  /** Fingerprints of roots that were replaced in good order. */
+  readonly retired: Live<readonly string[]>
   readonly revocations: Revocations
   readonly clock: Clock
   readonly log: Logger
@@ -109,7 +111,7 @@ async function converse(
   over: AbortSignal,
   context: StreamContext,
 ): Promise<void> {
-  const { directory, trust, revocations, clock, log } = context
+  const { directory, trust, retired, revocations, clock, log } = context
   const { podUid, version, features } = hello
   const end = () => finish(stream)
   const sidecar: Connected = { podUid, pod, namespace, version, presented: peer, close: end }
@@ -118,6 +120,7 @@ async function converse(
     podUid,
     features,
     trust: () => [trust.get()],
+    retired: () => retired.get(),
     revocations,
     send: message => send(stream, message, log.child({ pod, namespace })),
   })
@@ -125,6 +128,8 @@ async function converse(
     if (!outbox.refreshState()) end()
   }
   const stops = [
+    // Before the roots: a root that is gone must not be met without it.
+    retired.subscribe(refreshState),
     trust.subscribe(refreshState),
     revocations.renewals.subscribe(refreshState),
     revocations.revoked.subscribe(() => {

@@ -15,8 +15,10 @@ export type TrustStore = {
    * @throws PosternError PSTN_API_UNAVAILABLE or PSTN_TRUST_INVALID; the last good bundle stays.
    */
   refresh(signal: AbortSignal, doubt?: 'doubt'): Promise<void>
+  /** Fingerprints of roots that were replaced in good order, as the control stream last said: nobody else may say it. */
+  readonly retired: Live<readonly string[]>
   /** Takes our domain's bundle from what the control stream pushed. @throws PosternError PSTN_TRUST_INVALID */
-  adopt(bundles: readonly TrustBundle[]): void
+  adopt(bundles: readonly TrustBundle[], retired?: readonly string[]): void
 }
 
 export async function openTrustStore(
@@ -28,6 +30,8 @@ export async function openTrustStore(
   const published = publishedTrust(kube, trustDomain, passedOver)
   const bundle = live(restored(await volume.read('trust.json'), trustDomain))
 
+  const retired = live<readonly string[]>([])
+
   /** Throws what a listener threw, at once: `adopt` has nobody to await it. */
   const set = (next: TrustBundle): Promise<void> => {
     if (sameRoots(bundle.get(), next)) return Promise.resolve()
@@ -37,12 +41,16 @@ export async function openTrustStore(
 
   return {
     bundle,
+    retired,
     refresh: async (signal, doubt) =>
       set(await published.read(signal, { bundle: bundle.get(), doubted: doubt !== undefined })),
-    adopt: bundles => {
+    adopt: (bundles, inGoodOrder = []) => {
       const own = bundles.find(candidate => candidate.trustDomain === trustDomain)
       if (!own) throw invalid(`no bundle of ${trustDomain} was sent`)
-      void set(checkedBundle(own, trustDomain))
+      const next = checkedBundle(own, trustDomain)
+      // First: a root that is missing from the bundle is judged by it.
+      retired.set(inGoodOrder)
+      void set(next)
     },
   }
 }

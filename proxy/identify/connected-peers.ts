@@ -1,8 +1,10 @@
 // Whoever is connected was identified with what was known then. When the trust bundle, the list of revocations or this pod's
-// own identity changes, those who would not come in any more are closed at once, and nobody else.
+// own identity changes, those who would not come in any more are closed at once, and nobody else. But a root that was replaced
+// in good order takes nobody with it (docs/adr/0010).
 import type { Live } from '../../shared/live.ts'
 import type { RevocationCheck } from '../../shared/revocation.ts'
 import type { TrustBundle } from '../../shared/trust-bundle.ts'
+import { parseCertificate } from '../../shared/x509/certificate.ts'
 import type { Peer, TunnelDialer, TunnelServer, TunnelTls } from '../tunnel/interface.ts'
 import { anchoredIn } from './anchor.ts'
 import { notRevoked } from './revoked.ts'
@@ -16,6 +18,8 @@ export type IdentityFacts = {
   readonly trustDomain: string
   readonly tls: Live<TunnelTls | undefined>
   readonly trust: Live<TrustBundle | undefined>
+  /** Fingerprints of roots that were replaced in good order. */
+  readonly retired: Live<readonly string[]>
   readonly revoked: Live<RevocationCheck>
   /** Peers whose connections were closed because they are revoked now. */
   onRevoked(direction: keyof ConnectedPeers, peers: readonly Peer[]): void
@@ -23,10 +27,12 @@ export type IdentityFacts = {
 
 export function judgeConnectedPeers(
   { inbound, outbound }: ConnectedPeers,
-  { trustDomain, tls, trust, revoked, onRevoked }: IdentityFacts,
+  { trustDomain, tls, trust, retired, revoked, onRevoked }: IdentityFacts,
 ): Disposable {
+  const vouching = vouchingRoots()
   const untrustPeers = () => {
-    const keep = anchoredIn(trust.get() ?? { trustDomain, roots: [] })
+    const roots = vouching(trust.get()?.roots ?? [], retired.get())
+    const keep = anchoredIn({ trustDomain, roots })
     for (const end of [inbound, outbound]) end.closePeers(keep, 'PSTN_PEER_UNTRUSTED')
   }
   const revokePeers = (check: RevocationCheck) => {
@@ -42,10 +48,31 @@ export function judgeConnectedPeers(
     // Taken back by whoever gave it: what was opened with it ends too.
     for (const end of [inbound, outbound]) end.closePeers(() => false, 'PSTN_NOT_READY')
   }
-  const stops = [trust.subscribe(untrustPeers), revoked.subscribe(revokePeers), tls.subscribe(followIdentity)]
+  vouching(trust.get()?.roots ?? [], retired.get())
+  const stops = [
+    trust.subscribe(untrustPeers),
+    retired.subscribe(untrustPeers),
+    revoked.subscribe(revokePeers),
+    tls.subscribe(followIdentity),
+  ]
   return {
     [Symbol.dispose]: () => {
       for (const stop of stops) stop()
     },
+  }
+}
+
+/**
+ * By which roots a live connection may have been let in: those in force, and of those that were in force since this process
+ * began, the ones that were replaced in good order. Nobody new comes in by the latter.
+ */
+function vouchingRoots() {
+  const known = new Map<string, string>()
+  return (inForce: readonly string[], retired: readonly string[]): readonly string[] => {
+    const present = inForce.map(root => [parseCertificate(root).fingerprint256, root] as const)
+    const stays = new Set([...present.map(([fingerprint]) => fingerprint), ...retired])
+    for (const fingerprint of known.keys()) if (!stays.has(fingerprint)) known.delete(fingerprint)
+    for (const [fingerprint, root] of present) known.set(fingerprint, root)
+    return [...known.values()]
   }
 }

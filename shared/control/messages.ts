@@ -119,6 +119,7 @@ export const STATE_EXTENSIONS = [
   'zone',
   'revoked',
   'renew',
+  'retired',
   'outside',
   'partners',
   'partnerClients',

@@ -34,7 +34,12 @@ export async function firstRefusal(
     lifetimeSeconds: 3_600,
     timeoutMs: 20_000,
     identity: parseSpiffeId(IDENTITY).id,
-    trust: { bundle: live(bundle), refresh: async () => undefined, adopt: () => undefined },
+    trust: {
+      bundle: live(bundle),
+      retired: live([]),
+      refresh: async () => undefined,
+      adopt: () => undefined,
+    },
     volume: openStateVolume(dir, error => {
       throw error
     }),

@@ -3,12 +3,14 @@ import { bundleOf, type CaMaterial, createIssuer, createRoot } from '../../../..
 import { revived, unexplained } from '../../../../injector/ca/lineage.ts'
 import {
   begin,
+  disgrace,
   dropRetired,
   fingerprintOf,
   type MeshFacts,
   nextStep,
   recordOf,
   replaceRoot,
+  retiredRoots,
   revocationOf,
   type Step,
   schedule,
@@ -187,9 +189,27 @@ t.test('revoking the root that signs', async t => {
 
 t.test('revoking what is no root says why', async t => {
   t.match(revocationOf(idle, print(third)), { kind: 'unknown', says: /no root/ })
-  const gone = dropRetired(switched, drop)
-  t.match(revocationOf(gone, print(root)), { kind: 'unknown', says: /not been trusted since .* \(retired\)/ })
+  const revoked = replaceRoot(idle, { root: third, issuer: thirdIssuer }, asking)
+  t.match(revocationOf(revoked, print(root)), {
+    kind: 'unknown',
+    says: /not been trusted since .* \(revoked\)/,
+  })
 })
+
+t.test(
+  'connections of a root that went in good order may end in peace, until it is revoked after all',
+  async t => {
+    t.same(retiredRoots(switched), [], 'not while it may still be revoked with all that it signed')
+    const gone = dropRetired(switched, drop)
+    t.same(retiredRoots(gone), [print(root)])
+    t.same(revocationOf(gone, print(root)), { kind: 'former' })
+    const disgraced = disgrace(gone, print(root), asking)
+    t.same(retiredRoots(disgraced), [])
+    t.match(recordOf(disgraced).former, [{ fingerprint: print(root), end: 'revoked', by: asking.by }])
+    t.match(revocationOf(disgraced, print(root)), { kind: 'unknown' })
+    t.same(retiredRoots(withoutRoot(switched, print(root), asking)), [], 'one that is revoked leaves nothing')
+  },
+)
 
 t.test('another root is followed where the record says how it came, however much was missed', async t => {
   const over = dropRetired(switched, drop)

@@ -61,6 +61,7 @@ async function replica(t: Test, name: string, host: string, identity: string = I
     host,
     port: 0,
     random: Math.random,
+    retired: live([]),
     revocations: revocationsOf(),
   })
   t.teardown(() => server[Symbol.asyncDispose]())

@@ -67,6 +67,7 @@ async function start(t: Test, { clock = systemClock, revocations = revocationsOf
     port: 0,
     svid,
     trust,
+    retired: live([]),
     revocations,
     directory,
     clock,
