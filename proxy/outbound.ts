@@ -1,29 +1,21 @@
 // What this pod's application dials, from accept to its end: resolved without a guess, then carried through the tunnel
-// to a pod with a sidecar, or in plaintext to what has none. Read inbound.ts beside it.
-import type { EndSignal } from '../shared/ending.ts'
+// to a pod with a sidecar, with TLS to a declared host outside the mesh, or in plaintext. Read inbound.ts beside it.
 import { asPosternError } from '../shared/errors.ts'
 import { checkOutboundDestination } from './accept/guards.ts'
 import type { Captured } from './accept/listeners.ts'
-import { dial } from './forward/dial.ts'
 import { splice } from './forward/splice.ts'
 import { type Observer, refusalOf } from './observe/access-log.ts'
-import type { ConnectionRecord } from './observe/connection-record.ts'
 import type { ProxyMetrics } from './observe/metrics.ts'
+import { type ReachParts, reach } from './reach.ts'
 import { open } from './resolve/opening.ts'
 import type { Resolver } from './resolve/resolver.ts'
-import type { Route } from './resolve/route.ts'
-import type { ByteStream } from './tunnel/byte-stream.ts'
-import type { TunnelDialer } from './tunnel/interface.ts'
 
-export type OutboundParts = {
+export type OutboundParts = ReachParts & {
   /** Canonical. */
   readonly podIps: readonly string[]
   readonly resolver: Resolver
-  readonly dialer: TunnelDialer
   readonly observer: Observer
   readonly metrics: Pick<ProxyMetrics, 'retries'>
-  /** Ends every connection: drain is over. */
-  readonly shutdown: EndSignal
 }
 
 /** One connection that the application dialled and that was redirected to us. */
@@ -36,7 +28,7 @@ export async function outbound({ stream, destination, peer }: Captured, parts: O
 
     using opened = await open(await resolver.resolve(destination.address, destination.port, shutdown), {
       signal: shutdown,
-      attempt: (route, signal) => reach(route, record, parts.dialer, signal),
+      attempt: (route, signal) => reach(route, record, parts, signal),
       onTry: (endpoint, retries) => {
         record.endpoint = endpoint
         record.retries = retries
@@ -46,36 +38,12 @@ export async function outbound({ stream, destination, peer }: Captured, parts: O
     })
 
     observer.opened(record)
+    using remote = opened.remote
     const { traffic } = record
-    const outcome = await splice(stream, opened.remote, { signal: shutdown, traffic })
-    observer.closed(record, outcome, shutdown.reason)
+    const outcome = await splice(stream, remote.stream, { signal: remote.over, traffic })
+    observer.closed(record, outcome, remote.over.reason)
   } catch (thrown) {
     stream.reset()
     observer.refused(record, refusalOf(asPosternError(thrown, 'PSTN_PEER_UNREACHABLE')))
   }
 }
-
-async function reach(
-  route: Route,
-  record: ConnectionRecord,
-  dialer: TunnelDialer,
-  signal: EndSignal,
-): Promise<ByteStream> {
-  if (route.kind === 'plain') {
-    record.via = 'plaintext'
-    record.remote = undefined
-    return dial(route, { signal, code: 'PSTN_DESTINATION_UNREACHABLE', isRemote: true })
-  }
-  const { address, pod, authority } = route.target
-  record.via = 'tunnel'
-  const name = `${pod.namespace}/${pod.name}`
-  record.remote = { pod: name }
-  const headers = { forwarded: forwardedFor(record.source.address) }
-  const { stream, peer } = await dialer.open({ address, pod, authority, headers }, signal)
-  record.remote = { pod: name, identity: peer.identity, serial: peer.serial }
-  return stream
-}
-
-/** RFC 7239, section 6: an IPv6 address is quoted and in brackets. */
-const forwardedFor = (address: string): string =>
-  address.includes(':') ? `for="[${address}]"` : `for=${address}`

@@ -221,6 +221,30 @@ export const CODES = {
     'A destination without a sidecar did not accept the connection.',
     'Postern had no part in it: dial it from another pod to compare.',
   ),
+  PSTN_OUTSIDE_TLS: info(
+    'The TLS handshake with a declared outside host failed or timed out. Nothing was sent in plaintext.',
+    'Does it speak TLS 1.2 or newer at that address and port? The reason has what OpenSSL said.',
+  ),
+  PSTN_OUTSIDE_UNTRUSTED: info(
+    'The certificate of a declared outside host does not lead to the roots of its document, or is not valid now.',
+    'The reason names the flaw. If the host has another CA now, put its root into caBundle; if it has expired, tell its people.',
+  ),
+  PSTN_OUTSIDE_NAME: info(
+    'The certificate of a declared outside host is valid, but not for the name in its document.',
+    'The reason has the names that it is for: does spec.host name this host, and do the addresses belong to it?',
+  ),
+  PSTN_OUTSIDE_REFUSED: info(
+    'A declared outside host refused this sidecar’s certificate, or asks for one although its document says SIMPLE.',
+    'Does it trust this mesh’s root and admit this SPIFFE ID? docs/outside-hosts.md has what its people need.',
+  ),
+  PSTN_OUTSIDE_AMBIGUOUS: info(
+    'Several OutsideHost documents that hold for this pod declare the same address and port: none is used.',
+    'The reason names them; give each its own addresses or ports, or selectors that do not meet.',
+  ),
+  PSTN_OUTSIDE_CHANGED: info(
+    'A live connection was closed because what is declared for its destination has changed.',
+    'Clients connect again, as it is declared now.',
+  ),
   PSTN_NOT_READY: info(
     'The sidecar has no certificate, trust bundle or policy yet.',
     'Its log says what it is waiting for.',

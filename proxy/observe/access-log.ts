@@ -151,6 +151,7 @@ const destinationOf = ({ destination, remote, endpoint, retries }: ConnectionRec
     endpoint,
     retries: retries > 0 ? retries : undefined,
     pod: remote?.pod,
+    host: remote?.host,
     identity: remote?.identity,
     serial: remote?.serial,
   }

@@ -2,7 +2,7 @@
 import type { Protocol } from '../../shared/protocol.ts'
 
 export type Direction = 'inbound' | 'outbound'
-export type Via = 'tunnel' | 'plaintext'
+export type Via = 'tunnel' | 'plaintext' | 'tls'
 
 /** Every field is there from the beginning: an object that changes its shape costs more than all that is kept in it. */
 export type ConnectionRecord = {
@@ -16,12 +16,20 @@ export type ConnectionRecord = {
   endpoint: string | undefined
   retries: number
   /** Who is behind the destination, as far as it is known: the directory's pod, then what its certificate says. */
-  remote: { readonly pod: string; readonly identity?: string; readonly serial?: string } | undefined
+  remote: Remote | undefined
   /** Bytes passed on so far: `a` is who opened the connection. */
   readonly traffic: Traffic
   /** Of a port whose requests are read: what it speaks, and how many there were. */
   protocol: Protocol | undefined
   requests: number
+}
+
+/** A pod, or a declared host outside the mesh. */
+type Remote = {
+  readonly pod?: string
+  readonly host?: string
+  readonly identity?: string
+  readonly serial?: string
 }
 
 type Traffic = { aToB: number; bToA: number }

@@ -7,7 +7,8 @@ import { PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
 import type { Directory } from './directory.ts'
 import type { Resolution } from './opening.ts'
-import { type Outbound, plain, type Refusal, type Route, routeOf } from './route.ts'
+import type { Outside } from './outside.ts'
+import { type Refusal, type Route, routeOf, withoutMesh } from './route.ts'
 import type { Services } from './services.ts'
 
 export type Resolver = {
@@ -19,10 +20,10 @@ export type ResolverOptions = {
   readonly state: Live<State | undefined>
   readonly directory: Directory
   readonly services: Services
-  readonly outbound: Outbound
+  readonly outside: Pick<Outside, 'beyond'>
 }
 
-export function createResolver({ state, directory, services, outbound }: ResolverOptions): Resolver {
+export function createResolver({ state, directory, services, outside }: ResolverOptions): Resolver {
   let inside = prefixesOf(state.get())
   let zone = state.get()?.zone
   state.subscribe(next => {
@@ -33,9 +34,10 @@ export function createResolver({ state, directory, services, outbound }: Resolve
   return {
     resolve: async (address, port, signal) => {
       if (!inside) throw new PosternError('PSTN_NOT_READY', 'the cluster’s prefixes are not known yet')
-      if (!inside(address)) return single(plain(address, port, outbound))
+      const beyond = outside.beyond({ address, port })
+      if (!inside(address)) return single(withoutMesh({ address, port }, beyond))
       const entry = await directory.lookup(address, signal)
-      if (entry.kind !== 'service') return single(routeOf(entry, port, outbound))
+      if (entry.kind !== 'service') return single(routeOf(entry, port, beyond))
       const balancer = services.balancer(entry, port, zone)
       if ('kind' in balancer) throw refusal(balancer)
       return { kind: 'service', balancer, stickyMs: (entry.affinitySeconds ?? 0) * 1000 }

@@ -3,12 +3,13 @@
 import { authorityOf } from '../../shared/addresses.ts'
 import type { ServiceEntry, ServicePort } from '../../shared/control/messages.ts'
 import { Balancer, type Candidate, type HealthEvent } from './balancer.ts'
-import { type Outbound, type Refusal, type Route, refuse, routeTo } from './route.ts'
+import type { Outside } from './outside.ts'
+import { type Beyond, type Refusal, type Route, refuse, routeTo } from './route.ts'
 
 export type EndpointEvent = HealthEvent & { readonly service: string }
 
 export type ServicesOptions = {
-  readonly outbound: Outbound
+  readonly outside: Pick<Outside, 'beyond' | 'generation'>
   readonly now: () => number
   readonly random: () => number
   readonly observe: (event: EndpointEvent) => void
@@ -20,25 +21,34 @@ export type Services = {
   forget(address: string): void
 }
 
-/** `entry` and `zone` are what the balancers were last brought up to date with. */
-type Used = { entry: ServiceEntry; zone: string | undefined; readonly balancers: Map<number, Balancer> }
+/** `balancers` are of one entry and zone, and of what was declared outside the mesh then. */
+type Used = {
+  readonly entry: ServiceEntry
+  readonly zone: string | undefined
+  readonly generation: number
+  readonly balancers: Map<number, Balancer>
+}
 
-export function createServices({ outbound, now, random, observe }: ServicesOptions): Services {
+export function createServices({ outside, now, random, observe }: ServicesOptions): Services {
   const used = new Map<string, Used>()
 
   const balance = (service: string): Balancer =>
     new Balancer({ now, random, observe: event => observe({ ...event, service }) })
 
+  const membersOf = ({ address }: ServiceEntry, service: ServicePort, zone: string | undefined) =>
+    members(service, zone, outside.beyond({ address, port: service.port }))
+
   const upToDate = (entry: ServiceEntry, zone: string | undefined): Used => {
     const found = used.get(entry.address)
-    if (found?.entry === entry && found.zone === zone) return found
+    const { generation } = outside
+    if (found?.entry === entry && found.zone === zone && found.generation === generation) return found
     const balancers = new Map<number, Balancer>()
     for (const [port, balancer] of found?.balancers ?? []) {
       const next = found?.entry.service === entry.service ? portOf(entry, port) : undefined
-      balancer.update(next ? candidates(next, zone, outbound) : [])
+      balancer.update(next ? membersOf(entry, next, zone).candidates : [])
       if (next) balancers.set(port, balancer)
     }
-    const present = { entry, zone, balancers }
+    const present = { entry, zone, generation, balancers }
     used.set(entry.address, present)
     return present
   }
@@ -54,9 +64,10 @@ export function createServices({ outbound, now, random, observe }: ServicesOptio
         return refuse('PSTN_NO_ENDPOINT', `${entry.service} has no ready endpoint for ${where}`)
       }
       const made = balance(entry.service)
-      made.update(candidates(service, zone, outbound))
+      const { candidates, refused } = membersOf(entry, service, zone)
+      made.update(candidates)
       if (made.size === 0) {
-        return refuse('PSTN_OUTBOUND_REQUIRED', `no endpoint of ${entry.service} is behind a sidecar`)
+        return refused ?? refuse('PSTN_NO_ENDPOINT', `${entry.service} has no endpoint`)
       }
       balancers.set(port, made)
       return made
@@ -71,17 +82,21 @@ export function createServices({ outbound, now, random, observe }: ServicesOptio
 const portOf = ({ ports }: ServiceEntry, port: number): ServicePort | undefined =>
   ports.find(candidate => candidate.port === port)
 
-/** Where mesh is required, only endpoints that are in it. */
-function candidates(
-  { endpoints }: ServicePort,
-  zone: string | undefined,
-  outbound: Outbound,
-): readonly Candidate[] {
-  return endpoints.flatMap(endpoint => {
-    const route: Route | Refusal = routeTo(endpoint, outbound)
-    if (route.kind === 'refused') return []
+type Members = { readonly candidates: readonly Candidate[]; readonly refused?: Refusal }
+
+/** Those that may be dialled, and why one may not: where mesh is required, only endpoints that are in it. */
+function members({ endpoints }: ServicePort, zone: string | undefined, beyond: Beyond): Members {
+  const candidates: Candidate[] = []
+  let refused: Refusal | undefined
+  for (const endpoint of endpoints) {
+    const route: Route | Refusal = routeTo(endpoint, beyond)
+    if (route.kind === 'refused') {
+      refused = route
+      continue
+    }
     const where = authorityOf(endpoint.address, endpoint.port)
     const key = `${where} ${endpoint.mesh?.uid ?? ''}`
-    return [{ key, endpoint: where, isNear: zone !== undefined && endpoint.zone === zone, route }]
-  })
+    candidates.push({ key, endpoint: where, isNear: zone !== undefined && endpoint.zone === zone, route })
+  }
+  return { candidates, ...(refused && { refused }) }
 }

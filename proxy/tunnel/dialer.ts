@@ -9,6 +9,7 @@ import { Allowance } from './flow-control.ts'
 import { Held } from './held.ts'
 import type { IdentifyPeer, KeepPeer, Peer, TunnelDialer, TunnelTarget, TunnelTls } from './interface.ts'
 import { createKeeper } from './keeper.ts'
+import { ownInForce } from './own-in-force.ts'
 import { RECEIVE } from './settings.ts'
 
 export type TunnelDialerOptions = {
@@ -73,7 +74,7 @@ export function createTunnelDialer(options: TunnelDialerOptions): TunnelDialer {
 
   return {
     open: async (target, signal) => {
-      const own = inForce(tls.get(), clock.now())
+      const own = ownInForce(tls.get(), clock.now())
       const key = poolKey(own.generation, target)
       for (let attempt = 1; ; attempt += 1) {
         const used = pooled(key)
@@ -105,12 +106,6 @@ function mayRepeat(thrown: unknown, connection: TunnelConnection, isNew: boolean
   if (thrown instanceof StreamRefused) return true
   const unreachable = thrown instanceof PosternError && thrown.code === 'PSTN_PEER_UNREACHABLE'
   return connection.peer !== undefined && connection.retired && (unreachable || !isNew)
-}
-
-function inForce(own: TunnelTls | undefined, now: number): TunnelTls {
-  if (!own) throw new PosternError('PSTN_NOT_READY', 'no certificate has arrived yet')
-  if (now < own.notAfter.getTime()) return own
-  throw new PosternError('PSTN_CERT_EXPIRED', `since ${own.notAfter.toISOString()}`)
 }
 
 const poolKey = (generation: number, { address, pod }: TunnelTarget): string =>

@@ -11,8 +11,10 @@ import { createAuthorizer } from '../../proxy/authorize/authorizer.ts'
 import { createInbound } from '../../proxy/inbound.ts'
 import { createObserver, type Observer } from '../../proxy/observe/access-log.ts'
 import { createProxyMetrics } from '../../proxy/observe/metrics.ts'
+import { createOriginator } from '../../proxy/originate/originator.ts'
 import { outbound } from '../../proxy/outbound.ts'
 import { createDirectory } from '../../proxy/resolve/directory.ts'
+import { createOutside } from '../../proxy/resolve/outside.ts'
 import { createResolver } from '../../proxy/resolve/resolver.ts'
 import { createServices } from '../../proxy/resolve/services.ts'
 import { systemClock } from '../../shared/clock.ts'
@@ -87,29 +89,33 @@ export async function dataPath(application: Server): Promise<DataPath> {
       ? { kind: 'mesh', address, pod: serverTarget().pod }
       : { kind: 'unknown', address }
   directory.onWanted(() => directory.receive(directory.wanted().map(answer)))
+  const state = live<State | undefined>({
+    kind: 'state',
+    version: 1,
+    policy: policySet(),
+    trust: [],
+    prefixes: ['127.0.0.0/8'],
+  })
+  const outside = createOutside(state, 'auto')
   const services = createServices({
-    outbound: 'auto',
+    outside,
     now: systemClock.monotonic,
     random: Math.random,
     observe: () => {},
   })
   const resolver = createResolver({
-    state: live<State | undefined>({
-      kind: 'state',
-      version: 1,
-      policy: policySet(),
-      trust: [],
-      prefixes: ['127.0.0.0/8'],
-    }),
+    state,
     directory,
     services,
-    outbound: 'auto',
+    outside,
   })
   const shutdown = new AbortController()
   const outboundParts = {
     podIps: ['127.0.0.2'],
     resolver,
     dialer: pair.dialer,
+    originator: createOriginator({ tls: pair.clientTls, clock: systemClock }),
+    outside,
     observer: client.observer,
     metrics: createProxyMetrics(createRegistry()),
     shutdown: shutdown.signal,

@@ -7,8 +7,10 @@ import { identifyPeers, tunnelTls } from '../../proxy/identify/tunnel-tls.ts'
 import { createObserver } from '../../proxy/observe/access-log.ts'
 import { observeEndpoints } from '../../proxy/observe/events.ts'
 import { createProxyMetrics } from '../../proxy/observe/metrics.ts'
+import { createOriginator } from '../../proxy/originate/originator.ts'
 import { outbound } from '../../proxy/outbound.ts'
 import { createDirectory } from '../../proxy/resolve/directory.ts'
+import { createOutside } from '../../proxy/resolve/outside.ts'
 import { createResolver } from '../../proxy/resolve/resolver.ts'
 import { createServices } from '../../proxy/resolve/services.ts'
 import { createTunnelDialer } from '../../proxy/tunnel/dialer.ts'
@@ -78,23 +80,21 @@ export async function servicePath(): Promise<ServicePath> {
   const directory = createDirectory(systemClock)
   let entry: AddressEntry = service([])
   directory.onWanted(() => directory.receive([entry]))
+  const state = live<State | undefined>(STATE)
+  const outside = createOutside(state, 'auto')
   const services = createServices({
-    outbound: 'auto',
+    outside,
     now: systemClock.monotonic,
     random: Math.random,
     observe: observeEndpoints(log, metrics),
   })
-  const resolver = createResolver({
-    state: live<State | undefined>(STATE),
-    directory,
-    services,
-    outbound: 'auto',
-  })
+  const resolver = createResolver({ state, directory, services, outside })
   const ports = await startTunnels(authority, identify, stack)
   const own = (await authority.issue({ identity: CLIENT })).credential(1)
+  const tls = live(tunnelTls(own, authority.bundle))
   const dialer = stack.use(
     createTunnelDialer({
-      tls: live(tunnelTls(own, authority.bundle)),
+      tls,
       identify,
       clock: systemClock,
       port: ports.port,
@@ -104,6 +104,8 @@ export async function servicePath(): Promise<ServicePath> {
     podIps: ['127.0.0.2'],
     resolver,
     dialer,
+    originator: createOriginator({ tls, clock: systemClock }),
+    outside,
     observer: createObserver(log, metrics, systemClock),
     metrics,
     shutdown: new AbortController().signal,

@@ -2,6 +2,7 @@ import t from 'tap'
 import type { Balancer } from '../../../../proxy/resolve/balancer.ts'
 import { createDirectory } from '../../../../proxy/resolve/directory.ts'
 import type { Resolution } from '../../../../proxy/resolve/opening.ts'
+import { createOutside } from '../../../../proxy/resolve/outside.ts'
 import { createResolver } from '../../../../proxy/resolve/resolver.ts'
 import type { Outbound } from '../../../../proxy/resolve/route.ts'
 import { createServices } from '../../../../proxy/resolve/services.ts'
@@ -41,8 +42,9 @@ function resolver(prefixes: readonly string[] | undefined, outbound: Outbound = 
   const state = live(prefixes && stateWith(prefixes))
   const clock = steppingClock()
   const directory = createDirectory(clock)
-  const services = createServices({ outbound, now: clock.monotonic, random: () => 0, observe: () => {} })
-  return { clock, state, directory, ...createResolver({ state, directory, services, outbound }) }
+  const outside = createOutside(state, outbound)
+  const services = createServices({ outside, now: clock.monotonic, random: () => 0, observe: () => {} })
+  return { clock, state, directory, ...createResolver({ state, directory, services, outside }) }
 }
 
 const balancerOf = (resolution: Resolution): Balancer => {

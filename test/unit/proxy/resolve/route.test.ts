@@ -68,5 +68,5 @@ const cases: readonly [string, SingleEntry, number, Outbound, object][] = [
   ],
 ]
 for (const [name, entry, port, outbound, expected] of cases) {
-  t.test(name, async t => t.match(routeOf(entry, port, outbound), expected))
+  t.test(name, async t => t.match(routeOf(entry, port, { outbound, declared: () => undefined }), expected))
 }
