@@ -1,4 +1,5 @@
 // What commands print: lines and tables on standard output, or one JSON document with `--json`; notes on standard error.
+import { printable, printableJson } from '../shared/printable.ts'
 
 export type Output = {
   readonly json: boolean
@@ -16,19 +17,20 @@ export type Sink = { readonly out: (text: string) => void; readonly err: (text: 
 export function createOutput({ out, err }: Sink, json: boolean): Output {
   return {
     json,
-    line: text => out(`${text}\n`),
-    note: text => err(`${text}\n`),
+    line: text => out(`${printable(text)}\n`),
+    note: text => err(`${printable(text)}\n`),
     table: (header, rows) => out(formatTable([header, ...rows])),
-    document: value => out(`${JSON.stringify(value, null, 2)}\n`),
+    document: value => out(`${printableJson(JSON.stringify(value, null, 2))}\n`),
   }
 }
 
 export function formatTable(rows: readonly (readonly string[])[]): string {
-  const widths = rows.reduce<number[]>(
+  const shown = rows.map(row => row.map(printable))
+  const widths = shown.reduce<number[]>(
     (known, row) => row.map((cell, column) => Math.max(cell.length, known[column] ?? 0)),
     [],
   )
-  const formatted = rows.map(row =>
+  const formatted = shown.map(row =>
     row
       .map((cell, column) => cell.padEnd(widths[column] ?? 0))
       .join('  ')

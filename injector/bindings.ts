@@ -2,6 +2,7 @@
 // one ClusterRoleBinding each. Webhooks create them at admission; the leader removes those that nobody needs any more.
 import type { V1ClusterRoleBinding } from '@kubernetes/client-node'
 import type { Clock } from '../shared/clock.ts'
+import { PosternError } from '../shared/errors.ts'
 import { isKubeError, type Kube } from '../shared/kube/rest.ts'
 import { failure, type Logger } from '../shared/log.ts'
 import { WORKLOAD_ROLE } from '../shared/names.ts'
@@ -63,7 +64,10 @@ const RECONCILE_MS = 60_000
 const REMEMBERED_MS = GRACE_MS / 2
 
 export type Bindings = {
-  /** Resolves when the namespace has its binding. */
+  /**
+   * Resolves when the namespace has its binding.
+   * @throws PosternError PSTN_ADMISSION_MALFORMED if there is no such namespace: whoever reaches the webhook's port may name any.
+   */
   ensure(namespace: string, signal: AbortSignal): Promise<void>
   /** Keeps bindings and namespaces with sidecars in step until aborted. Only the leader runs it. */
   reconcile(world: World, signal: AbortSignal): Promise<void>
@@ -77,6 +81,20 @@ export function createBindings({ kube, clock, log }: BindingsContext): Bindings 
   const ensure = async (namespace: string, signal: AbortSignal) => {
     const last = ensuredAt.get(namespace)
     if (last !== undefined && clock.monotonic() - last < REMEMBERED_MS) return
+    await expectNamespace(namespace, signal)
+    await bind(namespace, signal)
+  }
+
+  const expectNamespace = async (namespace: string, signal: AbortSignal) => {
+    try {
+      await kube.get(`/api/v1/namespaces/${namespace}`, signal)
+    } catch (thrown) {
+      if (!isKubeError(thrown, 404)) throw thrown
+      throw new PosternError('PSTN_ADMISSION_MALFORMED', `there is no namespace ${namespace}`)
+    }
+  }
+
+  const bind = async (namespace: string, signal: AbortSignal) => {
     try {
       await kube.create(PATH, bindingFor(namespace), signal)
       log.info({ namespace }, 'namespace may request certificates')
@@ -113,8 +131,7 @@ export function createBindings({ kube, clock, log }: BindingsContext): Bindings 
         )
         idle = plan.idle
         for (const namespace of plan.create) {
-          ensuredAt.delete(namespace)
-          await ensure(namespace, signal)
+          await bind(namespace, signal)
         }
         for (const namespace of plan.remove) await remove(namespace, signal)
       } catch (thrown) {

@@ -2,6 +2,7 @@
 // are gathered, and written off the main thread, so that a log reader that stalls costs lines and no connection. After a
 // quiet time a line is written at the end of its turn of the event loop, then together with those of the next 100 ms.
 import { write, writeSync } from 'node:fs'
+import { printableJson } from './printable.ts'
 
 export type LogOutputOptions = {
   readonly fd: number
@@ -59,7 +60,7 @@ export class LogOutput {
 
   /** For the end of the process: behind what is in flight, which its thread still writes. */
   flushSync(): void {
-    let rest = Buffer.from(this.#lines)
+    let rest = bytesOf(this.#lines)
     this.#lines = ''
     const deadline = performance.now() + LAST_CHANCE_MS
     while (rest.length > 0 && performance.now() < deadline) {
@@ -89,7 +90,7 @@ export class LogOutput {
       this.#tellFlushed()
       return
     }
-    this.#chunk = Buffer.from(this.#lines)
+    this.#chunk = bytesOf(this.#lines)
     this.#lines = ''
     this.#writeOn()
   }
@@ -127,6 +128,12 @@ export class LogOutput {
 }
 
 const { send } = LogOutput
+
+/** What peers and callers wrote is read on terminals. Lines of ASCII, as nearly all are, cost nothing more. */
+function bytesOf(lines: string): Buffer {
+  const bytes = Buffer.from(lines)
+  return bytes.length === lines.length ? bytes : Buffer.from(printableJson(lines))
+}
 
 /** A pipe that is full, and whose other end made it non-blocking. */
 const isBusy = (thrown: unknown): boolean =>

@@ -50,7 +50,7 @@ export function parseAdmissionReview(body: Buffer): AdmissionRequest {
     uid: text(request.uid, 'request.uid'),
     resource: [resource.group, resource.version, resource.resource].filter(part => part !== '').join('/'),
     operation: text(request.operation, 'request.operation'),
-    namespace: text(request.namespace, 'request.namespace'),
+    namespace: namespaceName(request.namespace, 'request.namespace'),
     dryRun,
     object: object(request.object, 'request.object'),
   }
@@ -141,6 +141,14 @@ function object(value: unknown, where: string): Json {
 function text(value: unknown, where: string): string {
   if (typeof value !== 'string' || value === '') throw malformed(`${where} is not a text`)
   return value
+}
+
+/** It becomes part of paths that the API server is asked with our rights: `..` and the like are none (RFC 1123). */
+function namespaceName(value: unknown, where: string): string {
+  const name = text(value, where)
+  if (!/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(name))
+    throw malformed(`${where} is no name of a namespace`)
+  return name
 }
 
 /** Absent, null, or an object of texts. */

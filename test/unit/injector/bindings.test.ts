@@ -84,9 +84,15 @@ t.test('bindings follow the pods, and nobody else’s binding is touched', async
   const { labels: _, ...unlabelled } = bindingFor('bank').metadata ?? {}
   await kube.create(path, { ...bindingFor('bank'), metadata: unlabelled })
 
+  await kube.create('/api/v1/namespaces', { metadata: { name: 'old' } })
+
   const clock = steppingClock()
   const bindings = createBindings({ kube, clock, log })
   const stop = new AbortController()
+  await t.rejects(bindings.ensure('nowhere', stop.signal), {
+    code: 'PSTN_ADMISSION_MALFORMED',
+    message: 'there is no namespace nowhere',
+  })
   await bindings.ensure('old', stop.signal)
   await bindings.ensure('old', stop.signal)
   t.same(names(), ['postern-workload:bank', 'postern-workload:old'])
