@@ -9,6 +9,7 @@ import {
   type State,
   type StateExtensions,
 } from '../../shared/control/messages.ts'
+import { TLS_PORTS, withoutTlsPorts } from '../../shared/policy/model.ts'
 import { renewalOf } from '../../shared/renewal-order.ts'
 import type { Revoked } from '../../shared/revocation.ts'
 import type { TrustBundle } from '../../shared/trust-bundle.ts'
@@ -45,6 +46,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
   /** What was last sent, as JSON; undefined while an address waits for its first answer. */
   const answers = new Map<string, string | undefined>()
   const knowsServices = SERVICE_EXTENSIONS.every(extension => features.includes(extension))
+  const knowsTlsPorts = features.includes(TLS_PORTS)
   const knowsOutside = features.includes('outside' satisfies keyof StateExtensions)
   let kept = withheld([])
   const answerFor = (address: string): AddressEntry => {
@@ -83,7 +85,8 @@ export function createOutbox(options: OutboxOptions): Outbox {
       const known = without(extended, unknown)
       if (!knowsOutside) kept = withheld(snapshot.outside ?? [])
       const prefixes = [...known.prefixes, ...kept.prefixes]
-      const content: Omit<State, 'kind' | 'version'> = { ...known, prefixes, trust: trust() }
+      const policy = knowsTlsPorts ? known.policy : withoutTlsPorts(known.policy)
+      const content: Omit<State, 'kind' | 'version'> = { ...known, policy, prefixes, trust: trust() }
       const revoked = knowsRevoked ? revocations.revoked.get() : undefined
       const text = JSON.stringify(content)
       if (text === stateSent && revoked === revokedSent) return true

@@ -5,7 +5,7 @@ import { Ending, type EndSignal } from '../../shared/ending.ts'
 import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
 import type { CompiledPolicy } from '../../shared/policy/compile.ts'
-import { evaluate, evaluateAnyRequest, inboundMode } from '../../shared/policy/evaluate.ts'
+import { evaluate, evaluateAnyRequest, refusedByMode } from '../../shared/policy/evaluate.ts'
 import type { Caller, Decision, HttpRequest, PolicyRequest } from '../../shared/policy/model.ts'
 import type { Protocol } from '../../shared/protocol.ts'
 
@@ -170,8 +170,3 @@ function ready(compiled: CompiledPolicy | undefined): CompiledPolicy {
   if (!compiled) throw new PosternError('PSTN_NOT_READY', 'no policy has arrived yet')
   return compiled
 }
-
-const refusedByMode = (compiled: CompiledPolicy, { caller, port }: PolicyRequest): Decision | undefined =>
-  caller.identity === undefined && inboundMode(compiled, port) === 'strict'
-    ? { allow: false, code: 'PSTN_PLAINTEXT_REFUSED', reason: `port ${port} is in strict mode` }
-    : undefined

@@ -26,6 +26,7 @@ import type {
   PolicySet,
   Rule,
   SourceMatch,
+  TlsMode,
 } from '../policy/model.ts'
 import { decodeOutside } from '../policy/outside-host.ts'
 import { decodeProtocols } from '../protocol.ts'
@@ -129,6 +130,7 @@ const status = object<Status>({
 })
 
 const inboundMode = oneOf<InboundMode>(['strict', 'permissive'])
+const tlsMode = oneOf<TlsMode>(['mutual', 'server'])
 const strings = optional(listOf(name))
 const ports = optional(listOf(port))
 
@@ -172,7 +174,11 @@ const state = object<State>({
   kind: oneOf(['state']),
   version: version(1),
   policy: object<PolicySet>({
-    mode: object<EffectiveMode>({ inbound: inboundMode, ports: mapOf(portText, inboundMode) }),
+    mode: object<EffectiveMode>({
+      inbound: inboundMode,
+      ports: mapOf(portText, inboundMode),
+      tls: optional(mapOf(portText, tlsMode)),
+    }),
     policies: listOf(policy),
     defaultAction: oneOf(['allow', 'deny']),
   }),

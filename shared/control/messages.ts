@@ -2,7 +2,7 @@
 // injector replica, newline-delimited JSON both ways. Items are full state with a version: whoever missed one
 // message is made whole by the next. The schema for other languages is messages.schema.json (a test compares).
 import type { Partner, PartnerClients } from '../federation/model.ts'
-import { FEATURES, type PolicySet } from '../policy/model.ts'
+import { FEATURES, type PolicySet, TLS_PORTS } from '../policy/model.ts'
 import type { OutsideHost } from '../policy/outside-host.ts'
 import type { Protocols } from '../protocol.ts'
 import type { Renewal } from '../renewal-order.ts'
@@ -127,7 +127,12 @@ export const STATE_EXTENSIONS = [
 export const SERVICE_EXTENSIONS = ['affinitySeconds'] as const satisfies readonly (keyof ServiceExtensions)[]
 
 /** What a sidecar of this build says in its hello. */
-export const KNOWN_FEATURES: readonly string[] = [...FEATURES, ...STATE_EXTENSIONS, ...SERVICE_EXTENSIONS]
+export const KNOWN_FEATURES: readonly string[] = [
+  ...FEATURES,
+  TLS_PORTS,
+  ...STATE_EXTENSIONS,
+  ...SERVICE_EXTENSIONS,
+]
 
 /** Injector → sidecar: answers to subscribed addresses, at first and whenever one changes; empty as a heartbeat. */
 export type Addresses = { readonly kind: 'addresses'; readonly entries: readonly AddressEntry[] }

@@ -1,7 +1,7 @@
 // Which of all policy documents hold for one pod. Pure: the injector calls it for each sidecar at each change, the CLI
 // with files. Documents of the injector's namespace are mesh-wide.
 import type { PeerAuthenticationDocument, PolicyDocument, Selector } from './document.ts'
-import type { AuthorizationPolicy, EffectiveMode, InboundMode, PolicySet } from './model.ts'
+import type { AuthorizationPolicy, EffectiveMode, InboundMode, PolicySet, TlsMode } from './model.ts'
 import type { OutsideHost } from './outside-host.ts'
 
 /** What a document's selector can see of a pod. */
@@ -66,12 +66,26 @@ function effectiveMode(
     namespaceMode ??
     strictest(ofMesh.map(({ mode }) => mode)) ??
     meshMode
+  const tls = tlsPorts(workload)
   const ports: { [port: string]: InboundMode } = {}
-  for (const port of new Set(workload.flatMap(document => Object.keys(document.ports)))) {
-    const mode = strictest(workload.map(document => document.ports[port]))
+  const named = workload.flatMap(document => Object.keys(document.ports))
+  for (const port of new Set([...named, ...Object.keys(tls)])) {
+    const mode = tls[port] ? 'strict' : strictest(workload.map(document => document.ports[port]))
     if (mode !== undefined && mode !== inbound) ports[port] = mode
   }
-  return { inbound, ports }
+  return { inbound, ports, ...(Object.keys(tls).length > 0 && { tls }) }
+}
+
+/** STRICT asks for a certificate: said of the same port by another document, it makes `server` no less. */
+function tlsPorts(workload: readonly PeerAuthenticationDocument[]): { readonly [port: string]: TlsMode } {
+  const tls: { [port: string]: TlsMode } = {}
+  for (const port of new Set(workload.flatMap(document => Object.keys(document.tls ?? {})))) {
+    const isMutual = workload.some(
+      document => document.tls?.[port] === 'mutual' || document.ports[port] === 'strict',
+    )
+    tls[port] = isMutual ? 'mutual' : 'server'
+  }
+  return tls
 }
 
 function strictest(modes: readonly (InboundMode | undefined)[]): InboundMode | undefined {

@@ -1,5 +1,5 @@
 // Policy documents as they were written, validated and normalized, before they are bound to pods (bind.ts).
-import type { AuthorizationPolicy, InboundMode } from './model.ts'
+import type { AuthorizationPolicy, InboundMode, TlsMode } from './model.ts'
 import type { OutsideHost } from './outside-host.ts'
 
 /** Labels that a pod must have. Absent: every pod that the document's namespace reaches. */
@@ -21,6 +21,7 @@ export type PeerAuthenticationDocument = {
   /** Absent: inherited. */
   readonly mode?: InboundMode
   readonly ports: { readonly [port: string]: InboundMode }
+  readonly tls?: { readonly [port: string]: TlsMode }
 }
 
 export type OutsideHostDocument = {

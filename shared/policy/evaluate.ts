@@ -29,7 +29,23 @@ function decide(compiled: CompiledPolicy, request: PolicyRequest, matches: Match
 
 /** Whether plaintext to this application port is refused unseen. A mode that this build does not know is strict. */
 export function inboundMode({ mode }: CompiledPolicy, port: number): InboundMode {
+  if (mode.tls?.[port] !== undefined) return 'strict'
   return (mode.ports[port] ?? mode.inbound) === 'permissive' ? 'permissive' : 'strict'
+}
+
+/** What the mode refuses before any policy is asked: who is not known, where that takes a certificate, or TLS. */
+export function refusedByMode(
+  compiled: CompiledPolicy,
+  { caller, port }: PolicyRequest,
+): Decision | undefined {
+  if (caller.identity !== undefined || inboundMode(compiled, port) === 'permissive') return undefined
+  const tls = compiled.mode.tls?.[port]
+  if (!caller.isEncrypted) {
+    const reason = tls ? `port ${port} takes TLS alone` : `port ${port} is in strict mode`
+    return { allow: false, code: 'PSTN_PLAINTEXT_REFUSED', reason }
+  }
+  if (tls === 'server') return undefined
+  return { allow: false, code: 'PSTN_PEER_NO_CERTIFICATE', reason: `port ${port} takes a certificate now` }
 }
 
 type Action = AuthorizationPolicy['action']

@@ -52,11 +52,23 @@ export type AuthorizationPolicy = {
 
 export type InboundMode = 'strict' | 'permissive'
 
+/** What a sidecar asks of a caller that comes without a tunnel to a port on which it terminates TLS. */
+export type TlsMode =
+  /** A client certificate: the caller is known by it. */
+  | 'mutual'
+  /** None: the caller stays unknown, but is encrypted. */
+  | 'server'
+
 /** The effective mutual-TLS mode of one pod, after mesh, namespace and workload were merged. */
 export type EffectiveMode = {
   readonly inbound: InboundMode
   /** Per application port, where it differs. */
   readonly ports: { readonly [port: string]: InboundMode }
+  /**
+   * Ports where the sidecar terminates TLS. Each is `strict` in the above too, so that a sidecar that does not know
+   * TLS_PORTS, which is not told this key, refuses there what comes without a tunnel.
+   */
+  readonly tls?: { readonly [port: string]: TlsMode }
 }
 
 /** Everything that one sidecar enforces. */
@@ -71,8 +83,21 @@ export type PolicySet = {
 export const FEATURES = ['l4', 'http', 'trustDomains'] as const
 export type Feature = (typeof FEATURES)[number]
 
+/** In the hello of a sidecar that knows `mode.tls`. */
+export const TLS_PORTS = 'tlsPorts'
+
+/** The same policy for a sidecar that does not. */
+export function withoutTlsPorts({ mode: { inbound, ports }, ...rest }: PolicySet): PolicySet {
+  return { ...rest, mode: { inbound, ports } }
+}
+
 /** What is known of a caller when it is authorized. `identity` is absent for plaintext (unauthenticated) peers. */
-export type Caller = { readonly identity?: string; readonly address: string }
+export type Caller = {
+  readonly identity?: string
+  readonly address: string
+  /** It came by TLS that this sidecar terminates; with or without an identity. */
+  readonly isEncrypted?: boolean
+}
 
 /** What is known of a request whose head was read. What it does not say is the empty string, and helps nobody. */
 export type HttpRequest = {
@@ -96,7 +121,11 @@ export type Decision =
   | { readonly allow: true; readonly policy?: string; readonly rule?: number }
   | {
       readonly allow: false
-      readonly code: 'PSTN_POLICY_DENIED' | 'PSTN_POLICY_UNSUPPORTED' | 'PSTN_PLAINTEXT_REFUSED'
+      readonly code:
+        | 'PSTN_POLICY_DENIED'
+        | 'PSTN_POLICY_UNSUPPORTED'
+        | 'PSTN_PLAINTEXT_REFUSED'
+        | 'PSTN_PEER_NO_CERTIFICATE'
       readonly policy?: string
       readonly rule?: number
       readonly reason: string

@@ -113,7 +113,10 @@ const state = record(
     kind: kind('state'),
     version: fc.integer({ min: 1 }),
     policy: record({
-      mode: record({ inbound: mode, ports: byPort(mode) }),
+      mode: record(
+        { inbound: mode, ports: byPort(mode), tls: byPort(fc.constantFrom('mutual', 'server')) },
+        ['tls'],
+      ),
       policies: list(policy),
       defaultAction: fc.constantFrom('allow', 'deny'),
     }),

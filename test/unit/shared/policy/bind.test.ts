@@ -6,8 +6,8 @@ import {
   type PolicyDocument,
   unreadable,
 } from '../../../../shared/policy/document.ts'
-import { evaluate } from '../../../../shared/policy/evaluate.ts'
-import type { InboundMode } from '../../../../shared/policy/model.ts'
+import { evaluate, refusedByMode } from '../../../../shared/policy/evaluate.ts'
+import { type Caller, type InboundMode, withoutTlsPorts } from '../../../../shared/policy/model.ts'
 
 const POD = { namespace: 'shop', labels: { app: 'orders', tier: 'back' } }
 const CONTEXT: BindContext = { systemNamespace: 'postern-system' }
@@ -136,6 +136,54 @@ t.test('ports are listed where they differ, the stricter document winning', asyn
     peer('shop', undefined, { ...WORKLOAD, ports: { 82: 'strict' } }),
   ]
   t.strictSame(bind(documents, POD, CONTEXT).mode, { inbound: 'strict', ports: { 80: 'permissive' } })
+})
+
+t.test('ports with TLS are strict as well: who does not know them refuses what has no tunnel', async t => {
+  const documents = [
+    peer('shop', undefined, {
+      ...WORKLOAD,
+      ports: { 80: 'permissive' },
+      tls: { 8443: 'mutual', 8444: 'server' },
+    }),
+    peer('shop', undefined, { ...WORKLOAD, ports: { 8445: 'permissive' }, tls: { 8444: 'server' } }),
+    peer('shop', undefined, { ...WORKLOAD, tls: { 8445: 'server' } }),
+  ]
+  const set = bind(documents, POD, CONTEXT)
+  t.strictSame(set.mode, {
+    inbound: 'permissive',
+    ports: { 8443: 'strict', 8444: 'strict', 8445: 'strict' },
+    tls: { 8443: 'mutual', 8444: 'server', 8445: 'server' },
+  })
+  t.strictSame(withoutTlsPorts(set).mode, {
+    inbound: 'permissive',
+    ports: { 8443: 'strict', 8444: 'strict', 8445: 'strict' },
+  })
+})
+
+t.test('where one document takes a certificate, another cannot do without', async t => {
+  for (const stricter of [{ tls: { 8443: 'mutual' } }, { ports: { 8443: 'strict' } }] as const) {
+    const documents = [
+      peer('shop', undefined, { ...WORKLOAD, tls: { 8443: 'server' } }),
+      peer('shop', undefined, { ...WORKLOAD, ...stricter }),
+    ]
+    t.strictSame(bind(documents, POD, CONTEXT).mode.tls, { 8443: 'mutual' })
+  }
+})
+
+t.test('what a port with TLS asks of who comes without a tunnel', async t => {
+  const documents = [peer('shop', undefined, { ...WORKLOAD, tls: { 8443: 'mutual', 8444: 'server' } })]
+  const compiled = compile(bind(documents, POD, CONTEXT), { trustDomain: 'td' })
+  const codeOf = (port: number, caller: Partial<Caller>) =>
+    refusedByMode(compiled, { caller: { address: '10.0.0.1', ...caller }, port })
+  const known = { identity: 'spiffe://td/ns/shop/sa/web' }
+  for (const port of [8443, 8444]) {
+    t.match(codeOf(port, {}), { code: 'PSTN_PLAINTEXT_REFUSED' })
+    t.equal(codeOf(port, known), undefined)
+    t.equal(codeOf(port, { ...known, isEncrypted: true }), undefined)
+  }
+  t.equal(codeOf(8444, { isEncrypted: true }), undefined)
+  t.match(codeOf(8443, { isEncrypted: true }), { code: 'PSTN_PEER_NO_CERTIFICATE' })
+  t.equal(codeOf(80, {}), undefined, 'other ports are as they were')
 })
 
 t.test('a ConfigMap that never was valid refuses all of its namespace, and nothing elsewhere', async t => {

@@ -125,6 +125,15 @@ t.test('PeerAuthentication for a namespace, a workload and a port', async t => {
   })
 })
 
+t.test('PeerAuthentication for ports with TLS', async t => {
+  const text = peerAuthentication(
+    'spec: {selector: {matchLabels: {app: db}}, portLevelTls: {8443: {mode: MUTUAL}, "8444": {mode: SERVER}}}',
+  )
+  t.match(parse(text), {
+    documents: [{ mode: undefined, ports: {}, tls: { 8443: 'mutual', 8444: 'server' } }],
+  })
+})
+
 t.test('foreigners are named by trust domain, or by an ID of any form', async t => {
   const source =
     'principals: ["spiffe://partner.example/billing/api"], notTrustDomains: ["*.test", partner.two]'
@@ -394,6 +403,32 @@ const REFUSED: readonly (readonly [it: string, text: string, path: string, reaso
     peerAuthentication('spec: {selector: {matchLabels: {a: b}}, portLevelMtls: {http: {mode: STRICT}}}'),
     'spec.portLevelMtls.http',
     /is not a port/,
+  ],
+  [
+    'TLS ports without a selector',
+    peerAuthentication('spec: {portLevelTls: {8443: {mode: MUTUAL}}}'),
+    'spec.portLevelTls',
+    /has no selector/,
+  ],
+  [
+    'a mode of a TLS port that is one of other ports',
+    peerAuthentication('spec: {selector: {matchLabels: {a: b}}, portLevelTls: {8443: {mode: STRICT}}}'),
+    'spec.portLevelTls.8443.mode',
+    /unknown value "STRICT"/,
+  ],
+  [
+    'a port with TLS and another mode',
+    peerAuthentication(
+      'spec: {selector: {matchLabels: {a: b}}, portLevelMtls: {8443: {mode: STRICT}}, portLevelTls: {8443: {mode: SERVER}}}',
+    ),
+    'spec.portLevelTls.8443',
+    /is in portLevelMtls too/,
+  ],
+  [
+    'TLS on a port of Postern',
+    peerAuthentication('spec: {selector: {matchLabels: {a: b}}, portLevelTls: {15008: {mode: SERVER}}}'),
+    'spec.portLevelTls.15008',
+    /is Postern’s own/,
   ],
   ['nothing', '# nothing here\n', '', /holds no document/],
   ['a duplicate key', 'kind: a\nkind: b\n', '', /unique/],
