@@ -17,7 +17,7 @@ import { type Output, run, waitUntilReady } from '../support/processes.ts'
 import { builtBinaries } from './binaries.ts'
 import { cgroupOf, createCgroup, removeCgroup } from './cgroup.ts'
 import { IMAGES_AS_DEPLOYED, imageArchives } from './images.ts'
-import { CONTAINERD_SOCKET, configureNode, NODE_NAME } from './node.ts'
+import { CONTAINERD_SOCKET, configureNode, kubeletArguments, NODE_NAME } from './node.ts'
 import {
   createSandbox,
   destroySandbox,
@@ -45,6 +45,8 @@ export type Cluster = Disposable & {
   onNode(...command: string[]): Promise<Output>
   stopApiServer(): Promise<void>
   startApiServer(): Promise<void>
+  /** As after a crash: pods go on. */
+  restartKubelet(): Promise<void>
 }
 
 const PROGRAMS = [
@@ -66,10 +68,17 @@ export const CLUSTER_NAME = process.env.POSTERN_CLUSTER ?? 'test'
 
 export const clusterDirectory = (name: string): string => join(tmpdir(), `postern-cluster-${name}`)
 const endpointFile = (directory: string) => join(directory, 'endpoint.json')
+const gatesFile = (directory: string) => join(directory, 'feature-gates.json')
 const imagesFile = (directory: string) => join(directory, 'images.json')
 
-/** Starts the cluster unless it is up, with the images of the present source; one that is half up is removed first. */
-export async function up(name = CLUSTER_NAME): Promise<Cluster> {
+/** Of Kubernetes, beyond those that are on by default. */
+export type FeatureGate = 'PodCertificateRequest'
+
+/**
+ * Starts the cluster unless it is up, with the images of the present source; one that is half up is removed first. What needs
+ * feature gates has a cluster of its own name.
+ */
+export async function up(name = CLUSTER_NAME, gates: readonly FeatureGate[] = []): Promise<Cluster> {
   using existing = await attach(name)
   if (existing) {
     await loadImages(existing.sandbox)
@@ -86,7 +95,8 @@ export async function up(name = CLUSTER_NAME): Promise<Cluster> {
   const serverUrl = `https://${sandbox.insideAddress}:${API_PORT}`
   const addresses = [NODE_ADDRESS, sandbox.insideAddress]
   const files = await writeControlPlaneFiles(directory, serverUrl, addresses)
-  const node = await configureNode({ directory, cgroup: cgroupOf(name), ...files })
+  const node = await configureNode({ directory, cgroup: cgroupOf(name), gates, ...files })
+  await writeFile(gatesFile(directory), JSON.stringify(gates))
 
   const path = [dirname(programs['containerd-shim-runc-v2']), process.env.PATH, '/usr/sbin', '/sbin'].join(
     ':',
@@ -95,10 +105,13 @@ export async function up(name = CLUSTER_NAME): Promise<Cluster> {
     startInside(sandbox, program, programs[program], args, path)
   start('etcd', etcdArguments(directory, ETCD_URL, 'http://127.0.0.1:2380'))
   start('containerd', node.containerd)
-  start('kube-apiserver', apiServerFlags(directory))
+  start('kube-apiserver', await apiServerFlags(directory))
   using kube = connectKube(files.endpoint)
   await ready(sandbox, 'kube-apiserver', () => apiServerIsReady(kube))
-  start('kube-controller-manager', controllerManagerArguments(directory, files.kubeconfig))
+  start('kube-controller-manager', [
+    ...controllerManagerArguments(directory, files.kubeconfig),
+    ...gateFlags(gates),
+  ])
   start('kube-scheduler', [`--kubeconfig=${files.kubeconfig}`, '--leader-elect=false', '--secure-port=0'])
   start('kube-proxy', node['kube-proxy'])
   start('coredns', node.coredns)
@@ -159,7 +172,7 @@ export async function status(cluster: Cluster): Promise<Record<string, boolean>>
 
 async function clusterOf(sandbox: Sandbox, endpoint: KubeEndpoint): Promise<Cluster> {
   const { directory } = sandbox
-  const programs = await builtBinaries('kubectl', 'kube-apiserver')
+  const programs = await builtBinaries('kubectl', 'kube-apiserver', 'kubelet')
   const kube = connectKube(endpoint)
   const kubeconfig = join(directory, 'admin.kubeconfig')
   return {
@@ -172,17 +185,34 @@ async function clusterOf(sandbox: Sandbox, endpoint: KubeEndpoint): Promise<Clus
     onNode: (...command) => run(...inside(sandbox, ...command)),
     stopApiServer: () => stopInside(sandbox, 'kube-apiserver', 'KILL'),
     startApiServer: async () => {
-      startInside(sandbox, 'kube-apiserver', programs['kube-apiserver'], apiServerFlags(directory))
+      startInside(sandbox, 'kube-apiserver', programs['kube-apiserver'], await apiServerFlags(directory))
       await ready(sandbox, 'kube-apiserver', () => apiServerIsReady(kube))
+    },
+    restartKubelet: async () => {
+      await stopInside(sandbox, 'kubelet', 'KILL')
+      startInside(sandbox, 'kubelet', programs.kubelet, kubeletArguments(directory))
     },
     [Symbol.dispose]: () => kube[Symbol.dispose](),
   }
 }
 
-const apiServerFlags = (directory: string): string[] => [
-  ...apiServerArguments(directory, ETCD_URL),
-  `--secure-port=${API_PORT}`,
-  `--advertise-address=${NODE_ADDRESS}`,
+async function apiServerFlags(directory: string): Promise<string[]> {
+  const gates: FeatureGate[] = JSON.parse(await readFile(gatesFile(directory), 'utf8'))
+  return [
+    ...apiServerArguments(directory, ETCD_URL),
+    `--secure-port=${API_PORT}`,
+    `--advertise-address=${NODE_ADDRESS}`,
+    ...gateFlags(gates),
+    ...(gates.includes('PodCertificateRequest') ? POD_CERTIFICATES : []),
+  ]
+}
+
+const gateFlags = (gates: readonly FeatureGate[]): string[] =>
+  gates.length === 0 ? [] : [`--feature-gates=${gates.map(gate => `${gate}=true`).join()}`]
+
+const POD_CERTIFICATES = [
+  '--runtime-config=certificates.k8s.io/v1beta1/podcertificaterequests=true',
+  '--enable-admission-plugins=NodeRestriction',
 ]
 
 const ready = (sandbox: Sandbox, program: string, test: () => Promise<boolean>) =>

@@ -18,19 +18,20 @@ export type NodePrograms = Readonly<
 type NodeOptions = {
   readonly directory: string
   readonly cgroup: string
+  readonly gates: readonly string[]
   readonly authority: Authority
   readonly endpoint: KubeEndpoint
 }
 
 /** Writes their files into `directory` and returns how to start them. */
 export async function configureNode(options: NodeOptions): Promise<NodePrograms> {
-  const { directory, cgroup, authority, endpoint } = options
+  const { directory, cgroup, gates, authority, endpoint } = options
   const file = (name: string) => join(directory, name)
   const kubeconfig = async (name: string, commonName: string, ...organizations: string[]) => {
     const clientCertificate = await authority.issue({ commonName, organizations })
     return writeKubeconfig(directory, name, { ...endpoint, clientCertificate })
   }
-  const kubelet = await kubeconfig('kubelet', `system:node:${NODE_NAME}`, 'system:nodes')
+  await kubeconfig('kubelet', `system:node:${NODE_NAME}`, 'system:nodes')
   const proxy = await kubeconfig('kube-proxy', 'system:kube-proxy')
   const dns = await kubeconfig('coredns', 'coredns', 'system:masters')
   await mkdir(file('cni'), { recursive: true })
@@ -38,20 +39,13 @@ export async function configureNode(options: NodeOptions): Promise<NodePrograms>
     'containerd.toml': containerdConfig(directory, await pluginDirectory()),
     'cni/10-pods.conflist': JSON.stringify(cniConfig(directory)),
     'resolv.conf': `nameserver ${NODE_ADDRESS}\n`,
-    'kubelet.json': JSON.stringify(kubeletConfig(directory, cgroup)),
+    'kubelet.json': JSON.stringify(kubeletConfig(directory, cgroup, gates)),
     Corefile: corefile(dns),
   }
   for (const [name, text] of Object.entries(texts)) await writeFile(file(name), text)
   return {
     containerd: [`--config=${file('containerd.toml')}`],
-    kubelet: [
-      `--config=${file('kubelet.json')}`,
-      `--kubeconfig=${kubelet}`,
-      `--root-dir=${file('kubelet')}`,
-      `--cert-dir=${file('kubelet-pki')}`,
-      `--node-ip=${NODE_ADDRESS}`,
-      `--hostname-override=${NODE_NAME}`,
-    ],
+    kubelet: kubeletArguments(directory),
     'kube-proxy': [
       `--kubeconfig=${proxy}`,
       '--proxy-mode=nftables',
@@ -62,6 +56,18 @@ export async function configureNode(options: NodeOptions): Promise<NodePrograms>
     ],
     coredns: [`-conf=${file('Corefile')}`],
   }
+}
+
+export function kubeletArguments(directory: string): string[] {
+  const file = (name: string) => join(directory, name)
+  return [
+    `--config=${file('kubelet.json')}`,
+    `--kubeconfig=${file('kubelet.kubeconfig')}`,
+    `--root-dir=${file('kubelet')}`,
+    `--cert-dir=${file('kubelet-pki')}`,
+    `--node-ip=${NODE_ADDRESS}`,
+    `--hostname-override=${NODE_NAME}`,
+  ]
 }
 
 // restrict_oom_score_adj: a machine without CAP_SYS_RESOURCE cannot give sandboxes a lower score than its own.
@@ -99,9 +105,10 @@ const cniConfig = (directory: string) => ({
   ],
 })
 
-const kubeletConfig = (directory: string, cgroup: string) => ({
+const kubeletConfig = (directory: string, cgroup: string, gates: readonly string[]) => ({
   apiVersion: 'kubelet.config.k8s.io/v1beta1',
   kind: 'KubeletConfiguration',
+  featureGates: Object.fromEntries(gates.map(gate => [gate, true])),
   containerRuntimeEndpoint: `unix://${CONTAINERD_SOCKET}`,
   authentication: {
     anonymous: { enabled: false },
