@@ -6,7 +6,7 @@ import type { SidecarReport } from '../../shared/control/sidecar-report.ts'
 import { isKubeError, type Kube } from '../../shared/kube/rest.ts'
 import { failure, type Logger } from '../../shared/log.ts'
 import type { World } from '../directory/world.ts'
-import { eventLimiter } from '../webhook/events.ts'
+import { EVENTS_PER_MINUTE, eventLimiter } from '../webhook/events.ts'
 import { failureEvent, type RenewalEvent, recoveryEvent } from './renewal-event.ts'
 import type { Reports } from './reports.ts'
 
@@ -31,16 +31,15 @@ type Told = { readonly state: 'failing' | 'over'; name: string | undefined; read
 
 /** Between two Events about one pod. */
 const POD_SHARE_MS = 15_000
-const PER_MINUTE = 60
 const FOLLOW_MS = 60_000
 
 export function createRenewalAlarm({ kube, clock, log, world, signal }: AlarmOptions): RenewalAlarm {
   const told = new Map<string, Told>()
-  const mayWrite = eventLimiter({ repeatMs: 0, perMinute: PER_MINUTE })
+  const mayWrite = eventLimiter({ repeatMs: 0, ...EVENTS_PER_MINUTE })
 
   const write = (podUid: string, state: Told['state'], event: RenewalEvent) => {
     const { name, namespace } = event.metadata
-    if (signal.aborted || !mayWrite(name, clock.monotonic())) return
+    if (signal.aborted || !mayWrite(namespace, name, clock.monotonic())) return
     const entry: Told = { state, name, atMs: clock.monotonic() }
     told.set(podUid, entry)
     kube.create(`/api/v1/namespaces/${namespace}/events`, event, signal).catch(error => {

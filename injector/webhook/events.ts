@@ -58,28 +58,37 @@ function involved({ pod, namespace }: InjectionReport): V1ObjectReference {
 export type EventLimits = {
   /** The same event about the same object at most once in this time. */
   readonly repeatMs: number
-  /** Events of all kinds in one minute. */
+  /** Events of all kinds in one minute, and of them those about one namespace. */
   readonly perMinute: number
+  readonly perNamespace: number
 }
 
-const LIMITS: EventLimits = { repeatMs: 5 * 60_000, perMinute: 60 }
+export const EVENTS_PER_MINUTE = { perMinute: 60, perNamespace: 20 } as const
+const LIMITS: EventLimits = { repeatMs: 5 * 60_000, ...EVENTS_PER_MINUTE }
 /** Remembered repetitions; older ones are forgotten first. */
 const MAX_REMEMBERED = 1_000
+/** However many namespaces are noisy, another's first Event of the minute is written, up to so many times the whole. */
+const FIRSTS = 10
 
-/** Whether an event may be written now; a repetition or a flood may not. */
-export function eventLimiter({ repeatMs, perMinute }: EventLimits = LIMITS) {
+/** Whether an event may be written now; a repetition or a flood may not, and no namespace's flood silences another. */
+export function eventLimiter({ repeatMs, perMinute, perNamespace }: EventLimits = LIMITS) {
   const last = new Map<string, number>()
+  const written = new Map<string, number>()
   let minute = Number.NEGATIVE_INFINITY
-  let written = 0
-  return (key: string, nowMs: number): boolean => {
+  let total = 0
+  return (namespace: string, what: string, nowMs: number): boolean => {
     if (nowMs >= minute + 60_000) {
       minute = nowMs
-      written = 0
+      total = 0
+      written.clear()
     }
+    const key = `${namespace} ${what}`
     const before = last.get(key)
     if (before !== undefined && nowMs < before + repeatMs) return false
-    if (written >= perMinute) return false
-    written += 1
+    const own = written.get(namespace) ?? 0
+    if (own >= perNamespace || total >= (own === 0 ? FIRSTS * perMinute : perMinute)) return false
+    written.set(namespace, own + 1)
+    total += 1
     last.delete(key)
     last.set(key, nowMs)
     if (last.size > MAX_REMEMBERED) last.delete(last.keys().next().value ?? key)
@@ -104,10 +113,8 @@ export function eventRecorder({ kube, clock, log, instance, signal }: EventRecor
     const event = eventOf(report, instance, clock.now())
     if (!event || signal.aborted) return
     const { kind, name, uid } = event.involvedObject
-    if (
-      !mayWrite([report.namespace, kind, name, uid, event.reason, report.reason].join(' '), clock.monotonic())
-    )
-      return
+    const what = [kind, name, uid, event.reason, report.reason].join(' ')
+    if (!mayWrite(report.namespace, what, clock.monotonic())) return
     const path = `/api/v1/namespaces/${report.namespace}/events`
     kube
       .create(path, event, signal)
