@@ -62,7 +62,7 @@ export function createOriginator({ tls, clock, timeoutMs = TIMEOUT_MS }: Origina
         allowHalfOpen: true,
         ...(host.tls.alpn && { ALPNProtocols: [...host.tls.alpn] }),
       }
-      const where = `${host.name} at ${authorityOf(address, port)}`
+      const where = `${host.name} (${host.host}) at ${authorityOf(address, port)}`
       return handshake(socket, options, { where, signal, onRefused, timeoutMs })
     },
   }
