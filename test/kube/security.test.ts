@@ -3,7 +3,7 @@
 import type { V1Container, V1Pod } from '@kubernetes/client-node'
 import t from 'tap'
 import { connectKube, type Kube } from '../../shared/kube/rest.ts'
-import { WORKLOAD_ROLE } from '../../shared/names.ts'
+import { CERTIFICATE_VOLUME, STATE_VOLUME, TOKEN_VOLUME, WORKLOAD_ROLE } from '../../shared/names.ts'
 import { type ApiServer, startApiServer } from '../support/api-server.ts'
 import { injectInto, pod } from '../support/pods.ts'
 import { requireApiServer } from '../support/requirements.ts'
@@ -19,9 +19,10 @@ import {
 
 const skip = requireApiServer()
 const SHOP = '/api/v1/namespaces/shop'
-const STRATEGIC = 'application/strategic-merge-patch+json'
+const MERGE = 'application/merge-patch+json'
 const RBAC = '/apis/rbac.authorization.k8s.io/v1'
 const NODES = { victim: 'node-of-the-victim', captured: 'node-that-was-captured' }
+const PRIVATE_VOLUMES = [STATE_VOLUME, TOKEN_VOLUME, CERTIFICATE_VOLUME]
 let server: ApiServer
 let editor: Kube
 const stack = new AsyncDisposableStack()
@@ -58,9 +59,12 @@ const injected = (name: string, { container, spec }: Parts = {}): V1Pod => {
   const containers = (given?.containers ?? []).map(each => ({ ...each, ...container }))
   return {
     metadata: { annotations: metadata?.annotations ?? {}, name },
-    spec: { ...given, ...spec, containers },
+    spec: { ...given, volumes: [...(given?.volumes ?? []), CERTIFICATE], ...spec, containers },
   }
 }
+
+/** Of pods whose certificate comes from the kubelet; any kind will do here. */
+const CERTIFICATE = { name: CERTIFICATE_VOLUME, emptyDir: {} }
 
 type Parts = { readonly container?: Partial<V1Container>; readonly spec?: object }
 
@@ -75,7 +79,7 @@ t.test(
     t.equal(await tryPod({ container: { securityContext: { runAsUser: 1000 } } }), 'allowed')
     for (const securityContext of [{ runAsUser: 15_008 }, { runAsGroup: 15_008 }])
       t.match(await tryPod({ container: { securityContext } }), /15008 is the sidecar's own user and group/)
-    for (const name of ['postern-state', 'postern-token'])
+    for (const name of PRIVATE_VOLUMES)
       t.match(
         await tryPod({ container: { volumeMounts: [{ name, mountPath: '/stolen' }] } }),
         /do not mount them/,
@@ -90,7 +94,7 @@ t.test('an ephemeral container cannot run as the sidecar’s user, nor mount its
   await kube.create(`${SHOP}/pods`, injected('web-0'))
   const debug = (container: object) =>
     outcome(() =>
-      kube.patch(`${SHOP}/pods/web-0/ephemeralcontainers?dryRun=All`, STRATEGIC, {
+      kube.patch(`${SHOP}/pods/web-0/ephemeralcontainers?dryRun=All`, MERGE, {
         spec: { ephemeralContainers: [{ name: 'debugger', image: 'none', ...container }] },
       }),
     )
@@ -98,7 +102,7 @@ t.test('an ephemeral container cannot run as the sidecar’s user, nor mount its
   t.equal(await debug({ targetContainerName: 'app', securityContext: { runAsUser: 1000 } }), 'allowed')
   for (const securityContext of [{ runAsUser: 15_008 }, { runAsGroup: 15_008 }])
     t.match(await debug({ securityContext }), /PSTN_INJECT_REFUSED: 15008 is the sidecar's own/)
-  for (const name of ['postern-state', 'postern-token'])
+  for (const name of PRIVATE_VOLUMES)
     t.match(
       await debug({ volumeMounts: [{ name, mountPath: '/stolen' }] }),
       /PSTN_INJECT_REFUSED.*do not mount them/,
@@ -109,13 +113,12 @@ t.test('whoever edits a namespace cannot loosen its mode, nor give a pod an addr
   const { kube } = server
   await kube.create(`${SHOP}/pods`, injected('web-1'))
   const relabelled = { metadata: { labels: { 'postern.dev/mode': 'permissive' } } }
-  const relabel = (as: Kube) =>
-    outcome(() => as.patch(`${SHOP}?dryRun=All`, 'application/merge-patch+json', relabelled))
+  const relabel = (as: Kube) => outcome(() => as.patch(`${SHOP}?dryRun=All`, MERGE, relabelled))
   t.match(await relabel(editor), /cannot patch resource "namespaces"/)
   t.equal(await relabel(kube), 'allowed')
   const claim = (as: Kube) =>
     outcome(() =>
-      as.patch(`${SHOP}/pods/web-1/status?dryRun=All`, 'application/merge-patch+json', {
+      as.patch(`${SHOP}/pods/web-1/status?dryRun=All`, MERGE, {
         status: { podIP: '10.244.0.9', podIPs: [{ ip: '10.244.0.9' }] },
       }),
     )
@@ -123,7 +126,7 @@ t.test('whoever edits a namespace cannot loosen its mode, nor give a pod an addr
   t.equal(await claim(kube), 'allowed')
   t.match(
     await outcome(() =>
-      editor.patch(`${SHOP}/pods/web-1/ephemeralcontainers?dryRun=All`, STRATEGIC, { spec: {} }),
+      editor.patch(`${SHOP}/pods/web-1/ephemeralcontainers?dryRun=All`, MERGE, { spec: {} }),
     ),
     /cannot patch resource "pods\/ephemeralcontainers"/,
     'the role edit adds no ephemeral containers either',
