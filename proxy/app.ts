@@ -25,7 +25,9 @@ import { createObserver, refusalOf } from './observe/access-log.ts'
 import type { Direction } from './observe/connection-record.ts'
 import { observeEndpoints, observeRevoked } from './observe/events.ts'
 import { createProxyMetrics, limitCounter, type ProxyMetrics } from './observe/metrics.ts'
+import { createOriginator } from './originate/originator.ts'
 import { outbound } from './outbound.ts'
+import { createOutside } from './resolve/outside.ts'
 import { createResolver } from './resolve/resolver.ts'
 import { createServices } from './resolve/services.ts'
 import { type Supply, startSupply } from './supply.ts'
@@ -132,7 +134,7 @@ type DataPath = {
 async function startDataPath(
   { config, listeners, log, clock, random }: ProxyParts,
   metrics: ProxyMetrics,
-  { tls, trust, retired, revoked, policy, state, directory, readiness }: Supply,
+  { tls, trust, retired, partners, revoked, policy, state, directory, readiness }: Supply,
   stack: AsyncDisposableStack,
 ): Promise<DataPath> {
   const { settings, pod } = config
@@ -143,7 +145,8 @@ async function startDataPath(
       observer.start(direction, { address: canonicalAddress(address ?? '') ?? 'unknown' }),
       refusalOf(error),
     )
-  const identify = unlessRevoked(identifyPeers(settings.trustDomain, trust, clock), revoked.get)
+  const trusted = { trustDomain: settings.trustDomain, trust, partners }
+  const identify = unlessRevoked(identifyPeers(trusted, clock), revoked.get)
 
   const protocols = mapped(state, now => now?.protocols ?? NO_PROTOCOLS)
   const authorizer = stack.use(createAuthorizer(policy, protocols))
@@ -182,15 +185,17 @@ async function startDataPath(
   const dialer = stack.use(
     createTunnelDialer({ tls, identify, clock, port: listeners.peerTunnelPort, onLimit, held }),
   )
+  const outside = createOutside(state, settings.outbound, partners)
   const services = createServices({
-    outbound: settings.outbound,
+    outside,
     now: clock.monotonic,
     random,
     observe: observeEndpoints(log, metrics),
   })
-  const resolver = createResolver({ state, directory, services, outbound: settings.outbound })
+  const resolver = createResolver({ state, directory, services, outside })
   const shutdown = new Ending()
-  const parts = { podIps, resolver, dialer, observer, metrics, shutdown }
+  const originator = createOriginator({ tls, clock })
+  const parts = { podIps, resolver, dialer, originator, outside, observer, metrics, shutdown }
   const outboundCapture = stack.use(
     await listeners.outbound({
       onConnection: connection => void outbound(connection, parts),
@@ -201,14 +206,7 @@ async function startDataPath(
   stack.use(
     judgeConnectedPeers(
       { inbound: tunnel, outbound: dialer },
-      {
-        trustDomain: settings.trustDomain,
-        tls,
-        trust,
-        retired,
-        revoked,
-        onRevoked: observeRevoked(log, metrics),
-      },
+      { trusted, tls, retired, revoked, onRevoked: observeRevoked(log, metrics) },
     ),
   )
   return {

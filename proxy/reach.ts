@@ -31,13 +31,16 @@ export async function reach(
   signal: EndSignal,
 ): Promise<Reached> {
   if (route.kind !== 'tunnel') return reachOutside(route, record, parts, signal)
-  const { address, pod, authority } = route.target
+  const { address, expected, authority } = route.target
   record.via = 'tunnel'
-  const name = `${pod.namespace}/${pod.name}`
-  record.remote = { pod: name }
+  const whom =
+    'identities' in expected
+      ? { trustDomain: expected.trustDomain }
+      : { pod: `${expected.namespace}/${expected.name}` }
+  record.remote = whom
   const headers = { forwarded: forwardedFor(record.source.address) }
-  const { stream, peer } = await parts.dialer.open({ address, pod, authority, headers }, signal)
-  record.remote = { pod: name, identity: peer.identity, serial: peer.serial }
+  const { stream, peer } = await parts.dialer.open({ address, expected, authority, headers }, signal)
+  record.remote = { ...whom, identity: peer.identity, serial: peer.serial }
   return { stream, over: parts.shutdown, [Symbol.dispose]: () => undefined }
 }
 

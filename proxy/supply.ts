@@ -2,6 +2,7 @@
 // follows each as a Live and goes on with the last good value; app.ts joins the two.
 import { KNOWN_FEATURES, type State } from '../shared/control/messages.ts'
 import type { Code } from '../shared/errors.ts'
+import type { Partners } from '../shared/federation/partners.ts'
 import { connectKube } from '../shared/kube/rest.ts'
 import { derived, type Live, live } from '../shared/live.ts'
 import { failure } from '../shared/log.ts'
@@ -19,6 +20,7 @@ import { createRenewalRecord } from './credentials/renewal-record.ts'
 import { credentialSource } from './credentials/source.ts'
 import { openStateVolume } from './credentials/state-volume.ts'
 import { openTrustStore } from './credentials/trust.ts'
+import { describeBundle, partnersIn } from './identify/partners.ts'
 import { tunnelTls } from './identify/tunnel-tls.ts'
 import { observeCertFiles } from './observe/cert-files.ts'
 import { observeControl, observeIssuance, observeTrust } from './observe/events.ts'
@@ -32,6 +34,7 @@ export type Supply = {
   readonly tls: Live<TunnelTls | undefined>
   readonly trust: Live<TrustBundle | undefined>
   readonly retired: Live<readonly string[]>
+  readonly partners: Live<Partners>
   readonly revoked: Live<RevocationCheck>
   readonly state: Live<State | undefined>
   readonly policy: Live<CompiledPolicy | undefined>
@@ -125,9 +128,10 @@ export async function startSupply(
   followOrder(control.state.get())
   control.state.subscribe(followOrder)
 
-  const tls = derived([credential, trust.bundle], () => {
+  const partners = partnersIn(control.state, trustDomain)
+  const tls = derived([credential, trust.bundle, partners], () => {
     const [own, bundle] = [credential.get(), trust.bundle.get()]
-    return own && bundle && tunnelTls(own, bundle)
+    return own && bundle && tunnelTls(own, bundle, partners.get().bundles)
   })
   const revoked = derived([control.state], () =>
     revocationCheck(control.state.get()?.revoked ?? NOBODY_REVOKED),
@@ -147,6 +151,7 @@ export async function startSupply(
     tls,
     trust: trust.bundle,
     retired: trust.retired,
+    partners,
     revoked,
     state: control.state,
     policy,
@@ -160,7 +165,9 @@ export async function startSupply(
     },
     certificates: () => {
       const { key: _, ...shown } = credential.get() ?? { key: '' }
-      return { own: shown, trust: trust.bundle.get(), files: certFiles?.inForce.get()?.directory }
+      const foreign = partners.get().bundles.map(describeBundle)
+      const files = certFiles?.inForce.get()?.directory
+      return { own: shown, trust: trust.bundle.get(), partners: foreign, files }
     },
     failed: running.then(() => new Promise<never>(() => {})),
   }

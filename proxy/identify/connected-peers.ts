@@ -1,13 +1,13 @@
-// Whoever is connected was identified with what was known then. When the trust bundle, the list of revocations or this pod's
+// Whoever is connected was identified with what was known then. When a trust bundle, the list of revocations or this pod's
 // own identity changes, those who would not come in any more are closed at once, and nobody else. But a root that was replaced
 // in good order takes nobody with it (docs/adr/0010).
 import type { Live } from '../../shared/live.ts'
 import type { RevocationCheck } from '../../shared/revocation.ts'
-import type { TrustBundle } from '../../shared/trust-bundle.ts'
 import { parseCertificate } from '../../shared/x509/certificate.ts'
 import type { Peer, TunnelDialer, TunnelServer, TunnelTls } from '../tunnel/interface.ts'
 import { anchoredIn } from './anchor.ts'
 import { notRevoked } from './revoked.ts'
+import type { Trusted } from './trusted.ts'
 
 export type ConnectedPeers = {
   readonly inbound: Pick<TunnelServer, 'closePeers' | 'sweepPeers'>
@@ -15,9 +15,8 @@ export type ConnectedPeers = {
 }
 
 export type IdentityFacts = {
-  readonly trustDomain: string
+  readonly trusted: Trusted
   readonly tls: Live<TunnelTls | undefined>
-  readonly trust: Live<TrustBundle | undefined>
   /** Fingerprints of roots that were replaced in good order. */
   readonly retired: Live<readonly string[]>
   readonly revoked: Live<RevocationCheck>
@@ -27,13 +26,19 @@ export type IdentityFacts = {
 
 export function judgeConnectedPeers(
   { inbound, outbound }: ConnectedPeers,
-  { trustDomain, tls, trust, retired, revoked, onRevoked }: IdentityFacts,
+  { trusted, tls, retired, revoked, onRevoked }: IdentityFacts,
 ): Disposable {
+  const { trustDomain, trust, partners } = trusted
   const vouching = vouchingRoots()
   const untrustPeers = () => {
-    const roots = vouching(trust.get()?.roots ?? [], retired.get())
-    const keep = anchoredIn({ trustDomain, roots })
-    for (const end of [inbound, outbound]) end.closePeers(keep, 'PSTN_PEER_UNTRUSTED')
+    const own = { trustDomain, roots: vouching(trust.get()?.roots ?? [], retired.get()) }
+    const met = partners.get()
+    const isAnchored = anchoredIn(named => (named === trustDomain ? own : met.bundleOf(named)))
+    inbound.closePeers(isAnchored, 'PSTN_PEER_UNTRUSTED')
+    // Partners are expected by prefix, which may have changed as well.
+    const isExpected = ({ trustDomain: theirs, identity, address }: Peer) =>
+      theirs === trustDomain || met.expects(theirs, identity, address)
+    outbound.closePeers((peer, socket) => isAnchored(peer, socket) && isExpected(peer), 'PSTN_PEER_UNTRUSTED')
   }
   const revokePeers = (check: RevocationCheck) => {
     const keep = notRevoked(check)
@@ -52,6 +57,7 @@ export function judgeConnectedPeers(
   const stops = [
     trust.subscribe(untrustPeers),
     retired.subscribe(untrustPeers),
+    partners.subscribe(untrustPeers),
     revoked.subscribe(revokePeers),
     tls.subscribe(followIdentity),
   ]

@@ -6,8 +6,8 @@ import type { IdentifyPeer, KeepPeer } from '../tunnel/interface.ts'
 /** As `identify`, and PSTN_PEER_REVOKED after all its checks: only who is authentic is told that it is revoked. */
 export const unlessRevoked =
   (identify: IdentifyPeer, revoked: () => RevocationCheck): IdentifyPeer =>
-  socket => {
-    const peer = identify(socket)
+  (socket, trustDomain) => {
+    const peer = identify(socket, trustDomain)
     refuseRevoked(revoked(), peer)
     return peer
   }

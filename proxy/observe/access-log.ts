@@ -100,7 +100,7 @@ export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock)
     opened: record => {
       const { direction, via, destination, startedAt } = record
       live.opened(record, (clock.monotonic() - startedAt) / 1000)
-      if (direction === 'inbound' && via !== 'tunnel') {
+      if (direction === 'inbound' && via === 'plaintext') {
         metrics.plaintextAccepted.inc({ port: String(destination?.port) })
       }
     },
@@ -151,6 +151,7 @@ const destinationOf = ({ destination, remote, endpoint, retries }: ConnectionRec
     endpoint,
     retries: retries > 0 ? retries : undefined,
     pod: remote?.pod,
+    trustDomain: remote?.trustDomain,
     host: remote?.host,
     identity: remote?.identity,
     serial: remote?.serial,

@@ -2,7 +2,8 @@
 import type { Protocol } from '../../shared/protocol.ts'
 
 export type Direction = 'inbound' | 'outbound'
-export type Via = 'tunnel' | 'plaintext' | 'tls'
+/** `tls`: by a certificate that the sidecar terminates or originates TLS with; `tls-anonymous`: terminated, and none was asked for. */
+export type Via = 'tunnel' | 'plaintext' | 'tls' | 'tls-anonymous'
 
 /** Every field is there from the beginning: an object that changes its shape costs more than all that is kept in it. */
 export type ConnectionRecord = {
@@ -24,9 +25,10 @@ export type ConnectionRecord = {
   requests: number
 }
 
-/** A pod, or a declared host outside the mesh. */
+/** A pod, a partner, or a declared host outside the mesh. */
 type Remote = {
   readonly pod?: string
+  readonly trustDomain?: string
   readonly host?: string
   readonly identity?: string
   readonly serial?: string

@@ -1,10 +1,11 @@
-// Hosts outside the mesh that are declared to be dialled with TLS. Whatever would be dialled in plaintext is asked for
+// What is known of addresses outside the mesh: hosts that are declared to be dialled with TLS, and partners. Whatever would be dialled in plaintext is asked for
 // here, and asked again when what is declared changes: a connection that would be made in another way now is ended.
 import { authorityOf } from '../../shared/addresses.ts'
 import { ChurnSet } from '../../shared/churn.ts'
 import type { State } from '../../shared/control/messages.ts'
 import { Ending, type EndSignal } from '../../shared/ending.ts'
 import { PosternError } from '../../shared/errors.ts'
+import type { Partners } from '../../shared/federation/partners.ts'
 import type { Live } from '../../shared/live.ts'
 import {
   matchOutside,
@@ -15,7 +16,7 @@ import {
 import { type Beyond, type Refusal, refuse } from './route.ts'
 
 export type Outside = {
-  /** Grows with each change of what is declared. */
+  /** Grows with each change of what is known. */
   readonly generation: number
   /** Of what the application dialled: for each address at which that is reached, the one host that is declared for either. */
   beyond(dialled: Place): Beyond
@@ -32,7 +33,11 @@ type Connection = {
   readonly ending: Ending
 }
 
-export function createOutside(state: Live<State | undefined>, outbound: Beyond['outbound']): Outside {
+export function createOutside(
+  state: Live<State | undefined>,
+  outbound: Beyond['outbound'],
+  partners: Live<Pick<Partners, 'placeOf'>>,
+): Outside {
   let declared = state.get()?.outside
   let match = matchOutside(declared ?? [])
   let generation = 0
@@ -41,19 +46,25 @@ export function createOutside(state: Live<State | undefined>, outbound: Beyond['
   const find = (places: readonly Place[]): OutsideHost | Refusal | undefined => judge(match(places), places)
 
   const check = ({ places, made, ending }: Connection): void => {
-    if (made === wayOf(find(places))) return
     const [dialled] = places
+    const reached = places.at(-1)
+    const partner = reached && partners.get().placeOf(reached.address)
+    if (!partner && made === wayOf(find(places))) return
     const where = dialled ? authorityOf(dialled.address, dialled.port) : 'it'
     ending.abort(new PosternError('PSTN_OUTSIDE_CHANGED', `what is declared for ${where} has changed`))
   }
 
+  const changed = () => {
+    generation += 1
+    for (const connection of connections) check(connection)
+  }
   state.subscribe(next => {
     if (next?.outside === declared) return
     declared = next?.outside
     match = matchOutside(declared ?? [])
-    generation += 1
-    for (const connection of connections) check(connection)
+    changed()
   })
+  partners.subscribe(changed)
 
   return {
     get generation() {
@@ -62,6 +73,7 @@ export function createOutside(state: Live<State | undefined>, outbound: Beyond['
     beyond: dialled => ({
       outbound,
       declared: reached => find(placesOf(dialled, reached)),
+      partner: address => partners.get().placeOf(address),
     }),
     hold: (dialled, reached, host) => {
       const connection = { places: placesOf(dialled, reached), made: wayOf(host), ending: new Ending() }

@@ -2,6 +2,7 @@
 import { authorityOf } from '../../shared/addresses.ts'
 import type { AddressEntry, Endpoint, MeshPod } from '../../shared/control/messages.ts'
 import type { Code } from '../../shared/errors.ts'
+import type { Disputed, PartnerPlace } from '../../shared/federation/partners.ts'
 import type { ProxySettings } from '../../shared/injection/settings.ts'
 import type { OutsideHost, Place } from '../../shared/policy/outside-host.ts'
 import { PORTS } from '../../shared/ports.ts'
@@ -27,6 +28,8 @@ export type Beyond = {
   readonly outbound: Outbound
   /** Undefined: nobody has declared it. */
   declared(reached: Place): OutsideHost | Refusal | undefined
+  /** Which partner has this address. */
+  partner(address: string): PartnerPlace | Disputed | undefined
 }
 
 /** A Service is no single route: see balancer.ts. */
@@ -50,16 +53,28 @@ export function routeOf(entry: SingleEntry, port: number, beyond: Beyond): Route
 export const routeTo = ({ address, port, mesh }: Endpoint, beyond: Beyond): Route | Refusal =>
   mesh === undefined || !isCaptured(mesh, port)
     ? withoutMesh({ address, port }, beyond)
-    : { kind: 'tunnel', target: { address, pod: mesh, authority: authorityOf(address, port) } }
+    : { kind: 'tunnel', target: { address, expected: mesh, authority: authorityOf(address, port) } }
 
 /** To an address outside the cluster, or one without a sidecar. What is declared there is encrypted, as `require` asks. */
-export function withoutMesh({ address, port }: Place, { outbound, declared }: Beyond): Route | Refusal {
+export function withoutMesh(
+  { address, port }: Place,
+  { outbound, declared, partner }: Beyond,
+): Route | Refusal {
+  const place = partner(address)
+  if (place) return toPartner({ address, port }, place)
   const found = declared({ address, port })
   if (found && 'kind' in found) return found
   if (found) return { kind: 'originate', address, port, host: found }
   return outbound === 'require'
     ? refuse('PSTN_OUTBOUND_REQUIRED', `${authorityOf(address, port)} is not behind a sidecar`)
     : { kind: 'plain', address, port }
+}
+
+/** To where a partner is: through its tunnel whatever the port, since nothing else would prove who answers. */
+function toPartner({ address, port }: Place, place: PartnerPlace | Disputed): Route | Refusal {
+  const authority = authorityOf(address, port)
+  if (place.kind === 'partner') return { kind: 'tunnel', target: { address, expected: place, authority } }
+  return refuse('PSTN_ADDRESS_AMBIGUOUS', `${place.trustDomains.join(' and ')} both have ${address}`)
 }
 
 /** Nothing of the peer's capture stands before these: its status port is for scrapers, in the mesh or not. */

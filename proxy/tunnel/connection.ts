@@ -10,6 +10,7 @@ import type { LentReads } from '../tcp/lent-reads.ts'
 import type { Limit } from './abuse.ts'
 import type { ByteStream } from './byte-stream.ts'
 import { type Answer, writeConnect } from './connect-headers.ts'
+import { checkAnswerer, shownTo, trustDomainOf } from './expected.ts'
 import { retireAtExpiry } from './expiry.ts'
 import type { Allowance } from './flow-control.ts'
 import { handshake } from './handshake.ts'
@@ -108,15 +109,13 @@ export class TunnelConnection {
 
   async #connect(target: TunnelTarget, options: ConnectionOptions): Promise<Established> {
     const { tls, identify, clock, port } = options
-    const { socket, reads } = await handshake(target.address, port, tls, DIALER_LIMITS.connectTimeoutMs)
+    const { address, expected } = target
+    const shown = shownTo(expected, tls)
+    const { socket, reads } = await handshake(address, port, shown, DIALER_LIMITS.connectTimeoutMs)
     try {
       if (this.#over.signal.aborted) throw this.#lost(target.authority)
-      const peer = identify(socket)
-      if (peer.identity !== target.pod.identity) {
-        const where = authorityOf(target.address, port)
-        const why = `${where} is ${peer.identity}, not ${target.pod.identity}`
-        throw new PosternError('PSTN_PEER_UNEXPECTED', why)
-      }
+      const peer = identify(socket, trustDomainOf(expected))
+      checkAnswerer(peer, expected, authorityOf(address, port))
       const expiries = [tls.notAfter, peer.notAfter] as const
       void retireAtExpiry(expiries, clock, this.#over.signal, () => this.retire())
       this.#live = { session: this.#start(socket, reads, options), socket, peer }

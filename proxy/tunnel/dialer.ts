@@ -5,6 +5,7 @@ import { type Code, PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
 import type { Limit } from './abuse.ts'
 import { StreamRefused, TunnelConnection } from './connection.ts'
+import { proofOf } from './expected.ts'
 import { Allowance } from './flow-control.ts'
 import { Held } from './held.ts'
 import type { IdentifyPeer, KeepPeer, Peer, TunnelDialer, TunnelTarget, TunnelTls } from './interface.ts'
@@ -108,5 +109,5 @@ function mayRepeat(thrown: unknown, connection: TunnelConnection, isNew: boolean
   return connection.peer !== undefined && connection.retired && (unreachable || !isNew)
 }
 
-const poolKey = (generation: number, { address, pod }: TunnelTarget): string =>
-  [generation, pod.uid, pod.identity, address].join(' ')
+const poolKey = (generation: number, { address, expected }: TunnelTarget): string =>
+  [generation, address, proofOf(expected)].join(' ')

@@ -5,7 +5,7 @@ import { authorityOf } from '../../shared/addresses.ts'
 import { PosternError } from '../../shared/errors.ts'
 import { LentReads } from '../tcp/lent-reads.ts'
 import { isOwnShortage } from '../tcp/shortage.ts'
-import type { TunnelTls } from './interface.ts'
+import type { Shown } from './expected.ts'
 
 export type Dialled = { readonly socket: TLSSocket; readonly reads: LentReads }
 
@@ -16,7 +16,7 @@ export type Dialled = { readonly socket: TLSSocket; readonly reads: LentReads }
 export function handshake(
   address: string,
   port: number,
-  { context }: TunnelTls,
+  { context, servername }: Shown,
   timeoutMs: number,
 ): Promise<Dialled> {
   const { promise, resolve, reject } = Promise.withResolvers<Dialled>()
@@ -26,6 +26,7 @@ export function handshake(
     onread: reads.onread,
     host: address,
     port,
+    ...(servername !== undefined && { servername }),
     ALPNProtocols: ['h2'],
     // The peer is checked by `identify`, which can say what is wrong; there is no other way past it.
     rejectUnauthorized: false,

@@ -1,11 +1,11 @@
 // What the rest of the proxy knows of the tunnel. The wire is HBONE (HTTP/2 CONNECT over mutual TLS 1.3);
 // which HTTP/2 implementation speaks it is decided behind this file.
 import type { SecureContextOptions, TLSSocket } from 'node:tls'
-import type { MeshPod } from '../../shared/control/messages.ts'
 import type { EndSignal } from '../../shared/ending.ts'
 import type { Code } from '../../shared/errors.ts'
 import type { SpiffeId } from '../../shared/spiffe-id.ts'
 import type { ByteStream } from './byte-stream.ts'
+import type { Expected } from './expected.ts'
 
 /** A peer that passed every check of identify/, before any application byte. */
 export type Peer = {
@@ -51,19 +51,31 @@ export type TunnelTls = {
   /** The credential's: connections of another generation take no new streams. */
   readonly generation: number
   readonly notAfter: Date
-  /** Key, chain, roots and every other option of the TLS context. */
+  /** Key, chain, our own trust domain's roots and every other option of the TLS context. */
   readonly context: SecureContextOptions
+  /** What each foreign trust domain is met with, by its name: its roots, and none of ours. */
+  readonly partners: ReadonlyMap<string, PartnerTls>
 }
 
-/** Every check of identify/ on a TLS socket whose handshake is done. @throws PosternError PSTN_PEER_… */
-export type IdentifyPeer = (socket: TLSSocket) => Peer
+export type PartnerTls = {
+  readonly context: SecureContextOptions
+  /** SNI, where we dial: our own trust domain, so that they choose our roots. */
+  readonly servername: string
+}
+
+/**
+ * Every check of identify/ on a TLS socket whose handshake is done. `trustDomain`: whose roots its context was chosen for;
+ * absent for our own. @throws PosternError PSTN_PEER_…
+ */
+export type IdentifyPeer = (socket: TLSSocket, trustDomain?: string) => Peer
 
 export type KeepPeer = (peer: Peer, socket: TLSSocket) => boolean
 
 export type TunnelTarget = {
   /** Address of the peer's tunnel: the pod IP (the port is PORTS.tunnel). */
   readonly address: string
-  readonly pod: MeshPod
+  /** Who must answer there: a pod of ours, or any workload that a partner may have there. */
+  readonly expected: Expected
   /** The application's address there: canonical IP and port. */
   readonly authority: string
   readonly headers: Readonly<Record<string, string>>

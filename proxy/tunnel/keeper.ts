@@ -12,8 +12,8 @@ export function createKeeper(identify: IdentifyPeer): Keeper {
   let keeps: KeepPeer = () => true
   let refusal: Code = 'PSTN_PEER_UNTRUSTED'
   return {
-    identify: socket => {
-      const peer = identify(socket)
+    identify: (socket, trustDomain) => {
+      const peer = identify(socket, trustDomain)
       if (keeps(peer, socket)) return peer
       throw new PosternError(refusal, `${peer.identity} is no longer trusted`)
     },

@@ -20,6 +20,7 @@ import { Held } from './held.ts'
 import type { IdentifyPeer, KeepPeer, Peer, TunnelServer, TunnelTls } from './interface.ts'
 import { createKeeper } from './keeper.ts'
 import { type ServeOptions, serve, serveNobody } from './serve.ts'
+import { chooseByServerName, serverNameOf } from './server-name.ts'
 import type { Session } from './session.ts'
 import { RECEIVE, SERVER_LIMITS } from './settings.ts'
 
@@ -54,6 +55,7 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
     requestCert: true,
     // The chain's verdict is part of `identify`, which can say what is wrong; there is no other way past it.
     rejectUnauthorized: false,
+    SNICallback: chooseByServerName(tls),
     ALPNProtocols: ['h2'],
     handshakeTimeout: SERVER_LIMITS.handshakeTimeoutMs,
   })
@@ -128,7 +130,7 @@ export async function listenTunnel(options: TunnelServerOptions): Promise<Tunnel
 
 function identified(socket: TLSSocket, identify: IdentifyPeer): Peer {
   if (socket.alpnProtocol !== 'h2') throw new PosternError('PSTN_TLS_FAILED', 'the peer does not speak h2')
-  return identify(socket)
+  return identify(socket, serverNameOf(socket))
 }
 
 /** Of the certificate that this connection was made with: a rotation may have come between. */

@@ -295,13 +295,16 @@ t.test('a removed root ends the connections of its leaves, and of no others', as
   const other = await testAuthority(TRUST_DOMAIN)
   const { root } = path.pair.authority
   path.pair.server.closePeers(
-    anchoredIn({ trustDomain: TRUST_DOMAIN, roots: [other.root, root] }),
+    anchoredIn(trustDomain => ({ trustDomain, roots: [other.root, root] })),
     'PSTN_PEER_UNTRUSTED',
   )
   socket.write('y')
   t.equal(await nextText(socket), 'y', 'its root is still there')
   const reset = wasReset(socket)
-  path.pair.server.closePeers(anchoredIn(other.bundle), 'PSTN_PEER_UNTRUSTED')
+  path.pair.server.closePeers(
+    anchoredIn(() => other.bundle),
+    'PSTN_PEER_UNTRUSTED',
+  )
   t.equal(await reset, true)
   t.equal(await wasReset(path.dial()), true, 'nor does anybody come in with what is left of the old bundle')
   t.match(path.pair.refused, [{ code: 'PSTN_PEER_UNTRUSTED' }])

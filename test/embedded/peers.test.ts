@@ -20,6 +20,7 @@ const showing = ({ key, chain }: Issued, { authority }: TunnelPair, generation: 
   generation,
   notAfter: new Date(Date.now() + 3_600_000),
   context: secureContext({ key, chain }, authority.bundle),
+  partners: new Map(),
 })
 
 async function pairThatCounts() {

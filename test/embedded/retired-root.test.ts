@@ -2,6 +2,7 @@
 // either end.
 import t, { type Test } from 'tap'
 import { judgeConnectedPeers } from '../../proxy/identify/connected-peers.ts'
+import { NO_PARTNERS } from '../../shared/federation/partners.ts'
 import { live } from '../../shared/live.ts'
 import { NOBODY_REVOKED, revocationCheck } from '../../shared/revocation.ts'
 import type { TrustBundle } from '../../shared/trust-bundle.ts'
@@ -29,9 +30,8 @@ async function kept(t: Test, end: 'inbound' | 'outbound') {
   const ends = { inbound: nobody, outbound: nobody }
   const judged = end === 'inbound' ? { ...ends, inbound: pair.server } : { ...ends, outbound: pair.dialer }
   const stop = judgeConnectedPeers(judged, {
-    trustDomain: TRUST_DOMAIN,
+    trusted: { trustDomain: TRUST_DOMAIN, trust, partners: live(NO_PARTNERS) },
     tls: pair.serverTls,
-    trust,
     retired,
     revoked: live(revocationCheck(NOBODY_REVOKED)),
     onRevoked: () => {},

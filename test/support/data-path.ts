@@ -20,12 +20,13 @@ import { createServices } from '../../proxy/resolve/services.ts'
 import { systemClock } from '../../shared/clock.ts'
 import type { AddressEntry, State } from '../../shared/control/messages.ts'
 import { Ending } from '../../shared/ending.ts'
+import { NO_PARTNERS } from '../../shared/federation/partners.ts'
 import { live, type Settable } from '../../shared/live.ts'
 import { createRegistry, type Registry } from '../../shared/metrics.ts'
 import { type CompiledPolicy, compile } from '../../shared/policy/compile.ts'
 import type { AuthorizationPolicy, PolicySet } from '../../shared/policy/model.ts'
 import { NO_PROTOCOLS, type Protocols } from '../../shared/protocol.ts'
-import { SERVER_ID, serverTarget, TRUST_DOMAIN, type TunnelPair, tunnelPair } from './tunnel-pair.ts'
+import { SERVER_ID, SERVER_POD, TRUST_DOMAIN, type TunnelPair, tunnelPair } from './tunnel-pair.ts'
 
 export type LogLine = Readonly<Record<string, unknown>>
 
@@ -85,9 +86,7 @@ export async function dataPath(application: Server): Promise<DataPath> {
 
   const directory = createDirectory(systemClock)
   const answer = (address: string): AddressEntry =>
-    address === app.address
-      ? { kind: 'mesh', address, pod: serverTarget().pod }
-      : { kind: 'unknown', address }
+    address === app.address ? { kind: 'mesh', address, pod: SERVER_POD } : { kind: 'unknown', address }
   directory.onWanted(() => directory.receive(directory.wanted().map(answer)))
   const state = live<State | undefined>({
     kind: 'state',
@@ -96,7 +95,7 @@ export async function dataPath(application: Server): Promise<DataPath> {
     trust: [],
     prefixes: ['127.0.0.0/8'],
   })
-  const outside = createOutside(state, 'auto')
+  const outside = createOutside(state, 'auto', live(NO_PARTNERS))
   const services = createServices({
     outside,
     now: systemClock.monotonic,

@@ -18,10 +18,12 @@ import type { TunnelRequest } from '../../proxy/tunnel/interface.ts'
 import { listenTunnel } from '../../proxy/tunnel/server.ts'
 import { systemClock } from '../../shared/clock.ts'
 import type { AddressEntry, MeshPod, State } from '../../shared/control/messages.ts'
+import { NO_PARTNERS } from '../../shared/federation/partners.ts'
 import { live } from '../../shared/live.ts'
 import { createRegistry } from '../../shared/metrics.ts'
 import { type TestAuthority, testAuthority } from './certificates.ts'
 import { DuplexOf } from './duplex-of.ts'
+import { trustedOf } from './tunnel-pair.ts'
 
 export const TRUST_DOMAIN = 'cluster.local'
 const CLIENT = `spiffe://${TRUST_DOMAIN}/ns/shop/sa/client`
@@ -71,7 +73,7 @@ export type ServicePath = AsyncDisposable & {
 export async function servicePath(): Promise<ServicePath> {
   const stack = new AsyncDisposableStack()
   const authority = await testAuthority(TRUST_DOMAIN)
-  const identify = identifyPeers(TRUST_DOMAIN, live(authority.bundle), systemClock)
+  const identify = identifyPeers(trustedOf(authority), systemClock)
   const lines: LogLine[] = []
   const log = pino({}, { write: line => lines.push(JSON.parse(line)) })
   const registry = createRegistry()
@@ -81,7 +83,7 @@ export async function servicePath(): Promise<ServicePath> {
   let entry: AddressEntry = service([])
   directory.onWanted(() => directory.receive([entry]))
   const state = live<State | undefined>(STATE)
-  const outside = createOutside(state, 'auto')
+  const outside = createOutside(state, 'auto', live(NO_PARTNERS))
   const services = createServices({
     outside,
     now: systemClock.monotonic,

@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import type { Readable } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
+import type { Trusted } from '../../proxy/identify/trusted.ts'
 import { identifyPeers, tunnelTls } from '../../proxy/identify/tunnel-tls.ts'
 import { createTunnelDialer } from '../../proxy/tunnel/dialer.ts'
 import type { Held } from '../../proxy/tunnel/held.ts'
@@ -15,7 +16,9 @@ import type {
 } from '../../proxy/tunnel/interface.ts'
 import { listenTunnel } from '../../proxy/tunnel/server.ts'
 import { systemClock } from '../../shared/clock.ts'
+import type { MeshPod } from '../../shared/control/messages.ts'
 import type { PosternError } from '../../shared/errors.ts'
+import { NO_PARTNERS } from '../../shared/federation/partners.ts'
 import { live, type Settable } from '../../shared/live.ts'
 import { type TestAuthority, testAuthority } from './certificates.ts'
 import { DuplexOf } from './duplex-of.ts'
@@ -70,7 +73,7 @@ export async function tunnelPair({
   const shown = await issue(serverId)
   const serverTls = live<TunnelTls | undefined>(shown)
   const clientTls = live<TunnelTls | undefined>(await issueBy(clientAuthority ?? authority)(CLIENT_ID))
-  const identify = identifyPeers(TRUST_DOMAIN, live(authority.bundle), systemClock)
+  const identify = identifyPeers(trustedOf(authority), systemClock)
   const refused: PosternError[] = []
   const limits: string[] = []
   const common = { identify, clock: systemClock, ...(livenessMs !== undefined && { livenessMs }) }
@@ -124,7 +127,22 @@ export const serverTarget = (): TunnelTarget => ({
   address: '127.0.0.1',
   authority: '127.0.0.1:8080',
   headers: {},
-  pod: { uid: 'uid-1', name: 'server-0', namespace: 'shop', identity: SERVER_ID, skipInboundPorts: [] },
+  expected: SERVER_POD,
+})
+
+export const SERVER_POD: MeshPod = {
+  uid: 'uid-1',
+  name: 'server-0',
+  namespace: 'shop',
+  identity: SERVER_ID,
+  skipInboundPorts: [],
+}
+
+/** One trust domain, and no partner. */
+export const trustedOf = ({ trustDomain, bundle }: TestAuthority): Trusted => ({
+  trustDomain,
+  trust: live(bundle),
+  partners: live(NO_PARTNERS),
 })
 
 /** Everything until an orderly end; rejects if the stream was cut off instead. */

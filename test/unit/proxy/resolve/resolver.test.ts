@@ -7,6 +7,8 @@ import { createResolver } from '../../../../proxy/resolve/resolver.ts'
 import type { Outbound } from '../../../../proxy/resolve/route.ts'
 import { createServices } from '../../../../proxy/resolve/services.ts'
 import type { AddressEntry, Endpoint, MeshPod, State } from '../../../../shared/control/messages.ts'
+import type { Partner } from '../../../../shared/federation/model.ts'
+import { NO_PARTNERS, partnersOf } from '../../../../shared/federation/partners.ts'
 import { live } from '../../../../shared/live.ts'
 import { steppingClock } from '../../../support/stepping-clock.ts'
 
@@ -38,13 +40,25 @@ const stateWith = (prefixes: readonly string[], zone?: string): State => ({
   ...(zone && { zone }),
 })
 
-function resolver(prefixes: readonly string[] | undefined, outbound: Outbound = 'auto') {
+function resolver(
+  prefixes: readonly string[] | undefined,
+  outbound: Outbound = 'auto',
+  known: readonly Partner[] = [],
+) {
   const state = live(prefixes && stateWith(prefixes))
+  const partners = live(partnersOf(known, { trustDomain: 'cluster.local', prefixes: prefixes ?? [] }))
   const clock = steppingClock()
   const directory = createDirectory(clock)
-  const outside = createOutside(state, outbound)
+  const outside = createOutside(state, outbound, partners)
   const services = createServices({ outside, now: clock.monotonic, random: () => 0, observe: () => {} })
-  return { clock, state, directory, ...createResolver({ state, directory, services, outside }) }
+  return {
+    clock,
+    state,
+    directory,
+    partners,
+    outside,
+    ...createResolver({ state, directory, services, outside }),
+  }
 }
 
 const balancerOf = (resolution: Resolution): Balancer => {
@@ -77,7 +91,7 @@ t.test('inside the prefixes the directory decides, and its silence is a refusal'
   await t.rejects(resolve(A, 80, never), { code: 'PSTN_ADDRESS_UNKNOWN', message: /10\.244\.0\.1:80/ })
   const found = resolve('fd00::1', 80, never)
   directory.receive([{ kind: 'mesh', address: 'fd00::1', pod }])
-  t.match(await found, { route: { kind: 'tunnel', target: { authority: '[fd00::1]:80', pod } } })
+  t.match(await found, { route: { kind: 'tunnel', target: { authority: '[fd00::1]:80', expected: pod } } })
 })
 
 const kinds: readonly [string, readonly Endpoint[], number, Outbound, string | object][] = [
@@ -167,4 +181,78 @@ t.test('a zone that becomes known later is preferred from then on', async t => {
   t.equal(await taken(), '10.244.0.2:80')
   state.set(stateWith(['10.0.0.0/8'], 'a'))
   t.equal(await taken(), '10.244.0.1:80')
+})
+
+const partner = (trustDomain: string, cidr: string): Partner => ({
+  trustDomain,
+  roots: [],
+  destinations: [{ cidr, identities: [`spiffe://${trustDomain}/*`] }],
+})
+const THEIRS = '10.20.0.7'
+
+t.test('where a partner is there is a tunnel or nothing, whatever the port and `outbound` are', async t => {
+  const partners = [partner('partner.example', '10.20.0.0/16'), partner('greedy.example', '10.0.0.0/8')]
+  for (const outbound of ['auto', 'require'] as const)
+    for (const port of [80, 15_020]) {
+      const { resolve } = resolver(['10.244.0.0/16'], outbound, partners)
+      t.match(await resolve(THEIRS, port, never), {
+        route: {
+          kind: 'tunnel',
+          target: {
+            address: THEIRS,
+            authority: `${THEIRS}:${port}`,
+            expected: { trustDomain: 'partner.example', identities: ['spiffe://partner.example/*'] },
+          },
+        },
+      })
+    }
+})
+
+t.test('our own prefixes win over a partner that claims them', async t => {
+  const { resolve, directory } = resolver(['10.244.0.0/16'], 'auto', [
+    partner('greedy.example', '10.244.0.1/32'),
+  ])
+  const found = resolve(A, 80, never)
+  directory.receive([{ kind: 'mesh', address: A, pod }])
+  t.match(await found, { route: { target: { expected: pod } } })
+})
+
+t.test('an address that two partners have equally is refused', async t => {
+  const partners = [partner('a.example', '10.20.0.0/16'), partner('b.example', '10.20.99.99/16')]
+  const { resolve } = resolver(['10.244.0.0/16'], 'auto', partners)
+  await t.rejects(resolve(THEIRS, 80, never), {
+    code: 'PSTN_ADDRESS_AMBIGUOUS',
+    message: /a\.example and b\.example/,
+  })
+})
+
+t.test(
+  'an endpoint of a Service that is a partner’s is reached as a partner’s, from when it is one',
+  async t => {
+    const { resolve, directory, partners } = resolver(['10.244.0.0/16', '10.96.0.0/16'], 'auto')
+    const found = resolve(SERVICE, 80, never)
+    directory.receive([service({ address: THEIRS, port: 80 })])
+    const taken = async (resolution: Promise<Resolution>) => balancerOf(await resolution).take([])?.route
+    t.match(await taken(found), { kind: 'plain' }, 'control')
+    const known = [partner('partner.example', '10.20.0.0/16')]
+    partners.set(partnersOf(known, { trustDomain: 'cluster.local', prefixes: [] }))
+    t.match(await taken(resolve(SERVICE, 80, never)), {
+      kind: 'tunnel',
+      target: { expected: { trustDomain: 'partner.example' } },
+    })
+  },
+)
+
+t.test('a plaintext connection ends when a partner is declared where it leads', async t => {
+  const { outside, partners } = resolver(['10.244.0.0/16'])
+  const place = { address: THEIRS, port: 80 }
+  const elsewhere = { address: '192.0.2.1', port: 80 }
+  using held = outside.hold(place, place, undefined)
+  using other = outside.hold(elsewhere, elsewhere, undefined)
+  const own = { trustDomain: 'cluster.local', prefixes: [] }
+  partners.set(partnersOf([partner('partner.example', '10.20.0.0/16')], own))
+  t.equal(held.signal.aborted, true)
+  t.match(held.signal.reason, { code: 'PSTN_OUTSIDE_CHANGED' })
+  partners.set(NO_PARTNERS)
+  t.equal(other.signal.aborted, false, 'control: another is let be')
 })

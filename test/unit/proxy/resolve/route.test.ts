@@ -20,7 +20,7 @@ const mesh = (skipped?: readonly number[], address = A): SingleEntry => ({
 })
 const tunnel = (address: string, authority: string) => ({
   kind: 'tunnel',
-  target: { address, pod: pod(), authority },
+  target: { address, expected: pod(), authority },
 })
 const plain = (port: number) => ({ kind: 'plain', address: A, port })
 const refused = (code: string) => ({ kind: 'refused', code })
@@ -68,5 +68,10 @@ const cases: readonly [string, SingleEntry, number, Outbound, object][] = [
   ],
 ]
 for (const [name, entry, port, outbound, expected] of cases) {
-  t.test(name, async t => t.match(routeOf(entry, port, { outbound, declared: () => undefined }), expected))
+  t.test(name, async t =>
+    t.match(
+      routeOf(entry, port, { outbound, declared: () => undefined, partner: () => undefined }),
+      expected,
+    ),
+  )
 }
