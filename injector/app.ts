@@ -1,6 +1,5 @@
 // The injector's long-lived objects, made and joined in one place. Every replica admits pods and serves control streams;
 // the leader alone approves, signs, publishes and tidies up.
-import { randomUUID } from 'node:crypto'
 import { setMaxListeners } from 'node:events'
 import type { Clock } from '../shared/clock.ts'
 import { unless } from '../shared/deadline.ts'
@@ -8,7 +7,13 @@ import type { Kube } from '../shared/kube/rest.ts'
 import { joined, type Live, live, mapped, until } from '../shared/live.ts'
 import type { Logger } from '../shared/log.ts'
 import { createRegistry, type Registry } from '../shared/metrics.ts'
-import { INJECTOR_NAME, LEADER_LEASE, REVOCATIONS_CONFIGMAP, SYSTEM_NAMESPACE } from '../shared/names.ts'
+import {
+  FEDERATION_LABEL,
+  INJECTOR_NAME,
+  PARTNERS_CONFIGMAP,
+  REVOCATIONS_CONFIGMAP,
+  SYSTEM_NAMESPACE,
+} from '../shared/names.ts'
 import { type SpiffeId, workloadSpiffeId } from '../shared/spiffe-id.ts'
 import type { KeyedChain } from '../shared/tls/contexts.ts'
 import type { TrustBundle } from '../shared/trust-bundle.ts'
@@ -18,12 +23,12 @@ import { createBindings } from './bindings.ts'
 import type { AuthorityKeeper } from './ca/keeper.ts'
 import { openCa } from './ca/open.ts'
 import { retiredRoots } from './ca/rotation.ts'
-import { createRotator } from './ca/rotator.ts'
 import { selfIssued } from './ca/self-issued.ts'
+import { startCampaign } from './campaign.ts'
 import { describeConfig, type InjectorConfig } from './config.ts'
 import { createRenewalAlarm } from './control/renewal-alarm.ts'
 import { createReports, type Reports } from './control/reports.ts'
-import { type ControlServer, serveControl } from './control/server.ts'
+import { type ControlServer, type ControlServerOptions, serveControl } from './control/server.ts'
 import { sidecarMetrics } from './control/sidecar-metrics.ts'
 import { createSidecars, type Sidecars } from './control/sidecars.ts'
 import { createDirectory, type Directory } from './directory/directory.ts'
@@ -33,15 +38,16 @@ import { revocationReporter } from './directory/revocation-report.ts'
 import { type Revocations, watchRevocations } from './directory/revocations.ts'
 import { servicesSelecting } from './directory/snapshot.ts'
 import { type Watches, watchWorld } from './directory/watches.ts'
-import { LEASE_TIMING, type LeaseTiming, lead } from './leader.ts'
+import { type BundleEndpoint, serveBundle } from './federation/endpoint.ts'
+import { ownBundle } from './federation/own-bundle.ts'
+import { type Federation, watchFederation } from './federation/watch.ts'
+import { webCertificate } from './federation/web-certificate.ts'
+import type { LeaseTiming } from './leader.ts'
 import { whyNoPodCertificates } from './podcertificates/offered.ts'
 import { createSigner, type SignerController } from './signer/controller.ts'
 import { signerMetrics } from './signer/metrics.ts'
 import { serveStatus } from './status-server.ts'
-import { behindGauge, keepClusterTrustBundle } from './trust/cluster-trust-bundle.ts'
 import { outsideRoots } from './trust/outside-roots.ts'
-import { publishTrust } from './trust/publisher.ts'
-import { keepCaBundle } from './webhook/ca-bundle.ts'
 import { eventRecorder } from './webhook/events.ts'
 import { injectionReporter } from './webhook/report.ts'
 import { webhookRoutes } from './webhook/routes.ts'
@@ -66,6 +72,8 @@ export type DrainTiming = {
 
 export type Injector = AsyncDisposable & {
   readonly ports: Readonly<Record<'webhook' | 'control' | 'metrics' | 'admin', number>>
+  /** Where our trust bundle is served, if it is. */
+  readonly bundlePort: () => number | undefined
   readonly leading: Live<boolean>
   readonly control: ControlServer
   /** Leaves leadership, the Service and the sidecars in good order. */
@@ -75,6 +83,7 @@ export type Injector = AsyncDisposable & {
 const DRAIN: DrainTiming = { noticeMs: 3_000, spreadMs: 8_000 }
 /** As /readyz says it. */
 const REVOCATIONS = `who is revoked (ConfigMap ${REVOCATIONS_CONFIGMAP})`
+const PARTNERS = `the partners (ConfigMap ${PARTNERS_CONFIGMAP} and those labelled ${FEDERATION_LABEL})`
 /** How long answered certificate requests stay readable. */
 const CLEANUP_AFTER_MS = 60_000
 
@@ -95,7 +104,7 @@ export async function startInjector(
   registry
     .gauge('postern_build_info', 'The version of this process.', ['version'])
     .set({ version: parts.version }, 1)
-  const missing = live<readonly string[]>(['the CA', REVOCATIONS, 'the cluster’s objects'])
+  const missing = live<readonly string[]>(['the CA', REVOCATIONS, PARTNERS, 'the cluster’s objects'])
   const have = (what: string) => missing.set(missing.get().filter(other => other !== what))
   const { listenAddress: host } = config
   const status = stack.use(await serveStatus({ host, port: config.metricsPort, registry, missing }))
@@ -105,20 +114,37 @@ export async function startInjector(
   const ca = await openCa({ ...context, longestLeafMs: longestLeafMs(config) }, placeOf(context), stopping)
   void ca.follow(stopped.signal)
   const bindings = createBindings(context)
-  const webhook = stack.use(await startWebhook(context, ca, bindings))
+  const { directory, watches } = startDirectory(context)
+  const federation = watchFederation({ ...context, trustDomain: config.trustDomain })
+  const webhook = stack.use(await startWebhook(context, ca, bindings, directory, federation))
   have('the CA')
 
-  const { directory, watches } = startDirectory(context)
   const revocations = startRevocations(context)
   const mesh = await joinMesh(context, ca, directory)
   const admin = stack.use(await startAdmin(context, ca, mesh))
+  const endpoint = stack.use(await startBundleEndpoint(context, ca, mesh))
   const signer = startSigner(context, ca, directory, revocations)
-  const campaign = startCampaign(context, { ca, bindings, directory, watches, signer, revocations, ...mesh })
+  const campaign = startCampaign(
+    { ...context, longestLeafMs: longestLeafMs(config) },
+    {
+      ca,
+      bindings,
+      directory,
+      watches,
+      signer,
+      revocations,
+      federation,
+      endpoint,
+      ...mesh,
+    },
+  )
   stack.defer(() => campaign.end())
   await until(revocations.check, check => check !== undefined, stopping)
   have(REVOCATIONS)
+  await until(federation.known, (known): known is true => known, stopping)
+  have(PARTNERS)
   await unless(stopping, watches.synced)
-  const control = stack.use(await startControl(context, directory, revocations, mesh))
+  const control = stack.use(await startControl(context, { directory, revocations, federation }, mesh))
   have('the cluster’s objects')
   log.info('ready')
 
@@ -126,6 +152,7 @@ export async function startInjector(
   const { noticeMs, spreadMs } = parts.timing?.drain ?? DRAIN
   return {
     ports: { webhook: webhook.port, control: control.port, metrics: status.port, admin: admin.port },
+    bundlePort: endpoint.port,
     leading: context.leading,
     control,
     drain: async () => {
@@ -158,22 +185,31 @@ const longestLeafMs = ({ maxLeafLifetimeSeconds, maxServingLifetimeSeconds }: In
 const bundleOf = ({ config: { trustDomain }, others }: Context, { authority }: AuthorityKeeper) =>
   joined(authority, others, ({ roots }, more) => ({ trustDomain, roots: [...more, ...roots] }))
 
-async function startWebhook(context: Context, ca: AuthorityKeeper, bindings: Bindings) {
+async function startWebhook(
+  context: Context,
+  ca: AuthorityKeeper,
+  bindings: Bindings,
+  { world }: Directory,
+  { records }: Federation,
+) {
   const { config, log, registry, version } = context
   const service = `${INJECTOR_NAME}.${SYSTEM_NAMESPACE}.svc`
   const serving = await selfIssued(ca.authority, { commonName: service, dnsNames: [service] }, context)
   const { trustDomain, signerName, controlAddress, sidecarImage: image, sidecarImagePullPolicy } = config
   const event = eventRecorder({ ...context, instance: config.replica })
-  const routes = webhookRoutes({
-    settings: {
-      mesh: { trustDomain, signerName, controlAddress, injectorIdentity: injectorIdentity(context) },
-      sidecar: { image, imagePullPolicy: sidecarImagePullPolicy },
-      version,
+  const routes = webhookRoutes(
+    {
+      settings: {
+        mesh: { trustDomain, signerName, controlAddress, injectorIdentity: injectorIdentity(context) },
+        sidecar: { image, imagePullPolicy: sidecarImagePullPolicy },
+        version,
+      },
+      ensureBinding: bindings.ensure,
+      whyNoPodCertificates: signal => whyNoPodCertificates(context.kube, config, signal),
+      report: injectionReporter({ registry, log, event }),
     },
-    ensureBinding: bindings.ensure,
-    whyNoPodCertificates: signal => whyNoPodCertificates(context.kube, config, signal),
-    report: injectionReporter({ registry, log, event }),
-  })
+    { trustDomain, present: records.get, prefixes: () => world.prefixes.asked() },
+  )
   return serveWebhook({ host: config.listenAddress, port: config.webhookPort, serving, routes, log })
 }
 
@@ -276,8 +312,7 @@ const startAdmin = ({ config, log }: Context, ca: AuthorityKeeper, { reports }: 
 
 function startControl(
   context: Context,
-  directory: Directory,
-  revocations: Revocations,
+  told: Pick<ControlServerOptions, 'directory' | 'revocations' | 'federation'>,
   mesh: Mesh,
 ): Promise<ControlServer> {
   const { config } = context
@@ -286,70 +321,19 @@ function startControl(
     ...mesh,
     host: config.listenAddress,
     port: config.controlPort,
-    directory,
-    revocations,
+    ...told,
   })
+}
+
+async function startBundleEndpoint(
+  context: Context,
+  { stored }: AuthorityKeeper,
+  { trust }: Mesh,
+): Promise<BundleEndpoint> {
+  const { config, others, log } = context
+  const certificate = await webCertificate(config.bundleCertificateDir, context)
+  const bundle = ownBundle(trust, stored, others)
+  return serveBundle({ host: config.listenAddress, port: config.bundlePort, bundle, certificate, log })
 }
 
 type Bindings = ReturnType<typeof createBindings>
-type LeaderParts = {
-  readonly ca: AuthorityKeeper
-  readonly bindings: Bindings
-  readonly directory: Directory
-  readonly watches: Watches
-  readonly signer: SignerController
-  readonly revocations: Revocations
-} & Pick<Mesh, 'reports' | 'trust'>
-
-/** What the leader does, and the race for being it. */
-function startCampaign(context: Context, parts: LeaderParts) {
-  const { ca, bindings, directory, watches, signer, revocations, reports, trust } = parts
-  const { kube, config, leading, timing } = context
-  context.registry.gauge('postern_leader', '1 on the replica that leads.', [], gauge =>
-    gauge.set({}, leading.get() ? 1 : 0),
-  )
-  const behind = behindGauge(context.registry)
-  const rotator = createRotator({
-    ...context,
-    place: placeOf(context),
-    keeper: ca,
-    reports,
-    world: directory.world,
-    revoked: revocations.check,
-    longestLeafMs: longestLeafMs(config),
-  })
-  const onLeading = async (signal: AbortSignal): Promise<void> => {
-    leading.set(true)
-    signal.addEventListener('abort', () => leading.set(false), { once: true })
-    await Promise.all([
-      signer.run(signal),
-      publishTrust({ ...context, bundle: trust }, signal),
-      keepClusterTrustBundle({ ...context, bundle: trust, behind }, signal),
-      keepCaBundle({ ...context, roots: mapped(ca.authority, ({ roots }) => roots) }, signal),
-      ca.renew(signal),
-      // Without all pods a rotation would not wait for every one, and every namespace would look unused. They may never
-      // come: leading must end all the same.
-      unless(signal, watches.synced).then(
-        () => Promise.all([rotator.run(signal), bindings.reconcile(directory.world, signal)]),
-        () => undefined,
-      ),
-    ])
-  }
-  const end = new AbortController()
-  const options = {
-    ...context,
-    namespace: SYSTEM_NAMESPACE,
-    name: LEADER_LEASE,
-    identity: `${config.replica}_${randomUUID()}`,
-    onLeading,
-    timing: timing?.lease ?? LEASE_TIMING,
-  }
-  const ended = lead(kube, options, end.signal)
-  return {
-    /** Also gives the lease back. */
-    end: async () => {
-      end.abort()
-      await ended
-    },
-  }
-}

@@ -44,6 +44,9 @@ export type Settings = {
   readonly controlPort: number
   readonly metricsPort: number
   readonly adminPort: number
+  readonly bundlePort: number
+  /** tls.crt and tls.key of the bundle endpoint: it is served once they are there. */
+  readonly bundleCertificateDir: string
 }
 
 export type InjectorConfig = Settings & {
@@ -72,6 +75,8 @@ const DEFAULTS: Settings = {
   controlPort: INJECTOR_PORTS.control,
   metricsPort: INJECTOR_PORTS.metrics,
   adminPort: ADMIN_PORT,
+  bundlePort: INJECTOR_PORTS.bundle,
+  bundleCertificateDir: '/etc/postern-bundle-endpoint',
 }
 
 const isDomain = (value: string): boolean =>
@@ -96,6 +101,8 @@ const decode = object<Partial<Settings>>({
   controlPort: port,
   metricsPort: port,
   adminPort: port,
+  bundlePort: port,
+  bundleCertificateDir: optional(text(value => value.startsWith('/'), 'an absolute path')),
 })
 
 const SERVICE_ACCOUNT_DIR = '/var/run/secrets/kubernetes.io/serviceaccount'

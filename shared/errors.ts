@@ -91,6 +91,23 @@ export const CODES = {
     'This sidecar’s own certificate, identity or pod is revoked: the injector tells it nothing more, and its peers refuse it.',
     'See “A pod or a key is compromised” in docs/operations.md. If a single certificate was revoked, the sidecar asks for another at once.',
   ),
+  // Partners.
+  PSTN_FEDERATION_INVALID: info(
+    'A federation document does not parse, or says what another one denies. The last good version of its ConfigMap stays in force.',
+    'The message names file, line and path, or the two documents. docs/federation.md shows how they are written.',
+  ),
+  PSTN_PARTNER_UNREACHABLE: info(
+    'A partner’s bundle endpoint did not answer as one does: no connection, another certificate than asked for, a status that is not 200, too slow or too much. Its last good bundle stays.',
+    'The reason is in `postern partners`. A redirect is not followed: write the URL that it names.',
+  ),
+  PSTN_PARTNER_INVALID: info(
+    'A partner’s bundle cannot be used: it is no SPIFFE bundle, holds no root, or another trust domain’s. The last good one stays.',
+    'The partner serves the wrong thing, or the URL is another’s. The reason is in `postern partners`.',
+  ),
+  PSTN_PARTNER_STALE: info(
+    'A partner’s bundle endpoint answered with an older bundle than before (its sequence went back). The newer one stays for three answers; then the older is taken for what the partner wants.',
+    'A stale cache before the endpoint, or a partner that was restored from a backup.',
+  ),
   PSTN_REVOCATION_INVALID: info(
     'The ConfigMap postern-revocations does not parse. The last good list stays; a replica that never read a good one serves no sidecar and signs nothing.',
     'The message names key, entry and reason. Write it with `postern certs revoke`, which checks before.',

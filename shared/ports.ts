@@ -15,7 +15,8 @@ export const PORTS = {
   startup: 15021,
 } as const
 
-export const INJECTOR_PORTS = { webhook: 9443, control: 15012, metrics: 15014 } as const
+/** `bundle`: our trust bundle for partners, once there is a web certificate for it. */
+export const INJECTOR_PORTS = { webhook: 9443, control: 15012, metrics: 15014, bundle: 15018 } as const
 /** The injector's, on loopback: for `kubectl port-forward` alone. */
 export const ADMIN_PORT = 15016
 

@@ -26,6 +26,8 @@ export type FindingsContext = {
   /** Undefined while it is not known who is revoked: then everybody is waited for. */
   readonly revoked: Live<RevocationCheck | undefined>
   readonly longestLeafMs: number
+  /** How long a next root is published at least. Absent: as long as the machine says. */
+  readonly settleMs?: () => number | undefined
 }
 
 /** What was found out for one step. */
@@ -38,6 +40,7 @@ export async function findOut(
   signal: AbortSignal,
 ): Promise<Found> {
   const { clock, reports, longestLeafMs } = context
+  const settleMs = context.settleMs?.()
   const { phase, rotation } = recordOf(material)
   const fingerprint = material.next && fingerprintOf(material.next.certificate)
   // Before anybody is asked: a pod that starts after it was asked for reads what is published by then.
@@ -54,7 +57,17 @@ export async function findOut(
     ...(pods.length > 0 ? [`${pods.length} pods have not confirmed the next root`] : []),
   ]
   const last = longestPresented(gathered, isExempt)
-  return { facts: { ...(last && { last }), released, longestLeafMs, obstacles, now: clock.now() }, pods }
+  return {
+    facts: {
+      ...(last && { last }),
+      released,
+      longestLeafMs,
+      obstacles,
+      now: clock.now(),
+      ...(settleMs && { settleMs }),
+    },
+    pods,
+  }
 }
 
 function exemptionFrom(

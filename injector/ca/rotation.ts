@@ -29,6 +29,8 @@ export type MeshFacts = {
   readonly released?: boolean
   /** The longest that the signer lets a certificate live. */
   readonly longestLeafMs: number
+  /** Absent: SETTLE_MS. Longer while partners fetch our bundle, at intervals of their own. */
+  readonly settleMs?: number
 }
 
 export type Step =
@@ -41,7 +43,7 @@ export type Step =
 
 export type Schedule = { readonly drop: number; readonly seen: number; readonly heldBy?: Holder }
 
-/** A new root is published at least this long: whoever polls (other replicas, kubelets, partners) must have had a chance. */
+/** A new root is published at least this long: whoever polls (other replicas, kubelets) must have had a chance. */
 export const SETTLE_MS = 60_000
 /** Clocks may be this far apart. */
 const SKEW_MS = BACKDATE_SECONDS * 1000
@@ -56,7 +58,7 @@ export function nextStep(material: CaMaterial, facts: MeshFacts): Step {
     case 'idle':
       return { kind: 'rest' }
     case 'publishing': {
-      const settled = Date.parse(rotation.began) + SETTLE_MS
+      const settled = Date.parse(rotation.began) + (facts.settleMs ?? SETTLE_MS)
       if (facts.obstacles.length > 0) return { kind: 'wait', for: facts.obstacles }
       if (facts.now < settled) {
         const why = `the next root is published until ${iso(settled)} at least, before it signs`

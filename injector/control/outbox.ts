@@ -9,6 +9,7 @@ import {
   type State,
   type StateExtensions,
 } from '../../shared/control/messages.ts'
+import type { Partner } from '../../shared/federation/model.ts'
 import { TLS_PORTS, withoutTlsPorts } from '../../shared/policy/model.ts'
 import { renewalOf } from '../../shared/renewal-order.ts'
 import type { Revoked } from '../../shared/revocation.ts'
@@ -17,6 +18,7 @@ import { answer } from '../directory/answer.ts'
 import type { Revocations } from '../directory/revocations.ts'
 import { type Snapshot, snapshotFor } from '../directory/snapshot.ts'
 import type { Changes, World } from '../directory/world.ts'
+import { clientsOf, type Federation } from '../federation/watch.ts'
 import { withheld } from './withheld.ts'
 
 export type Outbox = {
@@ -37,11 +39,12 @@ export type OutboxOptions = {
   /** Fingerprints of roots that were replaced in good order. */
   readonly retired: () => readonly string[]
   readonly revocations: Pick<Revocations, 'revoked' | 'renewals'>
+  readonly federation: Pick<Federation, 'partners' | 'clients'>
   send(message: FromInjector): void
 }
 
 export function createOutbox(options: OutboxOptions): Outbox {
-  const { world, podUid, features, trust, revocations, send } = options
+  const { world, podUid, features, trust, revocations, federation, send } = options
   const unknown = STATE_EXTENSIONS.filter(extension => !features.includes(extension))
   /** What was last sent, as JSON; undefined while an address waits for its first answer. */
   const answers = new Map<string, string | undefined>()
@@ -55,8 +58,29 @@ export function createOutbox(options: OutboxOptions): Outbox {
   }
   const knowsRevoked = features.includes('revoked' satisfies keyof StateExtensions)
   let stateSent = ''
-  /** Apart from the rest: a long list is not kept as text for each sidecar. */
+  /** Apart from the rest: a long list is kept as text for no sidecar, and sent to each once, not with every edit of a policy. */
   let revokedSent: Revoked | undefined
+  const revokedSince = (): Pick<State, 'revoked'> => {
+    const revoked = knowsRevoked ? revocations.revoked.get() : undefined
+    if (!revoked || revoked === revokedSent) return {}
+    revokedSent = revoked
+    return { revoked }
+  }
+  const knowsPartners = features.includes('partners' satisfies keyof StateExtensions)
+  /** Apart from the rest as well, but sent each time: absent would mean that there are none. */
+  let partnersSent = NO_PARTNERS
+  /** What binds the pod beyond what the directory knows; what is empty is left out. */
+  const extensions = (): StateExtensions => {
+    const pod = world.pods.get(podUid)
+    const renew = renewalOf(revocations.renewals.get(), podUid)
+    const retired = options.retired()
+    const partnerClients = pod ? clientsOf(federation.clients.get(), pod) : []
+    return {
+      ...(renew && { renew }),
+      ...(retired.length > 0 && { retired }),
+      ...(partnerClients.length > 0 && { partnerClients }),
+    }
+  }
   let version = 0
 
   const sendDifferent = (addresses: Iterable<string>) => {
@@ -79,21 +103,19 @@ export function createOutbox(options: OutboxOptions): Outbox {
     refreshState: () => {
       const snapshot = snapshotFor(world, podUid)
       if (!snapshot) return false
-      const renew = renewalOf(revocations.renewals.get(), podUid)
-      const retired = options.retired()
-      const extended = { ...snapshot, ...(renew && { renew }), ...(retired.length > 0 && { retired }) }
-      const known = without(extended, unknown)
+      const known = without({ ...snapshot, ...extensions() }, unknown)
       if (!knowsOutside) kept = withheld(snapshot.outside ?? [])
       const prefixes = [...known.prefixes, ...kept.prefixes]
       const policy = knowsTlsPorts ? known.policy : withoutTlsPorts(known.policy)
       const content: Omit<State, 'kind' | 'version'> = { ...known, policy, prefixes, trust: trust() }
-      const revoked = knowsRevoked ? revocations.revoked.get() : undefined
+      const news = revokedSince()
       const text = JSON.stringify(content)
-      if (text === stateSent && revoked === revokedSent) return true
+      const partners = knowsPartners ? federation.partners.get() : NO_PARTNERS
+      if (text === stateSent && !news.revoked && partners === partnersSent) return true
       stateSent = text
-      revokedSent = revoked
+      partnersSent = partners
       version += 1
-      send({ kind: 'state', version, ...content, ...(revoked && { revoked }) })
+      send({ kind: 'state', version, ...content, ...news, ...(partners.length > 0 && { partners }) })
       if (!knowsOutside) sendDifferent(answers.keys())
       return true
     },
@@ -106,6 +128,8 @@ export function createOutbox(options: OutboxOptions): Outbox {
       ),
   }
 }
+
+const NO_PARTNERS: readonly Partner[] = []
 
 /** Sidecars refuse keys that they do not know. */
 const without = (snapshot: Snapshot, unknown: readonly (keyof StateExtensions)[]): Snapshot => {

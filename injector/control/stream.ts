@@ -20,6 +20,7 @@ import type { VerifiedPeer } from '../../shared/tls/peer-verifier.ts'
 import type { TrustBundle } from '../../shared/trust-bundle.ts'
 import type { Directory } from '../directory/directory.ts'
 import type { Revocations } from '../directory/revocations.ts'
+import type { Federation } from '../federation/watch.ts'
 import { type Greeted, greet } from './greeting.ts'
 import { createOutbox, type Outbox } from './outbox.ts'
 
@@ -45,6 +46,7 @@ export type StreamContext = {
   /** Fingerprints of roots that were replaced in good order. */
   readonly retired: Live<readonly string[]>
   readonly revocations: Revocations
+  readonly federation: Pick<Federation, 'partners' | 'clients'>
   readonly clock: Clock
   readonly log: Logger
   onConnected(sidecar: Connected): void
@@ -111,7 +113,7 @@ async function converse(
   over: AbortSignal,
   context: StreamContext,
 ): Promise<void> {
-  const { directory, trust, retired, revocations, clock, log } = context
+  const { directory, trust, retired, revocations, federation, clock, log } = context
   const { podUid, version, features } = hello
   const end = () => finish(stream)
   const sidecar: Connected = { podUid, pod, namespace, version, presented: peer, close: end }
@@ -122,6 +124,7 @@ async function converse(
     trust: () => [trust.get()],
     retired: () => retired.get(),
     revocations,
+    federation,
     send: message => send(stream, message, log.child({ pod, namespace })),
   })
   const refreshState = () => {
@@ -132,6 +135,8 @@ async function converse(
     retired.subscribe(refreshState),
     trust.subscribe(refreshState),
     revocations.renewals.subscribe(refreshState),
+    federation.partners.subscribe(refreshState),
+    federation.clients.subscribe(refreshState),
     revocations.revoked.subscribe(() => {
       // Whose certificate is revoked has lost its session by now; this is for those that do not name their pod.
       if (revocations.check.get()?.({ podUid }) === undefined) refreshState()

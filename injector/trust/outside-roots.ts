@@ -6,8 +6,7 @@ import { asPosternError, PosternError } from '../../shared/errors.ts'
 import { type Live, live } from '../../shared/live.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Registry } from '../../shared/metrics.ts'
-import { splitPem } from '../../shared/trust-bundle.ts'
-import { parseCertificate } from '../../shared/x509/certificate.ts'
+import { readRoots } from '../../shared/x509/root-certificates.ts'
 
 export type OutsideRootsContext = {
   readonly clock: Clock
@@ -66,25 +65,3 @@ const unusable = (
   cause: unknown,
   code: 'PSTN_CONFIG_INVALID' | 'PSTN_TRUST_INVALID',
 ): PosternError => new PosternError(code, `${file}: ${asPosternError(cause, code).message}`, { cause })
-
-/** PEM of each. @throws PosternError PSTN_TRUST_INVALID naming what is wrong. */
-export function readRoots(text: string): readonly string[] {
-  const blocks = splitPem(text)
-  const begun = text.split('-----BEGIN ').length - 1
-  if (blocks.length === 0) throw invalid('it holds no certificate')
-  if (begun !== blocks.length) throw invalid(`of ${begun} PEM blocks ${blocks.length} are whole certificates`)
-  return [...new Set(blocks.map(rootPem))]
-}
-
-function rootPem(block: string, index: number): string {
-  const which = `certificate ${index + 1}`
-  try {
-    const { isCa, keyUsage, pem } = parseCertificate(block)
-    if (isCa && (keyUsage?.has('keyCertSign') ?? true)) return pem
-  } catch (cause) {
-    throw new PosternError('PSTN_TRUST_INVALID', `${which} cannot be read`, { cause })
-  }
-  throw invalid(`${which} is no CA certificate`)
-}
-
-const invalid = (why: string): PosternError => new PosternError('PSTN_TRUST_INVALID', why)

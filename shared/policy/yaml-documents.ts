@@ -198,5 +198,11 @@ const isEmpty = ({ contents }: Document): boolean =>
 const firstLine = ({ message }: YAMLError): string => message.split('\n')[0] ?? message
 
 function duplicates(names: readonly string[]): Set<string> {
-  return new Set(names.filter((name, index) => names.indexOf(name) < index))
+  const seen = new Set<string>()
+  const twice = new Set<string>()
+  for (const name of names) {
+    if (seen.has(name)) twice.add(name)
+    seen.add(name)
+  }
+  return twice
 }

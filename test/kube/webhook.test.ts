@@ -12,6 +12,7 @@ import { live } from '../../shared/live.ts'
 import { createLogger } from '../../shared/log.ts'
 import { type ApiServer, POD_CERTIFICATE_FLAGS, startApiServer } from '../support/api-server.ts'
 import { createAuthority } from '../support/authority.ts'
+import { NO_FEDERATION } from '../support/federation.ts'
 import { CONTEXT, containerOf, pod, settingsOf } from '../support/pods.ts'
 import { freePorts } from '../support/processes.ts'
 import { requireApiServer } from '../support/requirements.ts'
@@ -54,18 +55,21 @@ t.test('the webhook on a real API server', { skip: requireApiServer() }, async t
       host: '127.0.0.1',
       serving,
       log,
-      routes: webhookRoutes({
-        settings: { mesh, sidecar, version },
-        ensureBinding: async namespace => {
-          if (bindingFailure) throw bindingFailure
-          bindings.push(namespace)
+      routes: webhookRoutes(
+        {
+          settings: { mesh, sidecar, version },
+          ensureBinding: async namespace => {
+            if (bindingFailure) throw bindingFailure
+            bindings.push(namespace)
+          },
+          whyNoPodCertificates: signal => whyNoPodCertificates(api.kube, offer, signal),
+          report: report => {
+            reports.push(report)
+            event(report)
+          },
         },
-        whyNoPodCertificates: signal => whyNoPodCertificates(api.kube, offer, signal),
-        report: report => {
-          reports.push(report)
-          event(report)
-        },
-      }),
+        NO_FEDERATION,
+      ),
     })
   let server = await serve()
   undo.defer(() => server[Symbol.asyncDispose]())

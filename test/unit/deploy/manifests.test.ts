@@ -9,10 +9,12 @@ import {
   CA_SECRET,
   CLUSTER_TRUST_BUNDLE,
   CSR_SLOTS,
+  FEDERATION_LABEL,
   INJECT_KEY,
   INJECTOR_NAME,
   LEADER_LEASE,
   MODE_LABEL,
+  PARTNERS_CONFIGMAP,
   POLICY_LABEL,
   PROXY_CONTAINER,
   SERVING_SIGNER,
@@ -70,7 +72,7 @@ t.test('the injector’s objects have its name', async t => {
 t.test('roles name the objects that the code reads and writes', async t => {
   only('ClusterRole', WORKLOAD_ROLE)
   const named = rulesOf('Role', INJECTOR_NAME).flatMap(({ resourceNames = [] }) => resourceNames)
-  t.same(named, [CA_SECRET, TRUST_CONFIGMAP, CA_CONFIGMAP, LEADER_LEASE])
+  t.same(named, [CA_SECRET, TRUST_CONFIGMAP, CA_CONFIGMAP, PARTNERS_CONFIGMAP, LEADER_LEASE])
   const cluster = rulesOf('ClusterRole', INJECTOR_NAME).flatMap(({ resourceNames = [] }) => resourceNames)
   t.same(cluster, [WORKLOAD_SIGNER, CLUSTER_TRUST_BUNDLE, SERVING_SIGNER, INJECTOR_NAME, WORKLOAD_ROLE])
   t.same(rulesOf('Role', 'postern-trust-reader')[0]?.resourceNames, [TRUST_CONFIGMAP])
@@ -82,7 +84,7 @@ t.test('roles name the objects that the code reads and writes', async t => {
 
 t.test('no role has a wildcard', async t => {
   const roles = manifests.filter(({ kind }) => kind === 'ClusterRole' || kind === 'Role')
-  t.equal(roles.length, 7)
+  t.equal(roles.length, 8)
   for (const role of roles) t.notMatch(JSON.stringify(role.rules), '*')
 })
 
@@ -156,6 +158,7 @@ t.test('the webhooks are called where the injector answers', async t => {
   t.match(textOf('webhooks.yaml'), `'${INJECT_KEY}'`)
   t.match(textOf('webhooks.yaml'), `key: ${INJECT_KEY}`)
   t.match(textOf('webhooks.yaml'), `${POLICY_LABEL}: "true"`)
+  t.match(textOf('webhooks.yaml'), `${FEDERATION_LABEL}: "true"`)
 })
 
 t.test('the admission policies check exactly the published keys', async t => {
@@ -179,6 +182,7 @@ t.test('the admission policies name signer, slots, label and service account as 
   t.match(requests, `'${WORKLOAD_SIGNER}'`)
   t.match(requests, `[${Array.from({ length: CSR_SLOTS }, (_, slot) => `'${slot}'`).join(', ')}]`)
   t.match(textOf('admission-policies.yaml'), `labels[?'${POLICY_LABEL}']`)
+  t.match(textOf('federation.yaml'), `labels[?'${FEDERATION_LABEL}']`)
   t.match(textOf('admission-injector.yaml'), `'system:serviceaccount:${SYSTEM_NAMESPACE}:${INJECTOR_NAME}'`)
   t.match(textOf('admission-injector.yaml'), `'${WORKLOAD_ROLE}:'`)
   t.match(textOf('admission-injector.yaml'), `substring(${'system:serviceaccounts:'.length})`)

@@ -18,6 +18,7 @@ import { createRegistry } from '../../../../shared/metrics.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { testAuthority } from '../../../support/certificates.ts'
 import { type PodParts, pod } from '../../../support/cluster-objects.ts'
+import { federationOf } from '../../../support/federation.ts'
 import { revocationsOf } from '../../../support/revocations.ts'
 
 const INJECTOR = parseSpiffeId('spiffe://cluster.local/ns/postern-system/sa/postern-injector').id
@@ -63,6 +64,7 @@ async function replica(t: Test, name: string, host: string, identity: string = I
     random: Math.random,
     retired: live([]),
     revocations: revocationsOf(),
+    federation: federationOf(),
   })
   t.teardown(() => server[Symbol.asyncDispose]())
   const reports = createReports({ ...common, world: directory.world, replica: name })

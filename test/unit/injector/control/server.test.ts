@@ -23,6 +23,7 @@ import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { clientTlsOptions } from '../../../../shared/tls/contexts.ts'
 import { testAuthority } from '../../../support/certificates.ts'
 import { node, pod, policies, service, slice } from '../../../support/cluster-objects.ts'
+import { federationOf } from '../../../support/federation.ts'
 import { greedyCaller } from '../../../support/greedy-caller.ts'
 import { revocationsOf } from '../../../support/revocations.ts'
 
@@ -40,7 +41,10 @@ const hurried: Clock = {
   sleep: (ms, signal) => systemClock.sleep(ms / 100, signal),
 }
 
-async function start(t: Test, { clock = systemClock, revocations = revocationsOf() } = {}) {
+async function start(
+  t: Test,
+  { clock = systemClock, revocations = revocationsOf(), federation = federationOf() } = {},
+) {
   const end = new AbortController()
   const directory = createDirectory({
     settings: {
@@ -69,6 +73,7 @@ async function start(t: Test, { clock = systemClock, revocations = revocationsOf
     trust,
     retired: live([]),
     revocations,
+    federation,
     directory,
     clock,
     log,

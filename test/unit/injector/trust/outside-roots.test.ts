@@ -1,11 +1,12 @@
 import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { outsideRoots, readRoots } from '../../../../injector/trust/outside-roots.ts'
+import { outsideRoots } from '../../../../injector/trust/outside-roots.ts'
 import { systemClock } from '../../../../shared/clock.ts'
 import { until } from '../../../../shared/live.ts'
 import { createLogger } from '../../../../shared/log.ts'
 import { createRegistry } from '../../../../shared/metrics.ts'
+import { readRoots } from '../../../../shared/x509/root-certificates.ts'
 import { testAuthority } from '../../../support/certificates.ts'
 import { scratchDirectory } from '../../../support/scratch.ts'
 

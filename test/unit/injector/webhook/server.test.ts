@@ -15,6 +15,7 @@ import {
 import { live } from '../../../../shared/live.ts'
 import { createLogger } from '../../../../shared/log.ts'
 import { type Authority, createAuthority } from '../../../support/authority.ts'
+import { NO_FEDERATION } from '../../../support/federation.ts'
 import { greedyCaller } from '../../../support/greedy-caller.ts'
 import { CONTEXT, pod } from '../../../support/pods.ts'
 import { podReview, policyReview, withPod, withRequest } from './reviews.ts'
@@ -82,7 +83,7 @@ const serve = (options: Partial<WebhookOptions> = {}) =>
     port: 0,
     host: '127.0.0.1',
     serving: live(certificate),
-    routes: webhookRoutes(silence),
+    routes: webhookRoutes(silence, NO_FEDERATION),
     log,
     ...options,
   })

@@ -1,0 +1,41 @@
+// Our own bundle as partners fetch it. Every replica says the same of the same roots: what it says comes from the CA's Secret.
+import { derived, type Live } from '../../shared/live.ts'
+import { writeSpiffeBundle } from '../../shared/spiffe-bundle.ts'
+import type { TrustBundle } from '../../shared/trust-bundle.ts'
+import { parseCertificate } from '../../shared/x509/certificate.ts'
+import type { CaMaterial } from '../ca/authority.ts'
+import { recordOf } from '../ca/rotation.ts'
+import type { StoredCa } from '../ca/store.ts'
+
+/** How often partners are asked to look. */
+export const REFRESH_HINT_SECONDS = 300
+/**
+ * A next root is published for so long before it signs: SPIFFE Federation recommends three to five hints (section 4.1), so
+ * that a partner may miss one or two.
+ */
+export const PARTNERS_SETTLE_MS = 3 * REFRESH_HINT_SECONDS * 1000
+
+/**
+ * Milliseconds of the CA's last step: it grows with each change of its roots. Another signer's roots (trustRootsFile) change
+ * without one, and then there is none: the standard lets it be left out.
+ */
+export function sequenceOf(material: CaMaterial): bigint {
+  const { rotation, former } = recordOf(material)
+  const began = parseCertificate(material.root.certificate).notBefore.toISOString()
+  const times = [began, rotation?.began, rotation?.switched, ...former.map(({ at }) => at)]
+  return BigInt(Math.max(...times.flatMap(time => (time === undefined ? [] : [Date.parse(time)]))))
+}
+
+/** The text that is served: made once at each change, since anybody may ask. */
+export const ownBundle = (
+  trust: Live<TrustBundle>,
+  stored: Live<StoredCa>,
+  others: Live<readonly string[]>,
+): Live<string> =>
+  derived([trust, stored], () =>
+    writeSpiffeBundle({
+      ...trust.get(),
+      refreshHintSeconds: REFRESH_HINT_SECONDS,
+      ...(others.get().length === 0 && { sequence: sequenceOf(stored.get().material) }),
+    }),
+  )

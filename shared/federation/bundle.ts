@@ -1,0 +1,40 @@
+// A partner's trust bundle, as whoever is to be believed about it wrote it: read, and refused where taking it would be an
+// accident. What it may do is bounded elsewhere: it vouches for its own trust domain alone.
+import { asPosternError, PosternError } from '../errors.ts'
+import { readSpiffeBundle, type SpiffeBundle } from '../spiffe-bundle.ts'
+import { trustDomainNamedBy } from '../spiffe-id.ts'
+import { parseCertificate } from '../x509/certificate.ts'
+
+/** All partners' bundles are in one ConfigMap, which holds 1 MiB. */
+export const MAX_BUNDLE_PEM = 32 * 1024
+
+/** @throws PosternError PSTN_PARTNER_INVALID */
+export function readPartnerBundle(text: string, trustDomain: string): SpiffeBundle {
+  const { bundle, ignored } = read(text, trustDomain)
+  const { roots } = bundle
+  if (roots.length === 0) {
+    const passed = ignored.length > 0 ? `, ${ignored.length} keys passed over: ${ignored[0]}` : ''
+    throw invalid(`the bundle holds no root of X.509-SVIDs${passed}`)
+  }
+  const { length } = roots.join('')
+  if (length > MAX_BUNDLE_PEM)
+    throw invalid(`its roots are ${length} bytes of PEM, more than ${MAX_BUNDLE_PEM}`)
+  for (const root of roots) {
+    const { serial, uriSans } = parseCertificate(root)
+    const named = uriSans.map(trustDomainNamedBy).find(domain => domain !== undefined)
+    if (named !== undefined && named !== trustDomain)
+      throw invalid(`root ${serial} is of the trust domain ${named}, not ${trustDomain}`)
+  }
+  return bundle
+}
+
+function read(text: string, trustDomain: string) {
+  try {
+    return readSpiffeBundle(text, trustDomain)
+  } catch (cause) {
+    throw invalid(asPosternError(cause, 'PSTN_PARTNER_INVALID').message, cause)
+  }
+}
+
+const invalid = (why: string, cause?: unknown): PosternError =>
+  new PosternError('PSTN_PARTNER_INVALID', why, { cause })
