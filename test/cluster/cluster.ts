@@ -81,6 +81,10 @@ export type FeatureGate = 'PodCertificateRequest'
 export async function up(name = CLUSTER_NAME, gates: readonly FeatureGate[] = []): Promise<Cluster> {
   using existing = await attach(name)
   if (existing) {
+    const has = await gatesOf(existing.directory)
+    const lacks = gates.filter(gate => !has.includes(gate))
+    if (lacks.length > 0)
+      throw new Error(`cluster ${name} is up without the feature gates ${lacks.join(', ')}`)
     await loadImages(existing.sandbox)
     return clusterOf(existing.sandbox, existing.endpoint)
   }
@@ -196,8 +200,11 @@ async function clusterOf(sandbox: Sandbox, endpoint: KubeEndpoint): Promise<Clus
   }
 }
 
+const gatesOf = async (directory: string): Promise<FeatureGate[]> =>
+  JSON.parse(await readFile(gatesFile(directory), 'utf8').catch(() => '[]'))
+
 async function apiServerFlags(directory: string): Promise<string[]> {
-  const gates: FeatureGate[] = JSON.parse(await readFile(gatesFile(directory), 'utf8'))
+  const gates = await gatesOf(directory)
   return [
     ...apiServerArguments(directory, ETCD_URL),
     `--secure-port=${API_PORT}`,
@@ -234,12 +241,16 @@ async function dnsAnswers({ insideAddress }: Sandbox): Promise<boolean> {
 }
 
 /** The cluster for a test file: the one that is up, or a new one for this file alone. */
-export async function useCluster(test: { teardown(after: () => unknown): unknown }): Promise<Cluster> {
-  using before = await attach()
-  const cluster = await up()
+export async function useCluster(
+  test: { teardown(after: () => unknown): unknown },
+  name = CLUSTER_NAME,
+  gates: readonly FeatureGate[] = [],
+): Promise<Cluster> {
+  using before = await attach(name)
+  const cluster = await up(name, gates)
   test.teardown(async () => {
     cluster[Symbol.dispose]()
-    if (!before) await down()
+    if (!before) await down(name)
   })
   return cluster
 }
