@@ -82,6 +82,7 @@ t.test('disruption budget, network policy, admission policies and webhooks are t
   )
   const policies = items.map(({ metadata }) => metadata?.name).sort()
   t.same(policies, [
+    'postern-capture',
     'postern-injector',
     'postern-namespaces',
     'postern-pods',

@@ -109,6 +109,19 @@ t.test('an ephemeral container cannot run as the sidecar’s user, nor mount its
     )
 })
 
+t.test('a container that could leave the capture is allowed, and its author is warned', { skip }, async t => {
+  const write = async (securityContext: object) => {
+    const body = { apiVersion: 'v1', kind: 'Pod', ...injected('probe', { container: { securityContext } }) }
+    return server.kubectl(['-n', 'shop', 'create', '--dry-run=server', '-f', '-'], JSON.stringify(body))
+  }
+  t.match(await write({ runAsUser: 1000 }), { code: 0, stderr: '' })
+  for (const securityContext of [{ privileged: true }, { capabilities: { add: ['NET_ADMIN'] } }])
+    t.match(await write(securityContext), {
+      code: 0,
+      stderr: /Warning: .*app can leave the capture of its traffic/,
+    })
+})
+
 t.test('whoever edits a namespace cannot loosen its mode, nor give a pod an address', { skip }, async t => {
   const { kube } = server
   await kube.create(`${SHOP}/pods`, injected('web-1'))
