@@ -2,6 +2,7 @@
 // compared with it. Every attempt is a dry run, so that each row starts from the same objects.
 import { readFile } from 'node:fs/promises'
 import t from 'tap'
+import { podCertificateRequests } from '../../injector/podcertificates/objects.ts'
 import { CA_REQUEST_PREFIX } from '../../shared/ca/request.ts'
 import { clusterTrustBundlePath, clusterTrustBundles } from '../../shared/cluster-trust-bundle.ts'
 import { connectKube, type Kube } from '../../shared/kube/rest.ts'
@@ -19,9 +20,16 @@ import {
   WORKLOAD_ROLE,
   WORKLOAD_SIGNER,
 } from '../../shared/names.ts'
-import { type ApiServer, CLUSTER_TRUST_BUNDLE_FLAGS, startApiServer } from '../support/api-server.ts'
+import {
+  type ApiServer,
+  CLUSTER_TRUST_BUNDLE_FLAGS,
+  POD_CERTIFICATE_FLAGS,
+  startApiServer,
+} from '../support/api-server.ts'
 import { testAuthority } from '../support/certificates.ts'
+import { kubeletStub, newKeys } from '../support/pod-certificate.ts'
 import { requireApiServer } from '../support/requirements.ts'
+import { asAnybody } from './support/as-anybody.ts'
 import { certificateRequest } from './support/certificate-request.ts'
 import {
   createNamespace,
@@ -66,6 +74,7 @@ const BINDINGS = '/apis/rbac.authorization.k8s.io/v1/clusterrolebindings'
 const WEBHOOKS = '/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations'
 const TRUST_BUNDLES = clusterTrustBundles('v1beta1')
 const TRUST_BUNDLE = clusterTrustBundlePath('v1beta1')
+const VOLUME_REQUESTS = '/apis/certificates.k8s.io/v1beta1/namespaces/shop/podcertificaterequests'
 const SHOP = '/api/v1/namespaces/shop'
 const DRY = 'dryRun=All'
 const MERGE = 'application/merge-patch+json'
@@ -87,7 +96,8 @@ const trustBundle = (name: string, signerName: string) => ({
 t.before(async () => {
   if (skip) return
   // With the controller manager: it aggregates the roles edit and admin.
-  server = await startApiServer({ controllerManager: true, flags: CLUSTER_TRUST_BUNDLE_FLAGS })
+  const flags = [...CLUSTER_TRUST_BUNDLE_FLAGS, ...POD_CERTIFICATE_FLAGS.slice(0, 2)]
+  server = await startApiServer({ controllerManager: true, flags })
   const { kube } = server
   requests.small = await certificateRequest('spiffe://cluster.local/ns/shop/sa/cart')
   requests.large = await certificateRequest(`spiffe://cluster.local/${'x'.repeat(3_500)}`)
@@ -147,6 +157,11 @@ t.before(async () => {
   await untilAllowed(() => plain(kubeOf('admin')))
   await untilRefused(() => kubeOf('pod').create(`${CSRS}?${DRY}`, request({ name: 'any' })))
   await kubeOf('pod').create(CSRS, request())
+  // Without NodeRestriction, which would want the pod on the node.
+  using anybody = asAnybody(server.endpoint)
+  const kubelet = { username: 'system:node:node-1', groups: ['system:nodes'], extra: {} }
+  const asked = await anybody.create(VOLUME_REQUESTS, volumeRequest(), kubelet)
+  if (asked.kind === 'refused') throw new Error(asked.message)
 })
 
 t.teardown(async () => {
@@ -215,6 +230,31 @@ const watch =
 
 const owner = { apiVersion: 'v1', kind: 'Pod', name: 'cart-0', uid: 'ba3f6c0e-0000-4000-8000-000000000000' }
 
+/** What the kubelet of its node would send. */
+const volumeRequest = () => ({
+  apiVersion: 'certificates.k8s.io/v1beta1',
+  kind: 'PodCertificateRequest',
+  metadata: { name: 'volume', namespace: 'shop' },
+  spec: {
+    signerName: WORKLOAD_SIGNER,
+    podName: 'cart-0',
+    podUID: podUid,
+    serviceAccountName: 'cart',
+    serviceAccountUID: 'any',
+    nodeName: 'node-1',
+    nodeUID: 'any',
+    stubPKCS10Request: kubeletStub(newKeys()),
+  },
+})
+
+const answerVolumeRequest = async (kube: Kube) => {
+  const path = `${VOLUME_REQUESTS}/volume`
+  const current = await server.kube.get<object>(path)
+  const denied = { type: 'Denied', status: 'True', reason: 'Test', message: 'a test' }
+  const conditions = [{ ...denied, lastTransitionTime: '2030-01-01T00:00:00Z' }]
+  await kube.replace(`${path}/status?${DRY}`, { ...current, status: { conditions } })
+}
+
 type Row = readonly [act: string, attempt: (kube: Kube) => Promise<unknown>, may: readonly Identity[]]
 
 const CERTIFICATES: readonly Row[] = [
@@ -263,6 +303,9 @@ const CERTIFICATES: readonly Row[] = [
     kube => changeRequest('status', { certificate: btoa(server.ca) }, SERVING)(kube),
     ['injector'],
   ],
+  ['ask for a certificate in a volume of the pod shop/cart-0', create(VOLUME_REQUESTS, volumeRequest), []],
+  ['list requests for certificates in volumes', read(podCertificateRequests('v1beta1')), ['injector']],
+  ['answer one', answerVolumeRequest, ['injector']],
 ]
 
 const POLICY: readonly Row[] = [
