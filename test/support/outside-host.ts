@@ -26,27 +26,40 @@ export async function outsideTls(
 
 export type Listening = AsyncDisposable & { readonly port: number }
 
+export type At = { readonly host: string; readonly port: number }
+const ANYWHERE: At = { host: '127.0.0.1', port: 0 }
+
 export async function listenTls(
   options: TlsOptions,
   onConnection: (socket: TLSSocket) => void,
   /** What carries them, in order. */
   raw: Socket[] = [],
+  at: At = ANYWHERE,
 ): Promise<Listening> {
   const server = createServer(options, socket => onConnection(socket.on('error', () => {})))
   server.on('connection', socket => raw.push(socket))
-  return listening(server.on('tlsClientError', () => {}))
+  return listening(
+    server.on('tlsClientError', () => {}),
+    at,
+  )
 }
 
-export const listenPlain = (onConnection: (socket: Socket) => void): Promise<Listening> =>
-  listening(createPlainServer({ allowHalfOpen: true }, socket => onConnection(socket.on('error', () => {}))))
+export const listenPlain = (onConnection: (socket: Socket) => void, at: At = ANYWHERE): Promise<Listening> =>
+  listening(
+    createPlainServer({ allowHalfOpen: true }, socket => onConnection(socket.on('error', () => {}))),
+    at,
+  )
 
-async function listening(server: ReturnType<typeof createPlainServer>): Promise<Listening> {
+async function listening(
+  server: ReturnType<typeof createPlainServer>,
+  { host, port }: At,
+): Promise<Listening> {
   const sockets = new Set<Socket>()
   server.on('connection', socket => {
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
   })
-  await once(server.listen(0, '127.0.0.1'), 'listening')
+  await once(server.listen(port, host), 'listening')
   const bound = server.address()
   if (bound === null || typeof bound === 'string') throw new Error('a TCP server has an address')
   return {
@@ -79,10 +92,20 @@ export type OpensslServer = {
   /** Whose certificates it demands of clients: PEM. */
   readonly roots: string
   readonly version: 'tls1_2' | 'tls1_3'
+  readonly accept?: string
+  /** Answers each line backwards. */
+  readonly reverses?: boolean
 }
 
 /** OpenSSL's own server, which says by an alert what it holds against a client. */
-export async function opensslServer({ key, chain, roots, version }: OpensslServer): Promise<Listening> {
+export async function opensslServer({
+  key,
+  chain,
+  roots,
+  version,
+  accept = '127.0.0.1:0',
+  reverses = false,
+}: OpensslServer): Promise<Listening> {
   const directory = mkdtempSync(join(tmpdir(), 'postern-outside-'))
   const file = (name: string, text: string) => {
     writeFileSync(join(directory, name), text, { mode: 0o600 })
@@ -100,16 +123,19 @@ export async function opensslServer({ key, chain, roots, version }: OpensslServe
   const child = spawn('openssl', [
     's_server',
     '-accept',
-    '127.0.0.1:0',
+    accept,
     '-naccept',
     '99',
+    ...(reverses ? ['-rev'] : []),
     ...files,
     ...demands,
   ])
-  const { promise: port, resolve } = Promise.withResolvers<number>()
+  const { promise: port, resolve, reject } = Promise.withResolvers<number>()
+  child.once('exit', status => reject(new Error(`openssl s_server ended with ${status}`)))
   createInterface(child.stdout).on('line', line => {
-    const [, found] = /^ACCEPT .*:(\d+)$/.exec(line) ?? []
-    if (found) resolve(Number(found))
+    // It names the port where it has chosen one.
+    const [, found] = /^ACCEPT(?: .*:(\d+))?$/.exec(line) ?? []
+    if (line.startsWith('ACCEPT')) resolve(Number(found ?? accept.split(':').at(-1)))
   })
   return {
     port: await port,
@@ -121,3 +147,23 @@ export async function opensslServer({ key, chain, roots, version }: OpensslServe
     },
   }
 }
+
+export type DocumentOptions = {
+  readonly host: string
+  readonly addresses: readonly string[]
+  readonly ports: readonly number[]
+  readonly mode: 'MUTUAL' | 'SIMPLE'
+}
+
+/** In YAML; JSON is. */
+export const outsideDocument = (
+  name: string,
+  { root }: TestAuthority,
+  { host, addresses, ports, mode }: DocumentOptions,
+): string =>
+  JSON.stringify({
+    apiVersion: 'policy.postern.dev/v1',
+    kind: 'OutsideHost',
+    metadata: { name },
+    spec: { host, addresses, ports, tls: { mode, caBundle: root } },
+  })

@@ -189,7 +189,7 @@ t.test('a host that speaks plaintext, is silent, hangs up, is too old or is not 
 
 t.test('not a byte is sent in plaintext to a host that does not speak TLS', async t => {
   const heard: Buffer[] = []
-  const server = await listenPlain(socket => socket.on('data', chunk => heard.push(chunk)))
+  const server = await listenPlain(socket => socket.on('data', (chunk: Buffer) => heard.push(chunk)))
   t.teardown(() => server[Symbol.asyncDispose]())
   await t.rejects(dial(server.port, outsideHost(outside)), { code: 'PSTN_OUTSIDE_TLS' })
   t.match(heard[0]?.[0], 0x16, 'a handshake record and nothing else')
