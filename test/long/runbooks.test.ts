@@ -1,0 +1,179 @@
+// The runbooks of docs/operations.md that take minutes, since certificates have to expire for them, or the whole installation goes;
+// as test/cluster/runbooks.test.ts does the others.
+import { cp, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { stringify } from 'yaml'
+import { INJECTOR_NAME, SYSTEM_NAMESPACE } from '../../shared/names.ts'
+import { builtBinaries } from '../cluster/binaries.ts'
+import { type Cluster, useCluster } from '../cluster/cluster.ts'
+import { type Operator, operator as operatorOf } from '../cluster/operator.ts'
+import { checked, eventually } from '../cluster/pods.ts'
+import { installPostern, uninstallPostern, waitForPostern, withoutInjector } from '../cluster/postern.ts'
+import { costing, follow, isRefused, openShop, podOfApp, reaches, runbook, SHOP } from '../cluster/runbook.ts'
+import { startInside, stopInside } from '../cluster/sandbox.ts'
+import { sidecarState } from '../cluster/sidecar.ts'
+import { etcdArguments } from '../support/control-plane.ts'
+import { requireCluster } from '../support/requirements.ts'
+
+const skip = requireCluster()
+const LEAF_SECONDS = 30
+const SHORT = { maxLeafLifetimeSeconds: LEAF_SECONDS, maxServingLifetimeSeconds: LEAF_SECONDS }
+/** A minute in which the next root is published, twice the life of a leaf, and some. */
+const ROTATION_SECONDS = 60 + 2 * LEAF_SECONDS + 20
+/** A watch that was resumed at a version of the future lasts as long. */
+const ETCD_MS = 6 * 60_000
+const ETCD_URLS = ['http://127.0.0.1:2379', 'http://127.0.0.1:2380'] as const
+const CLUSTER_WIDE = [
+  'clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations',
+  'validatingadmissionpolicies,validatingadmissionpolicybindings,namespaces',
+].join(',')
+let cluster: Cluster
+let operator: Operator
+
+t.before(async () => {
+  if (skip) return
+  cluster = await useCluster(t)
+  await installPostern(cluster, SHORT)
+  operator = await operatorOf(cluster)
+  t.teardown(() => operator[Symbol.asyncDispose]())
+  // What the operator has written into the folder that Postern was installed from.
+  await writeFile(join(operator.directory, 'deploy/config.yaml'), stringify(SHORT))
+  await openShop(t, cluster)
+  await reaches(cluster, 'caller')
+})
+
+const rootOf = (status: string): string => /^root +([0-9a-f]{64}),/m.exec(status)?.[1] ?? ''
+
+const phaseIs = (phase: string): Promise<void> =>
+  eventually(
+    async () => new RegExp(`^phase +${phase}`).test(await operator.postern('ca', 'status')),
+    `the rotation is ${phase}`,
+    120_000,
+  )
+
+/** Every process of the sidecar's container. */
+async function signal(pod: string, name: 'STOP' | 'CONT'): Promise<void> {
+  const { containerId } = await sidecarState(cluster, SHOP, pod)
+  const script = `grep -l "$0" /proc/[0-9]*/cgroup | cut -d/ -f3 | xargs kill -${name}`
+  const { code, stderr } = await cluster.onNode('sh', '-c', script, containerId)
+  if (code !== 0) throw new Error(stderr)
+}
+
+const injectorLog = (): Promise<string> =>
+  checked(cluster, [
+    'logs',
+    `--namespace=${SYSTEM_NAMESPACE}`,
+    `--selector=app.kubernetes.io/name=${INJECTOR_NAME}`,
+    '--tail=-1',
+    '--since=5m',
+  ])
+
+/** Stops the API server and etcd, does it to etcd's files, and starts both. */
+async function withEtcdStopped(work: (data: string) => Promise<void>): Promise<void> {
+  const { etcd } = await builtBinaries('etcd')
+  await cluster.stopApiServer()
+  await stopInside(cluster.sandbox, 'etcd')
+  await work(join(cluster.directory, 'etcd'))
+  startInside(cluster.sandbox, 'etcd', etcd, etcdArguments(cluster.directory, ...ETCD_URLS))
+  await cluster.startApiServer()
+}
+
+t.test('runbooks', { skip }, async t => {
+  await runbook(t, operator, 'rotate the root', async (t, { next }) => {
+    const root = rootOf(await operator.postern('ca', 'status'))
+    const { failed, answered } = await costing(cluster, ROTATION_SECONDS, async () => {
+      const said = await next()
+      t.match(said, /^a new root is published$[\s\S]*^publishing: [\s\S]*^switched: /m)
+      t.match(said, new RegExp(`^${root} +retired `, 'm'))
+    })
+    t.comment(`${answered} requests meanwhile`)
+    t.equal(failed, 0)
+  })
+  await follow(operator, 'back up the CA')
+
+  await runbook(t, operator, 'a pod holds a rotation of the root up', async (t, { next }) => {
+    const pod = await podOfApp(cluster, 'cart')
+    await signal(pod, 'STOP')
+    await operator.postern('ca', 'rotate')
+    await eventually(
+      async () => (await operator.postern('ca', 'status')).includes(`${SHOP}/${pod}  not connected`),
+      'it waits for the pod that is silent',
+      60_000,
+    )
+    t.match(await next(), new RegExp(`^SKIPPED[^\\n]*\\n${SHOP}/${pod} `, 'm'))
+    await phaseIs('switched')
+    await signal(pod, 'CONT')
+    await reaches(cluster, pod, 'what was skipped comes back by itself')
+    await phaseIs('idle')
+  })
+  await follow(operator, 'back up the CA')
+
+  await runbook(t, operator, 'certificates have expired', async (t, { next }) => {
+    const away = await withoutInjector(cluster)
+    const pod = await podOfApp(cluster, 'cart')
+    await isRefused(cluster, pod)
+    t.match(await next(), /^[1-9]\d*$/m, 'the log counts them')
+    await away[Symbol.asyncDispose]()
+    await next()
+    await reaches(cluster, pod, 'it heals unattended')
+    await reaches(cluster, 'caller')
+  })
+
+  await runbook(t, operator, 'etcd was restored from an old snapshot', async (t, { next }) => {
+    const snapshot = join(operator.directory, 'etcd-snapshot')
+    await withEtcdStopped(data => cp(data, snapshot, { recursive: true }))
+    await waitForPostern(cluster)
+    const pod = await podOfApp(cluster, 'cart')
+    await operator.postern('certs', 'revoke', `${SHOP}/${pod}`)
+    const former = rootOf(await operator.postern('ca', 'status'))
+    await operator.postern('ca', 'revoke-root', former, '--yes')
+    await reaches(cluster, 'caller')
+    await follow(operator, 'back up the CA')
+    const root = rootOf(await operator.postern('ca', 'status'))
+    t.not(root, former)
+    await withEtcdStopped(async data => {
+      await rm(data, { recursive: true })
+      await cp(snapshot, data, { recursive: true })
+    })
+    await eventually(
+      async () => /PSTN_CA_REFUSED/.test(await injectorLog()),
+      'replicas that run refuse the older root',
+      ETCD_MS,
+    )
+    t.match(await next(), /PSTN_CA_REFUSED/)
+    await waitForPostern(cluster)
+    await eventually(
+      async () => rootOf(await operator.postern('ca', 'status')) === root,
+      'the present root',
+      ETCD_MS,
+    )
+    t.match(await next(), /^nobody is revoked$/m, 'the list is of then')
+    await reaches(cluster, 'caller')
+  })
+
+  await runbook(t, operator, 'Postern was deleted while pods have sidecars', async (t, { next }) => {
+    await follow(operator, 'back up the CA')
+    const root = rootOf(await operator.postern('ca', 'status'))
+    await uninstallPostern(cluster)
+    const { failed } = await costing(cluster, LEAF_SECONDS, next)
+    t.equal(failed, 0)
+    await waitForPostern(cluster)
+    t.equal(rootOf(await operator.postern('ca', 'status')), root)
+    await reaches(cluster, 'caller')
+  })
+
+  await runbook(t, operator, 'uninstall', async (t, { next }) => {
+    await checked(cluster, ['delete', 'pod', 'caller', `--namespace=${SHOP}`])
+    t.match(await next(), /^no sidecar is left$/m)
+    await reaches(cluster, await podOfApp(cluster, 'cart'))
+    await next()
+    const left = await checked(cluster, ['get', CLUSTER_WIDE, '-o=name'])
+    t.same(
+      left.split('\n').filter(name => name.includes('postern')),
+      [],
+      'nothing of it is left in the cluster',
+    )
+    await reaches(cluster, await podOfApp(cluster, 'cart'))
+  })
+})
