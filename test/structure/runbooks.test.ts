@@ -9,7 +9,9 @@ async function tested(): Promise<string[]> {
   const titles: string[] = []
   for await (const file of glob('test/{cluster,long}/runbooks*.test.ts', { cwd: projectRoot })) {
     const source = await readFile(join(projectRoot, file), 'utf8')
-    for (const [, plain, quoted] of source.matchAll(/\brunbook\(\s*t,\s*operator,\s*(?:'([^']+)'|"([^"]+)")/g))
+    for (const [, plain, quoted] of source.matchAll(
+      /\brunbook\(\s*t,\s*operator,\s*(?:'([^']+)'|"([^"]+)")/g,
+    ))
       titles.push(plain ?? quoted ?? '')
   }
   return titles
