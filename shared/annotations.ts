@@ -300,10 +300,14 @@ export function readNamespaceOptions(labels: Texts): {
 export const describeProblems = (problems: readonly AnnotationProblem[]): string =>
   problems.map(({ key, reason, hint }) => `${key}: ${reason}; ${hint}`).join('. ')
 
+/** Each costs a search for what was meant, and nobody reads more. */
+const MOST_UNKNOWN = 20
+
 function unknownKeys(texts: Texts, table: Table, what: string, others: string[]): AnnotationProblem[] {
   const known = [...Object.values(table).map(({ key }) => key), ...others]
   return Object.keys(texts ?? {})
     .filter(key => key.startsWith(`${DOMAIN}/`) && !known.includes(key))
+    .slice(0, MOST_UNKNOWN)
     .map(key => ({
       key,
       reason: `unknown ${what}${didYouMean(key, known)}`,

@@ -3,7 +3,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
-import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
+import { asPosternError, type Code } from '../../shared/errors.ts'
 import { createLineQuota } from '../../shared/line-quota.ts'
 import type { Live } from '../../shared/live.ts'
 import { failure, type Logger } from '../../shared/log.ts'
@@ -14,6 +14,8 @@ import {
   admissionReview,
   parseAdmissionReview,
 } from './admission.ts'
+import { createMemory, HttpRefusal, readBody } from './body.ts'
+import { createTurns } from './turns.ts'
 
 export type AdmissionHandler = (request: AdmissionRequest, signal: AbortSignal) => Promise<AdmissionAnswer>
 
@@ -26,6 +28,13 @@ export type WebhookLimits = {
   readonly connections: number
   /** One address's share of the two above: API servers are few, and any pod may dial the port. */
   readonly concurrentPerAddress: number
+  /** However many the others have under way, an address may have these. */
+  readonly concurrentReserved: number
+  /** Of one address, about one namespace: who creates objects in it must not keep the other namespaces out. */
+  readonly concurrentPerNamespace: number
+  /** Of bodies that are held; an address's share of them. */
+  readonly heldBytes: number
+  readonly heldBytesPerAddress: number
   readonly connectionsPerAddress: number
   /** A whole request, and what a handler may take: below the 5 s that the API server waits. */
   readonly requestMs: number
@@ -40,6 +49,10 @@ export const WEBHOOK_LIMITS: WebhookLimits = {
   concurrent: 64,
   connections: 512,
   concurrentPerAddress: 32,
+  concurrentReserved: 4,
+  concurrentPerNamespace: 16,
+  heldBytes: 96 * 1024 * 1024,
+  heldBytesPerAddress: 32 * 1024 * 1024,
   connectionsPerAddress: 128,
   requestMs: 10_000,
   handlerMs: 4_500,
@@ -122,31 +135,23 @@ type Context = Pick<WebhookOptions, 'routes'> & {
   readonly logRefusal: (refusal: Refusal) => void
 }
 
-/** An answer that is not an AdmissionReview: the API server shows its body to whoever asked. */
-class HttpRefusal extends PosternError {
-  readonly status: number
-
-  constructor(status: number, message: string, code: Code = 'PSTN_ADMISSION_MALFORMED') {
-    super(code, message)
-    this.status = status
-  }
-}
-
 function respond({ routes, limits, logRefusal }: Context) {
-  const shares = createShares(limits.concurrentPerAddress)
-  let underWay = 0
+  const turns = createTurns()
+  const memory = createMemory(limits.heldBytes, limits.heldBytesPerAddress)
+  const takePlace = places(limits)
+  const namespaces = createShares(limits.concurrentPerNamespace)
   const answer = async (request: IncomingMessage): Promise<object> => {
     const handler = handlerOf(request, routes)
-    const release = underWay < limits.concurrent ? shares.take(request.socket.remoteAddress) : undefined
-    if (!release) throw new HttpRefusal(503, 'too many reviews at once', 'PSTN_LIMIT')
-    underWay += 1
-    try {
-      const review = parseAdmissionReview(await readBody(request, limits.bodyBytes))
+    const { remoteAddress: caller = '' } = request.socket
+    using _place = takePlace(caller)
+    using body = await readBody(request, limits.bodyBytes, memory, caller)
+    const namespace = namespaceIn(body.bytes)
+    using _share = placeOf(namespaces.take(`${caller} ${namespace}`))
+    return await turns.take(caller, namespace, async () => {
+      if (request.socket.destroyed) throw new HttpRefusal(400, 'the caller went away')
+      const review = parseAdmissionReview(body.bytes)
       return admissionReview(review.uid, await handler(review, AbortSignal.timeout(limits.handlerMs)))
-    } finally {
-      underWay -= 1
-      release()
-    }
+    })
   }
   return async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     try {
@@ -160,6 +165,39 @@ function respond({ routes, limits, logRefusal }: Context) {
   }
 }
 
+/** A place among the reviews under way. @throws HttpRefusal where there is none. */
+function places(limits: WebhookLimits): (caller: string) => Disposable {
+  const shares = createShares(limits.concurrentPerAddress)
+  const reserved = createShares(limits.concurrentReserved)
+  let underWay = 0
+  return caller => {
+    const own = reserved.take(caller)
+    const release = own || underWay < limits.concurrent ? shares.take(caller) : undefined
+    if (!release) own?.()
+    const place = placeOf(release)
+    underWay += 1
+    return {
+      [Symbol.dispose]: () => {
+        underWay -= 1
+        own?.()
+        place[Symbol.dispose]()
+      },
+    }
+  }
+}
+
+function placeOf(release: (() => void) | undefined): Disposable {
+  if (!release) throw new HttpRefusal(503, 'too many reviews at once', 'PSTN_LIMIT')
+  return { [Symbol.dispose]: release }
+}
+
+/** The API server writes it before the object. Only for whose account the work is on: the review itself is read when its turn comes. */
+const NAMESPACE = /"namespace":"([a-z0-9-]{1,63})"/
+const BEFORE_THE_OBJECT = 4_096
+
+const namespaceIn = (body: Buffer): string =>
+  NAMESPACE.exec(body.toString('latin1', 0, BEFORE_THE_OBJECT))?.[1] ?? ''
+
 function handlerOf(request: IncomingMessage, routes: Context['routes']): AdmissionHandler {
   const [path = ''] = (request.url ?? '').split('?')
   const handler = routes.get(path)
@@ -169,25 +207,6 @@ function handlerOf(request: IncomingMessage, routes: Context['routes']): Admissi
   if (type.trim().toLowerCase() !== 'application/json')
     throw new HttpRefusal(415, `content-type ${JSON.stringify(type)} is not application/json`)
   return handler
-}
-
-/** A body that is too large is read to its end if that is near, so that the sender is there to read the answer. */
-async function readBody(request: IncomingMessage, limit: number): Promise<Buffer> {
-  const tooLarge = () => new HttpRefusal(413, `the body is larger than ${limit} bytes`)
-  const patience = 4 * limit
-  if (Number(request.headers['content-length'] ?? 0) > patience) throw tooLarge()
-  const chunks: Buffer[] = []
-  let size = 0
-  const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
-  // Not the request's async iterator: leaving it early would destroy the socket before the answer.
-  request.on('data', (chunk: Buffer) => {
-    size += chunk.length
-    if (size <= limit) chunks.push(chunk)
-    if (size > patience) reject(tooLarge())
-  })
-  request.on('end', () => (size > limit ? reject(tooLarge()) : resolve(Buffer.concat(chunks))))
-  request.on('error', reject)
-  return promise
 }
 
 function sendJson(response: ServerResponse, status: number, body: object): void {

@@ -18,6 +18,8 @@ import { createReader, type Item, type Path, pathText, type Reader, type Report 
 const MAX_ALIASES = 50
 /** Of all files together: the injector reads them between everything else that it does. */
 const MAX_LENGTH = 256 * 1024
+/** Each costs its parser's start, however little is in it. */
+const MAX_FILES = 500
 /** Of one file; each costs a search for its place. */
 const MAX_PROBLEMS = 100
 
@@ -47,6 +49,12 @@ export function parseConfigMap<T>(configMap: DocumentConfigMap, reading: Documen
   if (length > MAX_LENGTH) {
     const reason = `is ${length} characters long, more than ${MAX_LENGTH}`
     const hint = `spread the ${noun} over several ConfigMaps`
+    return { kind: 'invalid', problems: [{ ...START, file: 'data', reason, hint }] }
+  }
+  const files = Object.keys(configMap.data ?? {}).length
+  if (files > MAX_FILES) {
+    const reason = `has ${files} files, more than ${MAX_FILES}`
+    const hint = `spread the ${noun} over several ConfigMaps, or write more into each file`
     return { kind: 'invalid', problems: [{ ...START, file: 'data', reason, hint }] }
   }
   const problems: PolicyProblem[] = Object.keys(configMap.binaryData ?? {}).map(file => ({

@@ -249,7 +249,7 @@ function held() {
 
 t.test('more reviews at once than allowed are refused with PSTN_LIMIT, and the others answered', async t => {
   const { started, release, routes } = held()
-  await using server = await serve({ routes, limits: { concurrent: 1 } })
+  await using server = await serve({ routes, limits: { concurrent: 1, concurrentReserved: 0 } })
   const first = call(server.port, { body: JSON.stringify(podReview) })
   await started
   const second = await call(server.port, { body: JSON.stringify(podReview) })
@@ -398,5 +398,103 @@ t.test(
     })
     const other = async () => 'not asked'
     t.match(await admitted(review(), bind, { whyNoPodCertificates: other }), { answer: { kind: 'allow' } })
+  },
+)
+
+t.test('a caller that is alone has its place, however many others there are', async t => {
+  const { started, release, routes } = held()
+  const limits = { concurrent: 2, concurrentReserved: 1 }
+  await using server = await serve({ routes, limits })
+  const body = JSON.stringify(podReview)
+  const from = (localAddress: string) => call(server.port, { body, localAddress })
+  const greedy = ['127.0.0.2', '127.0.0.3'].map(from)
+  await started
+  await new Promise(resolve => setTimeout(resolve, 100))
+  t.equal((await from('127.0.0.2')).status, 503, 'more than its place is not to be had')
+  const alone = from('127.0.0.1')
+  await new Promise(resolve => setTimeout(resolve, 100))
+  release()
+  t.equal((await alone).status, 200)
+  t.same(new Set((await Promise.all(greedy)).map(({ status }) => status)), new Set([200]))
+})
+
+t.test('who creates objects in one namespace does not keep the others out', async t => {
+  const { started, release, routes } = held()
+  await using server = await serve({ routes, limits: { concurrentPerNamespace: 2 } })
+  const about = (namespace: string) => call(server.port, { body: withRequest({ namespace }, podReview) })
+  const noisy = [about('noisy'), about('noisy')]
+  await started
+  await new Promise(resolve => setTimeout(resolve, 100))
+  t.match(await about('noisy'), { status: 503, body: /PSTN_LIMIT/ })
+  const quiet = about('quiet')
+  release()
+  t.equal((await quiet).status, 200)
+  for (const { status } of await Promise.all(noisy)) t.equal(status, 200)
+})
+
+t.test('what one caller lets be held in bodies is bounded, and given back', async t => {
+  const { started, release, routes } = held()
+  const limits = { heldBytesPerAddress: 300_000, heldBytes: 400_000 }
+  await using server = await serve({ routes, limits })
+  const body = JSON.stringify({ ...podReview, padding: 'x'.repeat(200_000) })
+  const first = call(server.port, { body })
+  await started
+  t.match(await call(server.port, { body }), { status: 503, body: /PSTN_LIMIT.*bytes/ })
+  t.match(await call(server.port, { body, localAddress: '127.0.0.2' }), { status: 503 }, 'nor all together')
+  release()
+  t.equal((await first).status, 200)
+  t.equal((await call(server.port, { body })).status, 200)
+})
+
+t.test(
+  'a flood of reviews that are legal and expensive stops neither the process nor the API server’s own',
+  async t => {
+    await using server = await serve()
+    const expensive = withRequest(
+      { object: { metadata: { labels: { 'postern.dev/policy': 'true' } }, data: { a: '}'.repeat(5_000) } } },
+      policyReview,
+    )
+    let [longest, last] = [0, performance.now()]
+    const beat = setInterval(() => {
+      longest = Math.max(longest, performance.now() - last)
+      last = performance.now()
+    }, 10)
+    t.teardown(() => clearInterval(beat))
+    const flood = ['127.0.0.2', '127.0.0.3'].flatMap(localAddress =>
+      Array.from({ length: 8 }, () =>
+        call(server.port, { path: '/validate/policy', body: expensive, localAddress }),
+      ),
+    )
+    await flood[0]
+    const started = performance.now()
+    t.equal((await call(server.port, { body: JSON.stringify(podReview) })).status, 200)
+    const own = performance.now() - started
+    const answers = await Promise.all(flood)
+    t.same(new Set(answers.map(({ status }) => status)), new Set([200]))
+    const all = performance.now() - started
+    t.ok(own < all / 4, `${Math.round(own)} ms of ${Math.round(all)}`)
+    t.ok(longest < 1_000, `${Math.round(longest)} ms without a heartbeat`)
+    t.comment(
+      `the API server’s own review: ${Math.round(own)} ms; the flood: ${Math.round(all)} ms; nothing else for ${Math.round(longest)} ms`,
+    )
+  },
+)
+
+t.test(
+  'what costs much for nothing is refused before: thousands of files, or of unknown annotations',
+  async t => {
+    await using server = await serve()
+    const files = Object.fromEntries(Array.from({ length: 20_000 }, (_, n) => [`f${n}`, 'a: 1']))
+    const object = { metadata: { labels: { 'postern.dev/policy': 'true' } }, data: files }
+    const keys = Object.fromEntries(Array.from({ length: 9_000 }, (_, n) => [`postern.dev/x${n}`, 'y']))
+    const started = performance.now()
+    const policy = await call(server.port, {
+      path: '/validate/policy',
+      body: withRequest({ object }, policyReview),
+    })
+    t.match(policy.body, /has 20000 files, more than 500/)
+    const annotated = withPod(pod({ annotations: { 'postern.dev/inject': 'enabled', ...keys } }))
+    t.match((await call(server.port, { body: annotated })).body, /unknown annotation/)
+    t.ok(performance.now() - started < 1_500, `${Math.round(performance.now() - started)} ms`)
   },
 )

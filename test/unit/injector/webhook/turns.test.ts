@@ -1,0 +1,52 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import t from 'tap'
+import { createTurns } from '../../../../injector/webhook/turns.ts'
+
+/** Nothing else happens meanwhile, as while YAML is read. */
+const busy = (ms: number) => {
+  const end = performance.now() + ms
+  while (performance.now() < end);
+}
+
+t.test(
+  'a caller that costs little goes before one that has cost much, and within one caller a group',
+  async t => {
+    const turns = createTurns()
+    const order: string[] = []
+    const ask = (caller: string, group: string, ms: number) =>
+      turns.take(caller, group, async () => {
+        busy(ms)
+        order.push(`${caller}/${group}`)
+      })
+    const flood = Array.from({ length: 6 }, () => ask('pod', 'x', 20))
+    const api = [ask('api', 'noisy', 5), ask('api', 'noisy', 5), ask('api', 'shop', 1)]
+    await Promise.all([...flood, ...api])
+    t.same(order.slice(0, 4), ['pod/x', 'api/noisy', 'api/shop', 'api/noisy'])
+  },
+)
+
+t.test('the event loop has as long in between as a review took', async t => {
+  const turns = createTurns()
+  let longest = 0
+  let last = performance.now()
+  const beat = setInterval(() => {
+    longest = Math.max(longest, performance.now() - last)
+    last = performance.now()
+  }, 5)
+  const started = performance.now()
+  await Promise.all(Array.from({ length: 10 }, () => turns.take('pod', 'x', async () => busy(40))))
+  clearInterval(beat)
+  t.ok(longest < 120, `${longest} ms without a heartbeat`)
+  t.ok(performance.now() - started > 10 * 40 * 1.5, 'half of the time at most is spent on reviews')
+})
+
+t.test('what fails is told to its caller, and the others go on', async t => {
+  const turns = createTurns()
+  await t.rejects(
+    turns.take('a', 'x', () => Promise.reject(new Error('no'))),
+    /no/,
+  )
+  t.equal(await turns.take('a', 'x', async () => 7), 7)
+  await delay(5)
+  t.equal(await turns.take('b', 'x', async () => 8), 8)
+})
