@@ -9,7 +9,7 @@ import { PosternError } from '../shared/errors.ts'
 import { mapped } from '../shared/live.ts'
 import { type Logger, onLinesLost } from '../shared/log.ts'
 import { createRegistry } from '../shared/metrics.ts'
-import { NO_PROTOCOLS } from '../shared/protocol.ts'
+import { NO_PROTOCOLS, protocolOf } from '../shared/protocol.ts'
 import type { CaptureListener, CaptureOptions } from './accept/listeners.ts'
 import { startAdminSocket } from './admin/admin-socket.ts'
 import { isReady } from './admin/readiness.ts'
@@ -19,6 +19,7 @@ import { createAuthorizer } from './authorize/authorizer.ts'
 import { describeConfig, type ProxyConfig } from './config.ts'
 import { judgeConnectedPeers } from './identify/connected-peers.ts'
 import { unlessRevoked } from './identify/revoked.ts'
+import { identifyCallers } from './identify/tls-callers.ts'
 import { identifyPeers } from './identify/tunnel-tls.ts'
 import { createInbound } from './inbound.ts'
 import { createObserver, refusalOf } from './observe/access-log.ts'
@@ -31,6 +32,7 @@ import { createOutside } from './resolve/outside.ts'
 import { createResolver } from './resolve/resolver.ts'
 import { createServices } from './resolve/services.ts'
 import { type Supply, startSupply } from './supply.ts'
+import { bothEnds, createTerminator } from './terminate/terminator.ts'
 import { createTunnelDialer } from './tunnel/dialer.ts'
 import { Held } from './tunnel/held.ts'
 import { listenTunnel } from './tunnel/server.ts'
@@ -151,17 +153,26 @@ async function startDataPath(
   const protocols = mapped(state, now => now?.protocols ?? NO_PROTOCOLS)
   const authorizer = stack.use(createAuthorizer(policy, protocols))
   const draining = new Ending()
+  const onLimit = limitCounter(metrics)
+  const terminator = createTerminator({
+    tls,
+    identify: identifyCallers({ trustDomain: settings.trustDomain, trust, revoked, clock }),
+    clock,
+    onLimit,
+  })
   const inbound = createInbound({
     podIps,
     identity: config.identity,
     now: clock.monotonic,
     authorizer,
+    terminator,
+    tlsMode: port => policy.get()?.mode.tls?.[port],
+    protocolOf: port => protocolOf(protocols.get(), port),
     observer,
     draining,
     answerStartupProbe: ({ stream }) =>
       answerStartupProbe(stream, settings.startupPath, () => isReady(readiness())),
   })
-  const onLimit = limitCounter(metrics)
   const held = new Held(onLimit)
   const tunnel = stack.use(
     await listenTunnel({
@@ -205,7 +216,7 @@ async function startDataPath(
 
   stack.use(
     judgeConnectedPeers(
-      { inbound: tunnel, outbound: dialer },
+      { inbound: bothEnds(tunnel, terminator), outbound: dialer },
       { trusted, tls, retired, revoked, onRevoked: observeRevoked(log, metrics) },
     ),
   )

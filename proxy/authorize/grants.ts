@@ -38,6 +38,8 @@ export type Grant = Disposable & {
   readonly protocol: Protocol | undefined
   /** Aborts with Revoked, or with why every connection is ended. */
   readonly signal: EndSignal
+  /** Ends it before its time. */
+  revoke(why: PosternError): void
 }
 
 /** A request. What forbids it later is told to the `onRevoked` that it was asked for with, once. */

@@ -99,6 +99,18 @@ export function handleOf(socket: object): object | undefined {
   return typeof handle === 'object' && handle !== null ? handle : undefined
 }
 
+/**
+ * OpenSSL's name for the flaw of the peer's chain, undefined if there is none: what a tls.Server says of its own connections.
+ * Of a handshake that is done. @throws PosternError PSTN_CONFIG_INVALID
+ */
+export function chainFlaw(socket: object): string | undefined {
+  const handle = handleOf(socket)
+  if (!handle || !('verifyError' in handle) || typeof handle.verifyError !== 'function') throw hidden()
+  const error: unknown = handle.verifyError()
+  if (error === null || error === undefined) return undefined
+  return error instanceof Error && 'code' in error ? String(error.code) : String(error)
+}
+
 /** With the error's name as its `code`, as Node's own have it. */
 export function errorOf(call: string, status: number): Error & { readonly code: string } {
   const code = getSystemErrorName(status)

@@ -36,15 +36,28 @@ export type PeerContext = {
   readonly now: number
 }
 
+/** What a certificate says of its bearer, wherever that is. */
+export type VerifiedBearer = Omit<VerifiedPeer, 'address'>
+
 /**
  * The peer of a finished handshake.
- * @throws PosternError PSTN_TLS_FAILED (no TLS 1.3 with ALPN h2), PSTN_PEER_NO_CERTIFICATE, PSTN_PEER_UNTRUSTED,
- * PSTN_PEER_EXPIRED, PSTN_PEER_NOT_YET_VALID, PSTN_PEER_ID_INVALID, PSTN_PEER_TRUST_DOMAIN, PSTN_PEER_USAGE or
- * PSTN_PEER_UNEXPECTED.
+ * @throws PosternError PSTN_TLS_FAILED (no TLS 1.3 with ALPN h2), and what verifyBearer throws.
  */
-export function verifyPeer(socket: TLSSocket, { bundle, expected, now }: PeerContext): VerifiedPeer {
-  const { trustDomain, roots } = bundle
+export function verifyPeer(socket: TLSSocket, context: PeerContext): VerifiedPeer {
   checkProtocol(socket)
+  const bearer = verifyBearer(socket, context)
+  const address = canonicalAddress(socket.remoteAddress ?? '')
+  if (address === undefined) throw new PosternError('PSTN_TLS_FAILED', 'the peer is gone')
+  return { ...bearer, address }
+}
+
+/**
+ * Whoever holds the certificate of a finished handshake, whatever is spoken on it.
+ * @throws PosternError PSTN_PEER_NO_CERTIFICATE, PSTN_PEER_UNTRUSTED, PSTN_PEER_EXPIRED, PSTN_PEER_NOT_YET_VALID,
+ * PSTN_PEER_ID_INVALID, PSTN_PEER_TRUST_DOMAIN, PSTN_PEER_USAGE or PSTN_PEER_UNEXPECTED.
+ */
+export function verifyBearer(socket: TLSSocket, { bundle, expected, now }: PeerContext): VerifiedBearer {
+  const { trustDomain, roots } = bundle
   const raw = socket.getPeerX509Certificate()?.raw
   if (!raw) throw new PosternError('PSTN_PEER_NO_CERTIFICATE', 'the peer presented no certificate')
   checkChain(socket, roots)
@@ -53,11 +66,9 @@ export function verifyPeer(socket: TLSSocket, { bundle, expected, now }: PeerCon
   if (expected !== undefined && identity !== expected) {
     throw new PosternError('PSTN_PEER_UNEXPECTED', `expected ${expected}, met ${identity}`)
   }
-  const address = canonicalAddress(socket.remoteAddress ?? '')
-  if (address === undefined) throw new PosternError('PSTN_TLS_FAILED', 'the peer is gone')
   const { serial, notAfter, fingerprint256: certificateHash } = leaf
   const podUid = podUidOf(leaf.subject)
-  return { identity, trustDomain, address, serial, notAfter, certificateHash, ...(podUid && { podUid }) }
+  return { identity, trustDomain, serial, notAfter, certificateHash, ...(podUid && { podUid }) }
 }
 
 function checkProtocol(socket: TLSSocket): void {

@@ -8,6 +8,7 @@ import { bind, type CaptureListener } from '../../proxy/accept/listeners.ts'
 import type { Destination } from '../../proxy/accept/original-destination.ts'
 import { answerStartupProbe } from '../../proxy/admin/startup.ts'
 import { createAuthorizer } from '../../proxy/authorize/authorizer.ts'
+import { identifyCallers } from '../../proxy/identify/tls-callers.ts'
 import { createInbound } from '../../proxy/inbound.ts'
 import { createObserver, type Observer } from '../../proxy/observe/access-log.ts'
 import { createProxyMetrics } from '../../proxy/observe/metrics.ts'
@@ -17,6 +18,7 @@ import { createDirectory } from '../../proxy/resolve/directory.ts'
 import { createOutside } from '../../proxy/resolve/outside.ts'
 import { createResolver } from '../../proxy/resolve/resolver.ts'
 import { createServices } from '../../proxy/resolve/services.ts'
+import { createTerminator, type Terminator } from '../../proxy/terminate/terminator.ts'
 import { systemClock } from '../../shared/clock.ts'
 import type { AddressEntry, State } from '../../shared/control/messages.ts'
 import { Ending } from '../../shared/ending.ts'
@@ -25,7 +27,9 @@ import { live, type Settable } from '../../shared/live.ts'
 import { createRegistry, type Registry } from '../../shared/metrics.ts'
 import { type CompiledPolicy, compile } from '../../shared/policy/compile.ts'
 import type { AuthorizationPolicy, PolicySet } from '../../shared/policy/model.ts'
-import { NO_PROTOCOLS, type Protocols } from '../../shared/protocol.ts'
+import { NO_PROTOCOLS, type Protocols, protocolOf } from '../../shared/protocol.ts'
+import { NOBODY_REVOKED, type RevocationCheck, revocationCheck } from '../../shared/revocation.ts'
+import type { TrustBundle } from '../../shared/trust-bundle.ts'
 import { SERVER_ID, SERVER_POD, TRUST_DOMAIN, type TunnelPair, tunnelPair } from './tunnel-pair.ts'
 
 export type LogLine = Readonly<Record<string, unknown>>
@@ -41,6 +45,9 @@ export type Side = {
 
 export type DataPath = AsyncDisposable & {
   readonly pair: TunnelPair
+  /** The called sidecar's, and what it goes by. */
+  readonly terminator: Terminator
+  readonly revoked: Settable<RevocationCheck>
   readonly client: Side
   readonly server: Side
   readonly policy: Settable<CompiledPolicy | undefined>
@@ -73,8 +80,21 @@ export async function dataPath(application: Server): Promise<DataPath> {
   const protocols = live<Protocols>(NO_PROTOCOLS)
   const authorizer = stack.use(createAuthorizer(policy, protocols))
   const draining = new Ending()
+  const pair = stack.use(await tunnelPair({ onRequest: request => void inbound.tunnelled(request) }))
+  const revoked = live(revocationCheck(NOBODY_REVOKED))
+  const { bundle } = pair.authority
+  const trust = live<TrustBundle | undefined>(bundle)
+  const terminator = createTerminator({
+    tls: pair.serverTls,
+    identify: identifyCallers({ trustDomain: TRUST_DOMAIN, trust, revoked, clock: systemClock }),
+    clock: systemClock,
+    onLimit: limit => pair.limits.push(limit),
+  })
   const inbound = createInbound({
     podIps: [app.address],
+    terminator,
+    tlsMode: port => policy.get()?.mode.tls?.[port],
+    protocolOf: port => protocolOf(protocols.get(), port),
     identity: SERVER_ID,
     now: systemClock.monotonic,
     authorizer,
@@ -82,7 +102,6 @@ export async function dataPath(application: Server): Promise<DataPath> {
     observer: server.observer,
     answerStartupProbe: ({ stream }) => answerStartupProbe(stream, '/', () => true),
   })
-  const pair = stack.use(await tunnelPair({ onRequest: request => void inbound.tunnelled(request) }))
 
   const directory = createDirectory(systemClock)
   const answer = (address: string): AddressEntry =>
@@ -137,6 +156,8 @@ export async function dataPath(application: Server): Promise<DataPath> {
   const inboundListener = await capture('inbound', connection => void inbound.captured(connection))
   return {
     pair,
+    terminator,
+    revoked,
     client,
     server,
     policy,
