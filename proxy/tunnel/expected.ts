@@ -1,5 +1,6 @@
 // Who must answer where the dialler dials: a pod that the directory named, or a workload of a partner, who is met with that
 // partner's roots alone and must be one of those that it may have there.
+import { isIP } from 'node:net'
 import type { SecureContextOptions } from 'node:tls'
 import type { MeshPod } from '../../shared/control/messages.ts'
 import { PosternError } from '../../shared/errors.ts'
@@ -24,12 +25,17 @@ export const proofOf = (expected: Expected): string =>
     ? [expected.trustDomain, ...expected.identities].join(' ')
     : `${expected.uid} ${expected.identity}`
 
-/** @throws PosternError PSTN_PEER_TRUST_DOMAIN: a partner no more. */
+/** @throws PosternError PSTN_PEER_TRUST_DOMAIN: a partner no more. PSTN_TLS_FAILED: we have no name to say. */
 export function shownTo(expected: Expected, own: TunnelTls): Shown {
   if (!isPartner(expected)) return { context: own.context }
   const shown = own.partners.get(expected.trustDomain)
-  if (shown) return shown
-  throw new PosternError('PSTN_PEER_TRUST_DOMAIN', `${expected.trustDomain} is no partner`)
+  if (!shown) throw new PosternError('PSTN_PEER_TRUST_DOMAIN', `${expected.trustDomain} is no partner`)
+  if (isIP(shown.servername) === 0) return shown
+  // RFC 6066, section 3.
+  throw new PosternError(
+    'PSTN_TLS_FAILED',
+    `our trust domain ${shown.servername} is an IP address, which no SNI may be`,
+  )
 }
 
 /** @throws PosternError PSTN_PEER_UNEXPECTED */
