@@ -23,6 +23,7 @@ import type { Revocations } from '../directory/revocations.ts'
 import type { Federation } from '../federation/watch.ts'
 import { type Greeted, greet } from './greeting.ts'
 import { createOutbox, type Outbox } from './outbox.ts'
+import { createPace } from './pace.ts'
 
 /** A sidecar that is connected, and what it last said of itself. */
 export type Connected = {
@@ -150,6 +151,7 @@ async function converse(
   ]
   let heardAt = clock.monotonic()
   const isLost = () => clock.monotonic() - heardAt > LOST_AFTER_MS
+  const pace = createPace(clock)
   context.onConnected(sidecar)
   try {
     refreshState()
@@ -157,6 +159,8 @@ async function converse(
     for await (const line of incoming) {
       heardAt = clock.monotonic()
       receive(decodeFromSidecar(line), sidecar, outbox, context)
+      const waitMs = pace(line.length)
+      if (waitMs > 0) await clock.sleep(waitMs, over)
     }
     end()
   } finally {
