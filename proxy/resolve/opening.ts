@@ -121,7 +121,7 @@ async function tryMember<T>(
 
 async function within<T>(route: Route, { signal, attempt, tryMs = TRY_MS }: Opening<T>): Promise<T> {
   const over = new Ending()
-  const code = route.kind === 'plain' ? 'PSTN_DESTINATION_UNREACHABLE' : 'PSTN_PEER_UNREACHABLE'
+  const code = route.kind === 'tunnel' ? 'PSTN_PEER_UNREACHABLE' : 'PSTN_DESTINATION_UNREACHABLE'
   const timeUp = () => over.abort(new PosternError(code, `not open after ${tryMs} ms, and there are others`))
   const timer = setTimeout(timeUp, tryMs)
   const onAbort = () => over.abort(signal.reason)

@@ -310,6 +310,30 @@ t.test('the webhook on a real API server', { skip: requireApiServer() }, async t
     },
   )
 
+  await t.test('an outside host that nobody could verify is refused with place and hint', async t => {
+    const host = (name: string, tls: string) => ({
+      metadata: { name, labels: { 'postern.dev/policy': 'true' } },
+      data: {
+        'host.yaml': `apiVersion: policy.postern.dev/v1\nkind: OutsideHost\nmetadata: {name: ${name}}\nspec:\n  host: api.partner.example\n  addresses: [203.0.113.7]\n  ports: [443]\n  tls: ${tls}\n`,
+      },
+    })
+    const path = '/api/v1/namespaces/plain/configmaps'
+    const bundle = JSON.stringify((await createAuthority('partner')).cert)
+    await api.kube.create(path, host('good', `{mode: MUTUAL, caBundle: ${bundle}}`))
+    await t.rejects(api.kube.create(path, host('silent', '{mode: MUTUAL}')), {
+      status: 403,
+      message: /PSTN_POLICY_INVALID: host\.yaml:8:\d+: spec\.tls: does not say whom to trust; write caBundle/,
+    })
+    await t.rejects(api.kube.create(path, host('public', '{mode: MUTUAL, publicRoots: true}')), {
+      status: 403,
+      message: /host\.yaml:8:\d+: spec\.tls\.publicRoots: .*any host of the public web; write caBundle/,
+    })
+    await t.rejects(api.kube.create(path, host('empty', '{mode: SIMPLE, caBundle: none}')), {
+      status: 403,
+      message: /spec\.tls\.caBundle: "none" is not valid; write 1 to 32 CA certificates in PEM/,
+    })
+  })
+
   await t.test('roots and serving certificate are replaced while it runs', async t => {
     const next = await createAuthority('second')
     roots.set([next.cert])

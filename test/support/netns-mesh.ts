@@ -12,12 +12,17 @@ import { type ApiServer, startApiServer } from './api-server.ts'
 import { enterNamespace } from './enter-namespace.ts'
 import { type LogLine, type PodPlace, type RunningPod, reportRunning, runPod } from './namespace-kubelet.ts'
 import { createNetwork, type Network } from './netns.ts'
+import { freePorts } from './processes.ts'
 import { scratchDirectory } from './scratch.ts'
 
 export const MESH_NAMESPACE = 'shop'
 /** Of Services: routed to the node, and captured before. */
 export const SERVICE_PREFIXES = ['10.96.0.0/16', 'fd96::/112'] as const
-const POD_PREFIXES = ['10.77.0.0/24', 'fd77::/64'] as const
+/** Of the first mesh, and of one beside it. */
+export const POD_PREFIXES = [
+  ['10.77.0.0/24', 'fd77::/64'],
+  ['10.78.0.0/24', 'fd78::/64'],
+] as const
 const NODE = 'node-1'
 
 export type MeshOptions = {
@@ -25,6 +30,8 @@ export type MeshOptions = {
   readonly leafSeconds?: number
   /** More of the injector's settings. */
   readonly settings?: object
+  /** Another cluster, whose pods reach this one's and are reached. Neither is in the other's prefixes. */
+  readonly beside?: Pick<Mesh, 'network'>
 }
 
 export type PodOptions = PodPlace & {
@@ -56,10 +63,10 @@ export type PlainPod = Pick<RunningPod, 'namespace' | 'ipv4' | 'ipv6'>
 export async function startMesh(
   t: Test,
   stack: AsyncDisposableStack,
-  { leafSeconds = 3600, settings = {} }: MeshOptions = {},
+  { leafSeconds = 3600, settings = {}, beside }: MeshOptions = {},
 ): Promise<Mesh> {
   const directory = scratchDirectory(t)
-  const network = stack.use(await createNetwork())
+  const network = stack.use(await createNetwork(beside?.network))
   stack.use(enterNamespace(network.node))
   const server = stack.use(
     await startApiServer({
@@ -71,6 +78,8 @@ export async function startMesh(
   await install(server)
   await createNamespace(kube, MESH_NAMESPACE)
   await kube.create('/api/v1/nodes', { metadata: { name: NODE } })
+  // One node cannot listen twice on the usual ones.
+  const [control, bundle] = beside ? await freePorts(2) : [INJECTOR_PORTS.control, INJECTOR_PORTS.bundle]
   let started = 0
   const startInjector = async () => {
     const process = await startInjectorProcess(server, {
@@ -78,11 +87,12 @@ export async function startMesh(
       directory,
       settings: {
         listenAddress: '::',
-        controlPort: INJECTOR_PORTS.control,
-        controlAddress: `${network.node.ipv4}:${INJECTOR_PORTS.control}`,
+        controlPort: control,
+        controlAddress: `${network.node.ipv4}:${control}`,
+        bundlePort: bundle,
         maxLeafLifetimeSeconds: leafSeconds,
         ...settings,
-        prefixes: [...POD_PREFIXES, ...SERVICE_PREFIXES],
+        prefixes: [...POD_PREFIXES[beside ? 1 : 0], ...SERVICE_PREFIXES],
       },
     })
     stack.defer(() => process.running.stop('SIGKILL'))
@@ -204,7 +214,7 @@ export async function openIn(pod: RunningPod): Promise<number> {
 }
 
 const DIRECTIONS = ['inbound', 'outbound'].flatMap(direction =>
-  ['tunnel', 'plaintext'].map(via => `direction="${direction}",via="${via}"`),
+  ['tunnel', 'plaintext', 'tls'].map(via => `direction="${direction}",via="${via}"`),
 )
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0)
 

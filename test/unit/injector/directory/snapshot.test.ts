@@ -64,6 +64,9 @@ t.test('a ConfigMap that never was valid denies all that it could cover, and not
   t.equal(record?.inForce, 'deny all')
   t.same(names(world, 'uid-web'), ['DENY shop/a'])
   t.same(names(world, 'uid-bank'), [])
+  const everywhere = { name: 'shop/a', addresses: ['0.0.0.0/0', '::/0'], features: ['a valid document'] }
+  t.match(snapshotFor(world, 'uid-web')?.outside, [everywhere], 'and nothing leaves it in plaintext')
+  t.same(snapshotFor(world, 'uid-bank')?.outside, [])
   reduce(world, { kind: 'gone', resource: 'configmaps', object: policies('a', broken) })
   t.same(names(world, 'uid-web'), [])
 })

@@ -402,6 +402,36 @@ t.test('who is revoked stays so where an injector does not speak of it, over a r
   t.same(lifted?.revoked?.serials, [], 'only an injector that says so lifts it')
 })
 
+const OUTSIDE: NonNullable<State['outside']> = [
+  {
+    name: 'shop/partner',
+    host: 'api.partner.example',
+    addresses: ['203.0.113.0/28'],
+    ports: [443],
+    tls: { mode: 'MUTUAL', roots: ['root'] },
+    features: [],
+  },
+]
+
+t.test(
+  'hosts outside stay declared where an injector does not speak of them, over a restart too',
+  async t => {
+    const server = await injector(t)
+    const dir = scratchDirectory(t)
+    const { client, signal, volume } = await sidecar(t, { ...server, dir })
+    const visit = await server.visit(0)
+    visit.say(stateOf(1, { outside: OUTSIDE }))
+    await when(client.state, state => state?.version === 1, signal)
+    visit.say(stateOf(2))
+    t.same((await when(client.state, state => state?.version === 2, signal))?.outside, OUTSIDE)
+    await volume.read('state.json')
+    const gone = await sidecar(t, { address: '127.0.0.1:1', dir })
+    t.same(gone.client.state.get()?.outside, OUTSIDE, 'kept')
+    visit.say(stateOf(3, { outside: [] }))
+    t.same((await when(client.state, state => state?.version === 3, signal))?.outside, [])
+  },
+)
+
 t.test(
   'an injector’s certificate that is revoked is refused, live and anew; its identity never is',
   async t => {
