@@ -44,6 +44,7 @@ import { type Federation, watchFederation } from './federation/watch.ts'
 import { webCertificate } from './federation/web-certificate.ts'
 import type { LeaseTiming } from './leader.ts'
 import { whyNoPodCertificates } from './podcertificates/offered.ts'
+import { readableMs } from './signer/cleanup.ts'
 import { createSigner, type SignerController } from './signer/controller.ts'
 import { signerMetrics } from './signer/metrics.ts'
 import { serveStatus } from './status-server.ts'
@@ -84,8 +85,6 @@ const DRAIN: DrainTiming = { noticeMs: 3_000, spreadMs: 8_000 }
 /** As /readyz says it. */
 const REVOCATIONS = `who is revoked (ConfigMap ${REVOCATIONS_CONFIGMAP})`
 const PARTNERS = `the partners (ConfigMap ${PARTNERS_CONFIGMAP} and those labelled ${FEDERATION_LABEL})`
-/** How long answered certificate requests stay readable. */
-const CLEANUP_AFTER_MS = 60_000
 
 /** Resolves when this replica is ready. Rejects if `signal` aborts first or the CA cannot be used. */
 export async function startInjector(
@@ -258,7 +257,7 @@ function startSigner(
       clusterDomain,
       maxLeafLifetimeSeconds,
       maxServingLifetimeSeconds,
-      cleanupAfterMs: CLEANUP_AFTER_MS,
+      cleanupAfterMs: readableMs(maxLeafLifetimeSeconds),
     },
     observer: signerMetrics(context.registry),
     revoked,

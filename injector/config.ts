@@ -24,7 +24,7 @@ export type Settings = {
   readonly trustRootsFile?: string
   /** What the cluster’s DNS has its Services’ names end with. */
   readonly clusterDomain: string
-  /** The signer issues no longer than this, whatever a sidecar asks for. */
+  /** The signer issues no longer than this, whatever a sidecar asks for. With less than ten seconds a pod’s names for requests run out. */
   readonly maxLeafLifetimeSeconds: number
   /** The same for the serving certificates that people approve. */
   readonly maxServingLifetimeSeconds: number
@@ -82,13 +82,16 @@ const DEFAULTS: Settings = {
 const isDomain = (value: string): boolean =>
   value.length <= 128 && /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/.test(value)
 
+/** Also what a renewal and its retries need. */
+const SHORTEST_LEAF_SECONDS = 10
+
 const port = optional(integer(0, 65_535))
 const decode = object<Partial<Settings>>({
   trustDomain: optional(text(isTrustDomain, 'a trust domain, such as cluster.local')),
   signerName: optional(text(value => /^[a-z0-9.-]+\/[A-Za-z0-9._-]+$/.test(value), '<domain>/<name>')),
   trustRootsFile: optional(text(value => value.startsWith('/'), 'an absolute path')),
   clusterDomain: optional(text(isDomain, 'a DNS domain, such as cluster.local')),
-  maxLeafLifetimeSeconds: optional(integer(1, 31_536_000)),
+  maxLeafLifetimeSeconds: optional(integer(SHORTEST_LEAF_SECONDS, 31_536_000)),
   maxServingLifetimeSeconds: optional(integer(1, 31_536_000)),
   defaultInboundMode: optional(oneOf(['strict', 'permissive'])),
   defaultAction: optional(oneOf(['allow', 'deny'])),

@@ -10,7 +10,7 @@ import type { RevocationCheck } from '../../shared/revocation.ts'
 import type { Authority } from '../ca/authority.ts'
 import { signPodCertificates } from '../podcertificates/controller.ts'
 import { type ApproverSettings, decide, podOf, type Verdict } from './approve.ts'
-import { isSpent, podUidOf } from './cleanup.ts'
+import { isSpent, podUidOf, sweepMs } from './cleanup.ts'
 import type { SignerObserver } from './metrics.ts'
 import { addCondition, deleteRequest, getPod, setCertificate } from './objects.ts'
 import { isOurs, rulesFor } from './outside.ts'
@@ -50,8 +50,6 @@ export type SignerController = {
   podDeleted(uid: string): void
 }
 
-const CLEANUP_EVERY_MS = 30_000
-
 export function createSigner(context: SignerContext): SignerController {
   const { signerName } = context.settings
   let freePod: (uid: string) => void = () => undefined
@@ -79,7 +77,7 @@ async function cleanUp(context: SignerContext, tracked: TrackedRequests, signal:
   const { cleanupAfterMs } = settings
   while (!signal.aborted) {
     await free(context, tracked, request => isSpent(request, clock.monotonic(), cleanupAfterMs), signal)
-    await clock.sleep(Math.min(CLEANUP_EVERY_MS, cleanupAfterMs), signal).catch(() => undefined)
+    await clock.sleep(sweepMs(cleanupAfterMs), signal).catch(() => undefined)
   }
 }
 

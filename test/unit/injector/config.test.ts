@@ -74,6 +74,11 @@ const wrong: [string, string, string | RegExp][] = [
     /f\.maxLeafLifetimeSeconds: must be at least 600/,
   ],
   [
+    'a lifetime in which nothing can be renewed',
+    'maxLeafLifetimeSeconds: 9',
+    /f\.maxLeafLifetimeSeconds: must be a whole number from 10/,
+  ],
+  [
     'a lifetime that is no number',
     'maxLeafLifetimeSeconds: 1h',
     /f\.maxLeafLifetimeSeconds: must be a whole number/,

@@ -1,6 +1,7 @@
 import t from 'tap'
-import { isSpent, podUidOf } from '../../../../injector/signer/cleanup.ts'
+import { isSpent, podUidOf, readableMs, sweepMs } from '../../../../injector/signer/cleanup.ts'
 import { TrackedRequests } from '../../../../injector/signer/tracked-requests.ts'
+import { CSR_SLOTS } from '../../../../shared/names.ts'
 
 const FIVE_MINUTES = 300_000
 const UID = '0b5bd8a1-7c0d-4a5e-9a4e-2f6f5f0d1c11'
@@ -90,4 +91,15 @@ t.test('the pod that owns a name', async t => {
   for (const name of ['my-request', `postern-${UID}`, `postern-${UID}-8`]) {
     t.equal(podUidOf(request([], { name })), undefined)
   }
+})
+
+t.test('eight names last until the first is free again, however short a certificate lives', t => {
+  for (let seconds = 10; seconds < 10_000; seconds++) {
+    const after = readableMs(seconds)
+    const shortest = 0.33 * seconds * 1000
+    t.ok(CSR_SLOTS * shortest > after + sweepMs(after), `${seconds} s`)
+    if (seconds > 100) seconds += 100
+  }
+  t.equal(readableMs(86_400), 60_000, 'as long as a sidecar asks for an answer')
+  t.end()
 })
