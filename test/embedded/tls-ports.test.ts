@@ -275,7 +275,7 @@ t.test('a port that is declared HTTP offers that, and its requests are read', as
   const { path, port, dial, leaf, shown } = await start(t, 'mutual', socket => {
     socket.on('data', request => {
       const line = /x-forwarded-client-cert: ([^\r]*)/i.exec(String(request))?.[1] ?? 'none'
-      socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${line.length}\r\n\r\n${line}`)
+      socket.end(`HTTP/1.1 200 OK\r\ncontent-length: ${line.length}\r\nconnection: close\r\n\r\n${line}`)
     })
   })
   path.protocols.set({ [port]: 'http1' })
