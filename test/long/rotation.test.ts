@@ -1,6 +1,7 @@
 // Every certificate of the mesh is replaced while traffic of every kind goes on, on a real cluster: leaves, the issuer, and the
 // root by `postern ca rotate` from its beginning until the old one is dropped. Nothing fails and nothing is reset, on
 // connections that are older than all of it too. How much slower it is meanwhile is printed, and judged by people.
+import { loadavg } from 'node:os'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { decodeCaStatus } from '../../shared/ca/status.ts'
@@ -35,7 +36,8 @@ type Kind = {
   readonly answers: readonly (readonly [at: number, ms: number])[]
   readonly failures: readonly { readonly at: number; readonly what: string }[]
 }
-type Part = { readonly name: string; readonly from: number; readonly to: number }
+/** `load`: of the whole machine, which others may have used meanwhile. */
+type Part = { readonly name: string; readonly from: number; readonly to: number; readonly load: number }
 
 let cluster: Cluster
 
@@ -84,7 +86,8 @@ t.test('leaves, issuer and root are replaced, and no traffic notices', { skip },
   const part = async (name: string, work: () => Promise<unknown>) => {
     const from = Date.now()
     await work()
-    parts.push({ name, from, to: Date.now() })
+    const [load = Number.NaN] = loadavg()
+    parts.push({ name, from, to: Date.now(), load })
     t.comment(`${name}: ${Math.round((Date.now() - from) / 1000)} s`)
   }
   const pause = () => delay(PART_SECONDS * 1000)
@@ -126,6 +129,7 @@ t.test('leaves, issuer and root are replaced, and no traffic notices', { skip },
 
 function* table(kinds: Record<string, Kind>, parts: readonly Part[]): Generator<string> {
   yield `| p99, ms | ${parts.map(({ name }) => name).join(' | ')} |`
+  yield `| load of the machine | ${parts.map(({ load }) => load.toFixed(1)).join(' | ')} |`
   for (const [kind, { answers }] of Object.entries(kinds)) {
     const [first = 0, ...others] = parts.map(part => p99(answers, part))
     const cells = others.map(ms => `${ms} (${(ms / Math.max(first, 1)).toFixed(1)} ×)`)
