@@ -9,9 +9,18 @@ import { certsRenew } from './certs/renew.ts'
 import { certsRevoke } from './certs/revoke.ts'
 import type { Command } from './command.ts'
 import { connectCluster } from './kubeconfig.ts'
+import { partners } from './partners/list.ts'
 import { run } from './run.ts'
 
-const COMMANDS: readonly Command[] = [caStatus, caRotate, caRevokeRoot, certsRevoke, certsRenew, certs]
+const COMMANDS: readonly Command[] = [
+  caStatus,
+  caRotate,
+  caRevokeRoot,
+  certsRevoke,
+  certsRenew,
+  certs,
+  partners,
+]
 
 const interrupted = new AbortController()
 process.once('SIGINT', () => interrupted.abort())
