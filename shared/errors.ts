@@ -131,7 +131,7 @@ export const CODES = {
   // Peer identity: checked on both sides of every tunnel, before any application byte.
   PSTN_PEER_NO_CERTIFICATE: info(
     'The peer presented no certificate.',
-    'Only sidecars may dial the tunnel port.',
+    'Only sidecars may dial the tunnel port; a port with portLevelTls MUTUAL takes a certificate of the mesh.',
   ),
   PSTN_PEER_UNTRUSTED: info(
     'The peer’s certificate does not chain to the trust bundle of its trust domain.',
@@ -165,14 +165,17 @@ export const CODES = {
     'The peer is a valid workload, but not the one that the directory names for this address.',
     'An address changed hands, or something impersonates it.',
   ),
-  PSTN_TLS_FAILED: info('The TLS handshake failed or timed out.', 'Only TLS 1.3 with ALPN h2 is spoken.'),
+  PSTN_TLS_FAILED: info(
+    'The TLS handshake failed or timed out.',
+    'Only TLS 1.3 is spoken: between sidecars with ALPN h2, on a port with portLevelTls with what the port is declared to speak.',
+  ),
   // Inbound.
   PSTN_POLICY_DENIED: info(
     'An authorization policy forbids it; the log names the policy.',
     'Change the policy.',
   ),
   PSTN_PLAINTEXT_REFUSED: info(
-    'Plaintext arrived at a pod in strict mode.',
+    'Plaintext arrived at a port in strict mode, or at one with TLS.',
     'Opt the caller in, or keep the port permissive while it migrates.',
   ),
   PSTN_PROTOCOL_CHANGED: info(
