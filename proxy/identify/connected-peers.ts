@@ -1,6 +1,7 @@
 // Whoever is connected was identified with what was known then. When a trust bundle, the list of revocations or this pod's
 // own identity changes, those who would not come in any more are closed at once, and nobody else. But a root that was replaced
 // in good order takes nobody with it (docs/adr/0010).
+import type { Partners } from '../../shared/federation/partners.ts'
 import type { Live } from '../../shared/live.ts'
 import type { RevocationCheck } from '../../shared/revocation.ts'
 import { parseCertificate } from '../../shared/x509/certificate.ts'
@@ -34,11 +35,14 @@ export function judgeConnectedPeers(
     const own = { trustDomain, roots: vouching(trust.get()?.roots ?? [], retired.get()) }
     const met = partners.get()
     const isAnchored = anchoredIn(named => (named === trustDomain ? own : met.bundleOf(named)))
-    inbound.closePeers(isAnchored, 'PSTN_PEER_UNTRUSTED')
-    // Partners are expected by prefix, which may have changed as well.
+    for (const end of [inbound, outbound]) end.closePeers(isAnchored, 'PSTN_PEER_UNTRUSTED')
+  }
+  const followPartners = ({ expects }: Partners) => {
+    untrustPeers()
+    // Whoever is dialled was expected at that address then.
     const isExpected = ({ trustDomain: theirs, identity, address }: Peer) =>
-      theirs === trustDomain || met.expects(theirs, identity, address)
-    outbound.closePeers((peer, socket) => isAnchored(peer, socket) && isExpected(peer), 'PSTN_PEER_UNTRUSTED')
+      theirs === trustDomain || expects(theirs, identity, address)
+    outbound.sweepPeers(isExpected, 'PSTN_PEER_UNEXPECTED')
   }
   const revokePeers = (check: RevocationCheck) => {
     const keep = notRevoked(check)
@@ -57,7 +61,7 @@ export function judgeConnectedPeers(
   const stops = [
     trust.subscribe(untrustPeers),
     retired.subscribe(untrustPeers),
-    partners.subscribe(untrustPeers),
+    partners.subscribe(followPartners),
     revoked.subscribe(revokePeers),
     tls.subscribe(followIdentity),
   ]

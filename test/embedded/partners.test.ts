@@ -170,6 +170,8 @@ t.test('who answers in a partner’s place must be of it, and one that is expect
     'our own in a partner’s place',
   )
   t.equal(await (await open(dialer, anyOf(A))).echo(), 'ping', 'control')
+  const cart = anyOf(A, idIn(A, 'cart'))
+  await t.rejects(open(dialer, cart), { code: 'PSTN_PEER_UNEXPECTED', message: /sa\/web, not one of .*cart/ })
 })
 
 t.test('a mesh that does not know us says so', async t => {

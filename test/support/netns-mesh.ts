@@ -30,6 +30,8 @@ export type MeshOptions = {
   readonly leafSeconds?: number
   /** More of the injector's settings. */
   readonly settings?: object
+  /** The `injector/main.ts` of another version. */
+  readonly injectorMain?: string
   /** Another cluster, whose pods reach this one's and are reached. Neither is in the other's prefixes. */
   readonly beside?: Pick<Mesh, 'network'>
 }
@@ -63,7 +65,7 @@ export type PlainPod = Pick<RunningPod, 'namespace' | 'ipv4' | 'ipv6'>
 export async function startMesh(
   t: Test,
   stack: AsyncDisposableStack,
-  { leafSeconds = 3600, settings = {}, beside }: MeshOptions = {},
+  { leafSeconds = 3600, settings = {}, beside, injectorMain }: MeshOptions = {},
 ): Promise<Mesh> {
   const directory = scratchDirectory(t)
   const network = stack.use(await createNetwork(beside?.network))
@@ -85,6 +87,7 @@ export async function startMesh(
     const process = await startInjectorProcess(server, {
       name: `injector-${started++}`,
       directory,
+      ...(injectorMain && { main: injectorMain }),
       settings: {
         listenAddress: '::',
         controlPort: control,

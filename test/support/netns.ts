@@ -46,19 +46,28 @@ const DUAL_STACK: Families = { ipv4: true, ipv6: true }
 const PREFIX = 'pstn-'
 let networks = 0
 
-/** A node with its bridge. Disposing ends every process inside and removes every namespace, after failures too. */
-export async function createNetwork(): Promise<Network> {
-  await removeLeftovers()
+/**
+ * A node with its bridge. Disposing ends every process inside and removes every namespace, after failures too. `beside`:
+ * other addresses of the node of that network, which routes between the pods of both.
+ */
+export async function createNetwork(beside?: Network): Promise<Network> {
+  if (!beside) await removeLeftovers()
   const id = `${PREFIX}${process.pid}-${networks++}`
   const stack = new AsyncDisposableStack()
   const add = (name: string, addresses: Addresses) => createNamespace(`${id}-${name}`, addresses, stack)
   try {
-    const node = await add('node', { ipv4: '10.77.0.1', ipv6: 'fd77::1' })
-    await ip(node, ['link add br0 type bridge', 'link set br0 up', ...assign(node, 'br0')])
-    let lastHost = 1
+    const node = beside
+      ? addressed(beside.node, BESIDE)
+      : await add('node', addressesAt(FIRST, 1, DUAL_STACK))
+    if (beside) await route(node)
+    else await ip(node, ['link add br0 type bridge', 'link set br0 up'])
+    await ip(node, assign(node, 'br0'))
+    const subnet = beside ? BESIDE : FIRST
+    // The veth pairs of both are the node's.
+    let lastHost = beside ? 100 : 1
     const hosts = new Map<Namespace, number>()
     const addPod = async (name: string, host: number, families: Families) => {
-      const pod = await add(name, podAddresses(host, families))
+      const pod = await add(name, addressesAt(subnet, host, families))
       await join(pod, node, host)
       hosts.set(pod, host)
       return pod
@@ -88,11 +97,25 @@ export async function createNetwork(): Promise<Network> {
   }
 }
 
-function podAddresses(host: number, { ipv4, ipv6 }: Families): Addresses {
+const FIRST = 77
+const BESIDE = 78
+
+function addressesAt(subnet: number, host: number, { ipv4, ipv6 }: Families): Addresses {
   return {
-    ...(ipv4 && { ipv4: `10.77.0.${host}` }),
-    ...(ipv6 && { ipv6: `fd77::${host.toString(16)}` }),
+    ...(ipv4 && { ipv4: `10.${subnet}.0.${host}` }),
+    ...(ipv6 && { ipv6: `fd${subnet}::${host.toString(16)}` }),
   }
+}
+
+function addressed(node: Namespace, subnet: number): Namespace {
+  const { ipv4 = '', ipv6 = '' } = addressesAt(subnet, 1, DUAL_STACK)
+  return { ...node, ipv4, ipv6, addresses: [ipv4, ipv6] }
+}
+
+/** Both subnets are on one wire: without a word about that to the pods, which would go around the node then. */
+async function route(node: Namespace): Promise<void> {
+  for (const key of ['ipv4/ip_forward', 'ipv6/conf/all/forwarding']) await setSysctl(node, `net/${key}`, '1')
+  for (const device of ['all', 'br0']) await setSysctl(node, `net/ipv4/conf/${device}/send_redirects`, '0')
 }
 
 const hardwareAddress = (host: number): string => `02:77:00:00:00:${host.toString(16).padStart(2, '0')}`
