@@ -37,7 +37,7 @@ export type Knowledge = {
 
 /** The API server takes no certificate that lives less, from notBefore to notAfter. */
 export const MIN_LIFETIME_SECONDS = 3600
-/** It takes none whose notBefore is five minutes away from its own clock; the fifth is for what its clock is behind ours. */
+/** It takes none whose notBefore is five minutes away from its own clock; the fifth is for what its clock is ahead of ours. */
 export const POD_CERTIFICATE_BACKDATE_SECONDS = 240
 
 /** What all certificates of these volumes may live at most, from notBefore on. */
