@@ -56,6 +56,12 @@ export type CsrSourceOptions = CsrApi & {
 /** How long to poll for an answer before it counts as a failure. */
 export const CSR_TIMEOUT_MS = 60_000
 
+/**
+ * Every sidecar of the mesh hears in the same moment that its root is revoked, and is cut off until it has another certificate:
+ * long enough for a thousand not to dial the API server at once, short beside what signing for them takes.
+ */
+const DISTRUST_SPREAD_MS = 2_000
+
 /** What our signer backdates: a clock that is further off is told of even where it does no harm yet. */
 const TOLERATED_SKEW_MS = 300_000
 
@@ -103,6 +109,8 @@ async function renewalOf(
   using hurry = watchEarlyRenewal({ serial, receivedAt, renewedFor }, early, { clock, random })
   const soonest = AbortSignal.any([signal, distrust.signal, hurry.signal])
   await waitUntil(due, clock, soonest).catch(() => signal.throwIfAborted())
+  if (distrust.signal.aborted)
+    await waitUntil(dueIn(DISTRUST_SPREAD_MS * random(), instantOf(clock)), clock, signal)
 }
 
 /** The sequence of credentials of one process. */

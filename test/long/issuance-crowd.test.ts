@@ -11,6 +11,8 @@ import { requireApiServer } from '../support/requirements.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 
 const CLIENTS = Number(process.env.POSTERN_CLIENTS ?? 500)
+/** As after a root was revoked, which all hear of at once and renew within two seconds. */
+const SPREAD_MS = Number(process.env.POSTERN_SPREAD_MS ?? 0)
 const AT_A_TIME = 16
 
 const FIXTURES = `
@@ -73,7 +75,11 @@ t.test(
 
     const before = await calls(server)
     const started = performance.now()
-    await Promise.all(pods.map(pod => pod.restart()))
+    const restart = async (pod: (typeof pods)[number]) => {
+      if (SPREAD_MS > 0) await delay(Math.random() * SPREAD_MS)
+      await pod.restart()
+    }
+    await Promise.all(pods.map(restart))
     const begun = performance.now() - started
     while (pods.some(({ credentials }) => credentials.length === 0)) {
       await delay(20)

@@ -340,7 +340,7 @@ t.test('a certificate whose root is trusted no more is replaced at once, and not
     setImmediate(() => trust()?.adopt([{ trustDomain: 'cluster.local', roots: [foreign.root] }]))
   })
   t.not(second?.serial, first?.serial)
-  t.ok(clock.now() - start < 60 * SECOND, `${clock.now() - start} ms of an hour`)
+  t.ok(clock.now() - start <= 2 * SECOND, `${clock.now() - start} ms of an hour: spread, and no longer`)
   t.same(
     events.map(({ kind }) => kind),
     ['issued', 'issued'],
