@@ -55,10 +55,6 @@ t.test('TLS ports', { skip: lacking }, async t => {
     metadata: { name: 'orders' },
     spec: { selector: { app: 'orders' }, ports: [{ port: MUTUAL }] },
   })
-  await kube.create('/api/v1/namespaces/shop/configmaps', {
-    metadata: { name: 'policy', labels: { [POLICY_LABEL]: 'true' } },
-    data: { 'modes.yaml': peerAuthentication, 'orders.yaml': onlyJob },
-  })
   const files = memoryVolume(t)
   const [orders, job, plain] = await Promise.all([
     mesh.start('orders', { annotations: { 'postern.dev/http-ports': `${MUTUAL},${SERVER}` } }),
@@ -68,6 +64,17 @@ t.test('TLS ports', { skip: lacking }, async t => {
     }),
     mesh.startPlain('plain'),
   ])
+  const policy = {
+    metadata: { name: 'policy', labels: { [POLICY_LABEL]: 'true' } },
+    data: { 'modes.yaml': peerAuthentication, 'orders.yaml': onlyJob },
+  }
+  // The API server reads the caBundle a moment after it was written.
+  await until(() =>
+    kube.create('/api/v1/namespaces/shop/configmaps', policy).then(
+      () => true,
+      () => false,
+    ),
+  )
   const module = join(scratchDirectory(t), 'application.mjs')
   writeFileSync(module, APPLICATION)
   orders.namespace.spawn(process.execPath, [module], { uid: 1000, stdio: ['ignore', 'ignore', 'inherit'] })
