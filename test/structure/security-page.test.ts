@@ -49,6 +49,7 @@ t.test('each attacker of the threat model has its table', async t => {
     'The application in the pod',
     'A malicious peer',
     'A node',
+    'A partner',
     'Whoever has other rights',
   ]) {
     t.ok(titles.includes(title), title)

@@ -1,6 +1,19 @@
 // A sidecar that floods its control stream.
+import { once } from 'node:events'
+import { connect, createServer, type ServerHttp2Stream } from 'node:http2'
+import type { AddressInfo } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { createPace, PACE } from '../../../../injector/control/pace.ts'
+import { serveStream } from '../../../../injector/control/stream.ts'
+import { createDirectory } from '../../../../injector/directory/directory.ts'
+import { type Clock, systemClock } from '../../../../shared/clock.ts'
+import { live } from '../../../../shared/live.ts'
+import { createLogger } from '../../../../shared/log.ts'
+import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
+import { node, pod } from '../../../support/cluster-objects.ts'
+import { federationOf } from '../../../support/federation.ts'
+import { revocationsOf } from '../../../support/revocations.ts'
 
 const MIB = 1024 * 1024
 
@@ -30,4 +43,76 @@ t.test('a sidecar that says more than its share is read later, one that does not
   t.equal(pace(MIB) > 0, true, 'what is owed is not forgotten at once')
   now += 10_000
   t.equal(pace(MIB), 0, 'but in time')
+})
+
+t.test('a control stream waits between the lines of a flood, and not between those of a sidecar', async t => {
+  const waits: number[] = []
+  /** Others are longer: the directory gathers changes for 50 ms, heartbeats and deadlines are seconds. */
+  const paced = () => waits.filter(ms => ms < 20)
+  const clock: Clock = {
+    ...systemClock,
+    sleep: (ms, signal) => {
+      waits.push(ms)
+      return systemClock.sleep(ms, signal)
+    },
+  }
+  const log = createLogger('test', 'error')
+  const end = new AbortController()
+  const settings = {
+    trustDomain: 'cluster.local',
+    systemNamespace: 'postern-system',
+    meshMode: 'permissive',
+    defaultAction: 'allow',
+    prefixes: [],
+  } as const
+  const directory = createDirectory({ settings, clock, log, signal: end.signal })
+  directory.feed({ kind: 'set', resource: 'nodes', object: node('node-1', { podCidrs: ['10.1.0.0/16'] }) })
+  directory.feed({ kind: 'set', resource: 'pods', object: pod('web', { ips: ['127.0.0.1'] }) })
+  let refused = 0
+  const context = {
+    directory,
+    trust: live({ trustDomain: 'cluster.local', roots: [] }),
+    retired: live([]),
+    revocations: revocationsOf(),
+    federation: federationOf(),
+    clock,
+    log,
+    onConnected: () => {},
+    onStatus: () => {},
+    onEnded: () => {},
+    onRefused: () => {
+      refused += 1
+    },
+  }
+  const { id: identity } = parseSpiffeId('spiffe://cluster.local/ns/shop/sa/web')
+  const peer = {
+    identity,
+    address: '127.0.0.1',
+    serial: '0a',
+    notAfter: new Date(),
+    trustDomain: 'cluster.local',
+    certificateHash: '',
+  }
+  const server = createServer()
+  server.on('stream', (stream: ServerHttp2Stream) => void serveStream(stream, peer, context))
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  const session = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
+  t.teardown(() => {
+    end.abort()
+    session.destroy()
+    server.close()
+  })
+  const stream = session.request({ ':method': 'POST', ':path': '/v1/control' })
+  stream.on('error', () => undefined).resume()
+  const say = (message: object) => stream.write(`${JSON.stringify(message)}\n`)
+  say({ kind: 'hello', podUid: 'uid-web', version: 'test', features: ['l4'] })
+  await once(stream, 'response')
+  const status = { kind: 'status', stateVersion: 1, roots: [] }
+  for (let count = 0; count < 100; count += 1) say(status)
+  await delay(200)
+  t.same(paced(), [], 'control')
+  for (let count = 0; count < 2_500; count += 1) say(status)
+  await delay(500)
+  t.ok(paced().length > 0, `${paced().length} waits`)
+  t.equal(refused, 0)
 })
