@@ -105,10 +105,10 @@ export async function serveControl(options: ControlServerOptions): Promise<Contr
       renew()
       const removed = roots.some(root => !bundle.roots.includes(root))
       roots = bundle.roots
-      if (!removed) return
+      // A root that came since is one, too.
+      if (anchors || removed) anchors = anchorsOf(roots)
       // Whoever a removed root has vouched for is out; all others hear of it on their streams.
-      anchors = anchorsOf(roots)
-      void dismissBut(anchors)
+      if (anchors && removed) void dismissBut(anchors)
     }),
     revocations.check.subscribe(check => {
       for (const [session, { peer }] of sessions) {

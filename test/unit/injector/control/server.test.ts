@@ -356,6 +356,24 @@ t.test(
   },
 )
 
+t.test('after a root was removed, whoever comes under one that is newer still is let in', async t => {
+  const { dial, directory, trust } = await start(t)
+  directory.feed({ kind: 'set', resource: 'pods', object: pod('db', { ips: ['127.0.0.1'] }) })
+  const gone = await testAuthority('cluster.local', 'CN=a root that goes')
+  const next = await testAuthority('cluster.local', 'CN=the next root')
+  trust.set({ trustDomain: 'cluster.local', roots: [authority.root, gone.root] })
+  trust.set({ trustDomain: 'cluster.local', roots: [authority.root] })
+  trust.set({ trustDomain: 'cluster.local', roots: [authority.root, next.root] })
+  const stream = await dial(DB, next)
+  const read = inbox(stream)
+  stream.send({ ...hello, podUid: 'uid-db' })
+  t.match(await read(), { kind: 'state' })
+  await t.rejects(
+    dial(DB, gone).then(again => drained(inbox(again))),
+    /PSTN_PEER_UNTRUSTED/,
+  )
+})
+
 /** The last state may have been on its way. */
 async function drained(read: () => Promise<FromInjector>): Promise<never> {
   for (;;) await read()
