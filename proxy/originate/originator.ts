@@ -43,8 +43,6 @@ export type OriginatorOptions = {
 /** Until the host was verified, connecting and all. */
 const TIMEOUT_MS = 10_000
 const KEEP_ALIVE_MS = 60_000
-/** Parsed roots and keys: of more hosts than this, those used last. */
-const MAX_CONTEXTS = 64
 
 export function createOriginator({ tls, clock, timeoutMs = TIMEOUT_MS }: OriginatorOptions): Originator {
   const contextFor = cachedContexts()
@@ -127,17 +125,16 @@ function handshake(
   return promise
 }
 
-/** Of a document as it is now, and of our certificate as it is now: neither outlives the other. */
+/** Of a document as it is in force, and of our certificate as it was last used there: neither is kept beyond that. */
 function cachedContexts(): (host: OutsideHost, own: TunnelTls | undefined) => SecureContext {
-  const contexts = new Map<string, SecureContext>()
-  return ({ tls: { roots } }, own) => {
-    const key = JSON.stringify([roots, own?.generation])
-    const found = contexts.get(key)
-    contexts.delete(key)
-    const context = found ?? createSecureContext(contextOptions(roots, own))
-    contexts.set(key, context)
-    const [oldest] = contexts.size > MAX_CONTEXTS ? contexts.keys() : []
-    if (oldest !== undefined) contexts.delete(oldest)
+  type Cached = { readonly generation: number | undefined; readonly context: SecureContext }
+  const contexts = new WeakMap<OutsideHost, Cached>()
+  return (host, own) => {
+    const generation = own?.generation
+    const found = contexts.get(host)
+    if (found && found.generation === generation) return found.context
+    const context = createSecureContext(contextOptions(host.tls.roots, own))
+    contexts.set(host, { generation, context })
     return context
   }
 }

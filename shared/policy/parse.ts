@@ -1,6 +1,7 @@
 // From a policy ConfigMap to validated documents, or to everything that is wrong with it by file, line and column.
 // Injector and CLI only: a sidecar gets normalized documents and never loads a YAML parser.
 import { nameOf, type PolicyDocument } from './document.ts'
+import { overlapsOf } from './outside-overlap.ts'
 import { readAuthorization } from './read-authorization.ts'
 import { readOutsideHost } from './read-outside-host.ts'
 import { readPeerAuthentication } from './read-peer-authentication.ts'
@@ -22,8 +23,20 @@ export type ParsedPolicies = Parsed<PolicyDocument>
 export type PolicyOrigin = { readonly namespace: string; readonly systemNamespace: string }
 
 /** Every key is a file of YAML documents. One problem anywhere makes the whole invalid: half a policy is another policy. */
-export const parsePolicyConfigMap = (configMap: DocumentConfigMap, origin: PolicyOrigin): ParsedPolicies =>
-  parseConfigMap(configMap, policies(origin))
+export function parsePolicyConfigMap(configMap: DocumentConfigMap, origin: PolicyOrigin): ParsedPolicies {
+  const parsed = parseConfigMap(configMap, policies(origin))
+  const overlaps = parsed.kind === 'valid' ? overlapsOf(parsed.documents) : []
+  if (overlaps.length === 0) return parsed
+  const problems = overlaps.map(([one, other]) => ({
+    file: 'data',
+    line: 1,
+    column: 1,
+    path: '',
+    reason: `OutsideHost ${one} and ${other} declare the same address and port for the same pods`,
+    hint: 'give each its own addresses or ports: a sidecar would use neither',
+  }))
+  return { kind: 'invalid', problems }
+}
 
 export const parsePolicyFile = (text: string, file: string, origin: PolicyOrigin): ParsedPolicies =>
   parseFile(text, file, policies(origin))

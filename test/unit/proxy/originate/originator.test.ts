@@ -261,7 +261,7 @@ t.test('a slow reader holds the sender back, on either side', async t => {
   t.ok(socket.writableLength > 1024 * 1024)
   stream.end()
   socket.end()
-  const [there, here] = await Promise.all([readAll(socket), readAll(stream)])
+  const [there, here] = await Promise.all([readAll(socket.resume()), readAll(stream)])
   t.ok(there.equals(flood))
   t.ok(here.equals(flood))
 })

@@ -120,6 +120,36 @@ t.test('every example of docs/outside-hosts.md is valid', async t => {
   for (const text of blocks) t.match(parsePolicyConfigMap(parseYaml(text), ORIGIN), { kind: 'valid' })
 })
 
+t.test('two documents of one ConfigMap that meet are refused; those that need not meet are not', async t => {
+  const document = (name: string, spec: object) =>
+    JSON.stringify({
+      apiVersion: 'policy.postern.dev/v1',
+      kind: 'OutsideHost',
+      metadata: { name },
+      spec: { ...SPEC, ...spec },
+    })
+  const parsed = (spec: object) =>
+    parsePolicyConfigMap({ data: { a: document('a', {}), b: document('b', spec) } }, ORIGIN)
+  for (const addresses of [['203.0.113.7'], ['203.0.112.0/22'], ['198.51.100.1', '203.0.113.15/32']]) {
+    const outcome = parsed({ addresses })
+    const problems = outcome.kind === 'invalid' ? outcome.problems.map(describeProblem) : []
+    t.same(problems, [
+      'data:1:1: OutsideHost shop/a and shop/b declare the same address and port for the same pods; give each its own addresses or ports: a sidecar would use neither',
+    ])
+  }
+  for (const apart of [
+    { addresses: ['203.0.113.16'] },
+    { ports: [80] },
+    { selector: { matchLabels: { app: 'orders' } } },
+    { addresses: ['2001:db8::/32'] },
+  ])
+    t.match(parsed(apart), { kind: 'valid' })
+  const many = Array.from({ length: 256 }, (_, n) => `198.18.${n}.0/24`)
+  const started = performance.now()
+  t.match(parsed({ addresses: [...many.slice(1), '203.0.113.7'] }), { kind: 'invalid' })
+  t.ok(performance.now() - started < 200)
+})
+
 const host = (name: string, rest: Partial<OutsideHost> = {}): OutsideHost => ({
   name,
   host: 'api.partner.example',
