@@ -1,5 +1,6 @@
-// What is known of addresses outside the mesh: hosts that are declared to be dialled with TLS, and partners. Whatever would be dialled in plaintext is asked for
-// here, and asked again when what is declared changes: a connection that would be made in another way now is ended.
+// What is known of addresses outside the mesh: hosts that are declared to be dialled with TLS, and partners. Whatever would
+// be dialled in plaintext is asked for here, and asked again when what is declared changes: a connection that would be made
+// in another way now is ended.
 import { authorityOf } from '../../shared/addresses.ts'
 import { ChurnSet } from '../../shared/churn.ts'
 import type { State } from '../../shared/control/messages.ts'
