@@ -30,7 +30,7 @@ export type MeshOptions = {
   readonly leafSeconds?: number
   /** More of the injector's settings. */
   readonly settings?: object
-  /** The `injector/main.ts` of another version. */
+  /** The `injector/main.ts` of a version before, which refuses settings that it does not know. */
   readonly injectorMain?: string
   /** Another cluster, whose pods reach this one's and are reached. Neither is in the other's prefixes. */
   readonly beside?: Pick<Mesh, 'network'>
@@ -92,7 +92,7 @@ export async function startMesh(
         listenAddress: '::',
         controlPort: control,
         controlAddress: `${network.node.ipv4}:${control}`,
-        bundlePort: bundle,
+        ...(!injectorMain && { bundlePort: bundle }),
         maxLeafLifetimeSeconds: leafSeconds,
         ...settings,
         prefixes: [...POD_PREFIXES[beside ? 1 : 0], ...SERVICE_PREFIXES],
