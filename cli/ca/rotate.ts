@@ -69,14 +69,14 @@ async function rotated(kube: Kube, out: Output, signal: AbortSignal): Promise<Ca
       return thrown instanceof Error ? thrown.message : String(thrown)
     })
     if (typeof status !== 'string' && status.phase === 'idle') return status
-    const news = typeof status === 'string' ? status : newsOf(status)
-    if (news !== told) out.note(news)
-    told = news
+    const news = typeof status === 'string' ? [status] : newsOf(status)
+    if (news.join() !== told) for (const line of news) out.note(line)
+    told = news.join()
     await delay(POLL_MS, undefined, { signal })
   }
 }
 
-function newsOf({ phase, waitingFor, unconfirmed }: CaStatus): string {
+function newsOf({ phase, waitingFor, unconfirmed }: CaStatus): readonly string[] {
   const pods = unconfirmed.pods.map(({ pod, reason }) => `  ${pod}: ${reason}`)
-  return [`${phase}: ${waitingFor.join('; ')}`, ...pods].join('\n')
+  return [`${phase}: ${waitingFor.join('; ')}`, ...pods]
 }

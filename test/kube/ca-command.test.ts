@@ -214,6 +214,20 @@ t.test('postern ca on a real API server', { skip: requireApiServer() }, async t 
     )
   })
 
+  await t.test('--wait tells what is waited for, a line each, and ends when the rotation does', async t => {
+    const rotation = { by: 'alice', began: new Date().toISOString(), skipped: [] }
+    const pods = [{ pod: 'shop/web', reason: 'not connected' }]
+    const more = { rotation, waitingFor: ['1 pods have not confirmed'], unconfirmed: { count: 1, pods } }
+    await publish([], { phase: 'publishing', ...more })
+    const waiting = typed('ca rotate --wait')
+    await delay(1_000)
+    await publish([])
+    t.match(await waiting, {
+      code: 0,
+      err: 'a rotation runs already\npublishing: 1 pods have not confirmed\n  shop/web: not connected\n',
+    })
+  })
+
   await t.test(
     'an interrupted command ends with 130, and its request stays for whoever leads next',
     async t => {
