@@ -6,7 +6,7 @@ import { canonicalAddress } from '../shared/addresses.ts'
 import type { Clock } from '../shared/clock.ts'
 import { Ending } from '../shared/ending.ts'
 import { PosternError } from '../shared/errors.ts'
-import { mapped } from '../shared/live.ts'
+import { derived, mapped } from '../shared/live.ts'
 import { type Logger, onLinesLost } from '../shared/log.ts'
 import { createRegistry } from '../shared/metrics.ts'
 import { NO_PROTOCOLS, protocolOf } from '../shared/protocol.ts'
@@ -154,12 +154,21 @@ async function startDataPath(
   const authorizer = stack.use(createAuthorizer(policy, protocols))
   const draining = new Ending()
   const onLimit = limitCounter(metrics)
-  const terminator = createTerminator({
-    tls,
-    identify: identifyCallers({ trustDomain: settings.trustDomain, trust, revoked, clock }),
-    clock,
-    onLimit,
-  })
+  const { trustDomain } = settings
+  const clients = derived([state], () => state.get()?.partnerClients ?? [])
+  const terminator = stack.use(
+    createTerminator({
+      tls,
+      identify: identifyCallers({
+        ...{ trustDomain, trust, revoked, clock },
+        clientsAt: port => clients.get().filter(({ ports }) => ports.includes(port)),
+      }),
+      trustDomain,
+      clients,
+      clock,
+      onLimit,
+    }),
+  )
   const inbound = createInbound({
     podIps,
     identity: config.identity,

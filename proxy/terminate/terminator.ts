@@ -4,7 +4,8 @@ import { createSecureContext, type SecureContext, type TLSSocket } from 'node:tl
 import { ChurnSet } from '../../shared/churn.ts'
 import type { Clock } from '../../shared/clock.ts'
 import { Ending, type EndSignal } from '../../shared/ending.ts'
-import { type Code, PosternError } from '../../shared/errors.ts'
+import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
+import type { PartnerClients } from '../../shared/federation/model.ts'
 import type { Live } from '../../shared/live.ts'
 import type { TlsMode } from '../../shared/policy/model.ts'
 import type { Protocol } from '../../shared/protocol.ts'
@@ -42,15 +43,20 @@ export type IdentifyCaller = (socket: TLSSocket, from: Pick<Encrypted, 'address'
 
 type PeerEnd = Pick<TunnelServer, 'closePeers' | 'sweepPeers'>
 
-export type Terminator = PeerEnd & {
-  /** Where it fails nothing is left of the connection. @throws PosternError */
-  accept(connection: Encrypted): Promise<Decrypted>
-}
+export type Terminator = Disposable &
+  PeerEnd & {
+    /** Where it fails nothing is left of the connection. @throws PosternError */
+    accept(connection: Encrypted): Promise<Decrypted>
+  }
 
 export type TerminatorOptions = {
   /** What is shown. */
   readonly tls: Live<TunnelTls | undefined>
   readonly identify: IdentifyCaller
+  /** Our own: who is of another one is no SVID's bearer, and known by the port's clients alone. */
+  readonly trustDomain: string
+  /** By port, whose certificates are taken beside our own. */
+  readonly clients: Live<readonly PartnerClients[]>
   readonly clock: Clock
   onLimit(limit: 'tls_handshakes'): void
 }
@@ -58,15 +64,37 @@ export type TerminatorOptions = {
 /** A port without a protocol says nothing of one, so that it is the application's affair what is spoken. */
 const ALPN = { http1: ['http/1.1'], http2: ['h2'] } as const satisfies Record<Protocol, readonly string[]>
 
-type Session = { readonly peer: Peer; readonly socket: TLSSocket; readonly ending: Ending }
+type Session = {
+  readonly peer: Peer
+  readonly socket: TLSSocket
+  readonly from: Pick<Encrypted, 'address' | 'port'>
+  readonly ending: Ending
+}
 
-export function createTerminator({ tls, identify, clock, onLimit }: TerminatorOptions): Terminator {
-  const contextOf = latestContext()
+export function createTerminator(options: TerminatorOptions): Terminator {
+  const { tls, identify, trustDomain, clients, clock, onLimit } = options
+  const contextOf = latestContexts(clients)
   const takeHandshake = handshakeShares(onLimit)
   const sessions = new ChurnSet<Session>()
   let keeps: KeepPeer = () => true
   let refusal: Code = 'PSTN_PEER_UNTRUSTED'
 
+  const isClient = ({ trustDomain: theirs }: Peer) => theirs !== trustDomain
+  const refusalNow = ({ socket, from }: Session): PosternError | undefined => {
+    try {
+      identify(socket, from)
+      return undefined
+    } catch (thrown) {
+      return asPosternError(thrown, 'PSTN_PEER_UNTRUSTED')
+    }
+  }
+  const judgeClients = () => {
+    for (const session of [...sessions].filter(({ peer }) => isClient(peer))) {
+      const refused = refusalNow(session)
+      if (refused) session.ending.abort(refused)
+    }
+  }
+  const stop = clients.subscribe(judgeClients)
   const sweepPeers = (keep: KeepPeer, code: Code): Peer[] => {
     const gone = [...sessions].filter(({ peer, socket }) => !keep(peer, socket))
     for (const { peer, ending } of gone) ending.abort(new PosternError(code, `${peer.identity}, as of now`))
@@ -75,7 +103,7 @@ export function createTerminator({ tls, identify, clock, onLimit }: TerminatorOp
   const identified = (socket: TLSSocket, from: Encrypted): Peer => {
     const peer = identify(socket, from)
     // A handshake that began before a root was removed must not outlive it.
-    if (keeps(peer, socket)) return peer
+    if (isClient(peer) || keeps(peer, socket)) return peer
     throw new PosternError(refusal, `${peer.identity} is no longer trusted`)
   }
   return {
@@ -84,7 +112,7 @@ export function createTerminator({ tls, identify, clock, onLimit }: TerminatorOp
       const requestCert = mode === 'mutual'
       const alpn = protocol ? ALPN[protocol] : []
       const { secureContext, share } = orReset(plain, () => ({
-        secureContext: contextOf(ownInForce(tls.get(), clock.now())),
+        secureContext: contextOf(ownInForce(tls.get(), clock.now()), connection.port),
         share: takeHandshake(address),
       }))
       using _ = share
@@ -92,16 +120,19 @@ export function createTerminator({ tls, identify, clock, onLimit }: TerminatorOp
       const { socket, stream } = await handshake(plain, { secureContext, requestCert, alpn, timeoutMs })
       const ending = new Ending()
       if (!requestCert) return { stream, peer: undefined, signal: ending, release: () => {} }
-      const session = { peer: orReset(plain, () => identified(socket, connection)), socket, ending }
+      const from = { address, port: connection.port }
+      const session = { peer: orReset(plain, () => identified(socket, connection)), socket, from, ending }
       sessions.add(session)
       return { stream, peer: session.peer, signal: ending, release: () => sessions.delete(session) }
     },
     closePeers: (keep, code) => {
       keeps = keep
       refusal = code
-      sweepPeers(keep, code)
+      judgeClients()
+      sweepPeers((peer, socket) => isClient(peer) || keep(peer, socket), code)
     },
     sweepPeers,
+    [Symbol.dispose]: stop,
   }
 }
 
@@ -114,12 +145,17 @@ function orReset<T>(stream: ByteStream, act: () => T): T {
   }
 }
 
-/** Keys and roots are parsed once for each credential and bundle. */
-function latestContext(): (own: TunnelTls) => SecureContext {
-  let latest: { readonly own: TunnelTls; readonly context: SecureContext } | undefined
-  return own => {
-    if (latest?.own !== own) latest = { own, context: createSecureContext(own.context) }
-    return latest.context
+/** Keys and roots are parsed once for each credential, bundle and port with clients of its own. */
+function latestContexts(clients: Live<readonly PartnerClients[]>) {
+  let latest: { readonly own: TunnelTls; readonly clients: readonly PartnerClients[] } | undefined
+  const contexts = new Map<number | undefined, SecureContext>()
+  return (own: TunnelTls, port: number): SecureContext => {
+    const present = clients.get()
+    if (latest?.own !== own || latest.clients !== present) contexts.clear()
+    latest = { own, clients: present }
+    const theirs = present.filter(({ ports }) => ports.includes(port)).flatMap(({ roots }) => roots)
+    const create = () => createSecureContext({ ...own.context, ca: [own.context.ca ?? [], theirs].flat() })
+    return contexts.getOrInsertComputed(theirs.length > 0 ? port : undefined, create)
   }
 }
 

@@ -30,5 +30,5 @@ export const chainLeadsTo = (anchors: Anchors, chain: string): boolean =>
     .map(pem => new X509Certificate(pem))
     .some(certificate => anchors.some(anchor => isIssuer(anchor, certificate)))
 
-const isIssuer = (issuer: X509Certificate, signed: X509Certificate): boolean =>
+export const isIssuer = (issuer: X509Certificate, signed: X509Certificate): boolean =>
   issuer.ca && signed.checkIssued(issuer) && signed.verify(issuer.publicKey)

@@ -60,7 +60,7 @@ export function verifyBearer(socket: TLSSocket, { bundle, expected, now }: PeerC
   const { trustDomain, roots } = bundle
   const raw = socket.getPeerX509Certificate()?.raw
   if (!raw) throw new PosternError('PSTN_PEER_NO_CERTIFICATE', 'the peer presented no certificate')
-  checkChain(socket, roots)
+  checkAuthorized(socket, roots)
   const leaf = parseLeaf(raw)
   const identity = checkSvidLeaf(leaf, { trustDomain, now })
   if (expected !== undefined && identity !== expected) {
@@ -88,7 +88,8 @@ const VERDICTS: Readonly<Record<string, Code>> = {
   INVALID_PURPOSE: 'PSTN_PEER_USAGE',
 }
 
-function checkChain(socket: TLSSocket, roots: readonly string[]): void {
+/** OpenSSL's verdict on the chain. @throws PosternError PSTN_PEER_UNTRUSTED, PSTN_PEER_EXPIRED, … */
+export function checkAuthorized(socket: TLSSocket, roots: readonly string[]): void {
   const { authorized, authorizationError } = socket
   if (authorized) return
   // Node's types say Error; it is OpenSSL's name for the flaw.

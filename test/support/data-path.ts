@@ -22,6 +22,7 @@ import { createTerminator, type Terminator } from '../../proxy/terminate/termina
 import { systemClock } from '../../shared/clock.ts'
 import type { AddressEntry, State } from '../../shared/control/messages.ts'
 import { Ending } from '../../shared/ending.ts'
+import type { PartnerClients } from '../../shared/federation/model.ts'
 import { NO_PARTNERS } from '../../shared/federation/partners.ts'
 import { live, type Settable } from '../../shared/live.ts'
 import { createRegistry, type Registry } from '../../shared/metrics.ts'
@@ -48,6 +49,7 @@ export type DataPath = AsyncDisposable & {
   /** The called sidecar's, and what it goes by. */
   readonly terminator: Terminator
   readonly revoked: Settable<RevocationCheck>
+  readonly clients: Settable<readonly PartnerClients[]>
   readonly client: Side
   readonly server: Side
   readonly policy: Settable<CompiledPolicy | undefined>
@@ -84,9 +86,15 @@ export async function dataPath(application: Server): Promise<DataPath> {
   const revoked = live(revocationCheck(NOBODY_REVOKED))
   const { bundle } = pair.authority
   const trust = live<TrustBundle | undefined>(bundle)
+  const clients = live<readonly PartnerClients[]>([])
   const terminator = createTerminator({
     tls: pair.serverTls,
-    identify: identifyCallers({ trustDomain: TRUST_DOMAIN, trust, revoked, clock: systemClock }),
+    identify: identifyCallers({
+      ...{ trustDomain: TRUST_DOMAIN, trust, revoked, clock: systemClock },
+      clientsAt: port => clients.get().filter(({ ports }) => ports.includes(port)),
+    }),
+    trustDomain: TRUST_DOMAIN,
+    clients,
     clock: systemClock,
     onLimit: limit => pair.limits.push(limit),
   })
@@ -158,6 +166,7 @@ export async function dataPath(application: Server): Promise<DataPath> {
     pair,
     terminator,
     revoked,
+    clients,
     client,
     server,
     policy,
