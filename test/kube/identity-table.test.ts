@@ -11,7 +11,9 @@ import {
   CA_SECRET,
   CLUSTER_TRUST_BUNDLE,
   csrName,
+  FEDERATION_LABEL,
   INJECTOR_NAME,
+  PARTNERS_CONFIGMAP,
   POLICY_LABEL,
   REVOCATIONS_CONFIGMAP,
   SERVING_SIGNER,
@@ -133,6 +135,7 @@ t.before(async () => {
   await kube.create(systemPath('configmaps'), { metadata: { name: TRUST_CONFIGMAP } })
   await kube.create(systemPath('configmaps'), { metadata: { name: CA_CONFIGMAP } })
   await kube.create(systemPath('configmaps'), { metadata: { name: REVOCATIONS_CONFIGMAP } })
+  await kube.create(systemPath('configmaps'), { metadata: { name: PARTNERS_CONFIGMAP } })
   await kube.create(systemPath('configmaps'), { metadata: { name: 'other' } })
   trustRoot = (await testAuthority('cluster.local')).root
   await kube.create(TRUST_BUNDLES, trustBundle(CLUSTER_TRUST_BUNDLE, WORKLOAD_SIGNER))
@@ -419,6 +422,29 @@ const REVOCATION: readonly Row[] = [
   ['read who is revoked', read(systemPath(`configmaps/${REVOCATIONS_CONFIGMAP}`)), ['injector']],
 ]
 
+const FEDERATION: readonly Row[] = [
+  [
+    'name a partner',
+    create(systemPath('configmaps'), () => ({
+      metadata: { name: 'new', labels: { [FEDERATION_LABEL]: 'true' } },
+    })),
+    [],
+  ],
+  [
+    'name a partner in another namespace',
+    create(`${SHOP}/configmaps`, () => ({
+      metadata: { name: 'new', labels: { [FEDERATION_LABEL]: 'true' } },
+    })),
+    [],
+  ],
+  [
+    'change what was fetched of partners',
+    patch(systemPath(`configmaps/${PARTNERS_CONFIGMAP}`), { data: { a: 'b' } }),
+    ['injector'],
+  ],
+  ['read what was fetched of partners', read(systemPath(`configmaps/${PARTNERS_CONFIGMAP}`)), ['injector']],
+]
+
 const WORKLOADS_OF_A_NAMESPACE: readonly Row[] = [
   [
     'create a pod that runs as any service account of shop',
@@ -483,6 +509,7 @@ const TABLE: Readonly<Record<string, readonly Row[]>> = {
   Policy: POLICY,
   'The CA and the trust bundle': TRUST,
   Revocation: REVOCATION,
+  Partners: FEDERATION,
   'Workloads of a namespace': WORKLOADS_OF_A_NAMESPACE,
   'What the injector works with': INJECTOR,
 }
