@@ -113,10 +113,7 @@ const state = record(
     kind: kind('state'),
     version: fc.integer({ min: 1 }),
     policy: record({
-      mode: record(
-        { inbound: mode, ports: byPort(mode), tls: byPort(fc.constantFrom('mutual', 'server')) },
-        ['tls'],
-      ),
+      mode: record({ inbound: mode, ports: byPort(mode) }),
       policies: list(policy),
       defaultAction: fc.constantFrom('allow', 'deny'),
     }),
@@ -140,7 +137,7 @@ const status = record(
     stateVersion: fc.nat(),
     roots: list(hex),
     certificateSerial: hex,
-    certificateNotAfter: fc.date({ noInvalidDate: true }).map(date => date.toISOString()),
+    certificateNotAfter: time,
   },
   ['certificateSerial', 'certificateNotAfter'],
 )
