@@ -150,8 +150,8 @@ export const CODES = {
     'Use certificates from the Postern signer.',
   ),
   PSTN_PEER_TRUST_DOMAIN: info(
-    'The peer’s SPIFFE ID belongs to another trust domain than its certificate was validated for.',
-    'Federation must be configured for foreign trust domains.',
+    'The peer’s SPIFFE ID belongs to another trust domain than its certificate was validated for, or it says that it is of one that is no partner.',
+    'Federation must be configured for foreign trust domains (docs/federation.md), on both sides.',
   ),
   PSTN_PEER_USAGE: info(
     'The peer’s certificate is a CA, or its usages and extensions are not those of an X.509-SVID leaf.',
@@ -162,8 +162,8 @@ export const CODES = {
     'See “A pod or a key is compromised” in docs/operations.md; `postern certs revoke --undo` lifts it.',
   ),
   PSTN_PEER_UNEXPECTED: info(
-    'The peer is a valid workload, but not the one that the directory names for this address.',
-    'An address changed hands, or something impersonates it.',
+    'The peer is a valid workload, but not the one that the directory names for this address, or none of those that a partner may have there.',
+    'An address changed hands, or something impersonates it; or the partner’s `identities` are too narrow.',
   ),
   PSTN_TLS_FAILED: info(
     'The TLS handshake failed or timed out.',
@@ -230,7 +230,10 @@ export const CODES = {
     'The destination is inside the cluster’s prefixes, but nothing live has that address.',
     'A pod that is gone, or a directory that cannot be reached: see the control stream’s state.',
   ),
-  PSTN_ADDRESS_AMBIGUOUS: info('Two live pods claim the same address.', 'Check the CNI plugin.'),
+  PSTN_ADDRESS_AMBIGUOUS: info(
+    'Two live pods claim the same address, or two partners with equal prefixes.',
+    'Check the CNI plugin, or the partners’ destinations.',
+  ),
   PSTN_NO_ENDPOINT: info('The Service has no ready endpoint for this port.', 'Check the Service’s pods.'),
   PSTN_OUTBOUND_REQUIRED: info(
     'postern.dev/outbound: require is set and the destination has no sidecar.',
