@@ -43,7 +43,7 @@ const OPEN_PORT = 8081
 const TO_SERVICE = { port: 9080, destination: SERVICE }
 const TO_ORDERS = { port: 18_081, destination: { address: ORDERS, port: OPEN_PORT } }
 /** Renewal at a third to a half of what is left: a rotation every few seconds. */
-const LEAF_SECONDS = 9
+const LEAF_SECONDS = 10
 const INJECTOR_ADDRESS = '127.1.0.1'
 
 export async function setStage(without: ReadonlySet<Removable>): Promise<Stage> {
