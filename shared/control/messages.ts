@@ -91,7 +91,7 @@ export type StateExtensions = {
   readonly protocols?: Protocols
   /** The zone of the pod's own node. */
   readonly zone?: string
-  /** Whom to refuse. Absent: the injector does not speak of it, and what was known stays in force. */
+  /** Whom to refuse. Absent: it has not changed on this stream, or the injector does not speak of it: what was known stays in force. */
   readonly revoked?: Revoked
   /** Renew before the time, if the present certificate was received before then. */
   readonly renew?: Renewal
