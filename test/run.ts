@@ -19,7 +19,7 @@ type Tier = {
 
 const PARALLEL: Tier = { jobs: availableParallelism(), timeoutSeconds: 60 }
 // These own ports, namespaces or most of the machine.
-const ALONE: Tier = { jobs: 1, timeoutSeconds: 300 }
+const ALONE: Tier = { jobs: 1, timeoutSeconds: 480 }
 const TIERS: Record<string, Tier> = {
   structure: PARALLEL,
   unit: PARALLEL,
