@@ -57,7 +57,8 @@ export function judgeConnectedPeers(
     // Taken back by whoever gave it: what was opened with it ends too.
     for (const end of [inbound, outbound]) end.closePeers(() => false, 'PSTN_NOT_READY')
   }
-  vouching(trust.get()?.roots ?? [], retired.get())
+  // Whoever comes is held to it from the beginning: SNI, by which a TLS context is chosen, may be another one in the end.
+  untrustPeers()
   const stops = [
     trust.subscribe(untrustPeers),
     retired.subscribe(untrustPeers),

@@ -17,7 +17,7 @@ const NO_CERTIFICATE = 'the peer presented no certificate'
 /**
  * Of those that name the port, the clients by whose CA the caller's certificate was issued. Undefined if that was our own:
  * then the rule is that of an SVID. Asked of everybody: a handshake may have been verified with roots that its port had then.
- * @throws PosternError PSTN_PEER_NO_CERTIFICATE; PSTN_PEER_UNTRUSTED for what several vouch for, or nobody
+ * @throws PosternError PSTN_PEER_NO_CERTIFICATE; what checkAuthorized throws; PSTN_PEER_UNTRUSTED for what several vouch for, or nobody
  */
 export function clientsOf(
   socket: TLSSocket,
@@ -26,6 +26,8 @@ export function clientsOf(
 ): PartnerClients | undefined {
   const sent = sentBy(socket)
   if (sent.length === 0) throw new PosternError('PSTN_PEER_NO_CERTIFICATE', NO_CERTIFICATE)
+  // Not after the search: a stranger could make it as long as he likes.
+  checkAuthorized(socket, [own, ...clients.map(({ roots }) => roots)].flat())
   const theirs = clients.filter(({ roots }) => canLeadTo(anchorsOf(roots), sent))
   const owners = theirs.length + Number(canLeadTo(anchorsOf(own), sent))
   if (owners === 1) return theirs[0]
@@ -67,7 +69,7 @@ function canLeadTo(anchors: Anchors, sent: readonly X509Certificate[]): boolean 
   const reached = new Set(sent.slice(0, 1))
   for (const signed of reached) {
     if (anchors.some(anchor => isIssuer(anchor, signed))) return true
-    for (const issuer of sent) if (isIssuer(issuer, signed)) reached.add(issuer)
+    for (const issuer of sent) if (!reached.has(issuer) && isIssuer(issuer, signed)) reached.add(issuer)
   }
   return false
 }

@@ -57,8 +57,14 @@ export function partnersOf(given: readonly Partner[], own: Own): Partners {
       if (place?.kind !== 'partner' || place.trustDomain !== trustDomain) return false
       return isExpectedIdentity(place.identities, identity)
     },
-    equals: (others, theirs) => isDeepStrictEqual([given, own], [others, theirs]),
+    equals: (others, theirs) => isDeepStrictEqual(whatCounts(given, own), whatCounts(others, theirs)),
   }
+}
+
+/** Our prefixes come and go with nodes: where nobody is dialled they are nothing to look at live connections for. */
+const whatCounts = (given: readonly Partner[], own: Own) => {
+  const isDialled = given.some(({ destinations }) => destinations.length > 0)
+  return [given, own.trustDomain, isDialled ? own.prefixes : []]
 }
 
 export const NO_PARTNERS = partnersOf([], { trustDomain: '', prefixes: [] })

@@ -1,4 +1,5 @@
 // Callers without SPIFFE on a port with TLS: known by their own CA and a table, and by nothing else, whatever they show.
+import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { type ConnectionOptions, connect } from 'node:tls'
 import t, { type Test } from 'tap'
@@ -81,6 +82,26 @@ t.test('a workload of ours goes by its SPIFFE ID beside them', async t => {
   const socket = await passes(await own.issue({ identity: CLIENT_ID, subject: BATCH }))
   socket.end()
   t.match(await path.server.next('connection'), { source: { identity: CLIENT_ID }, outcome: 'ok' })
+})
+
+t.test('a stranger does not choose how many signatures are checked', async t => {
+  const { partner, dial, passes, code, own } = await start(t)
+  const keys = await crypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, true, [
+    'sign',
+    'verify',
+  ])
+  // Each may have issued each.
+  const maze = await Promise.all(Array.from({ length: 9 }, () => testAuthority('maze', 'CN=maze', keys)))
+  const [first] = maze
+  if (!first) throw new Error('nine')
+  const leaf = await batch(first)
+  const chain = [leaf.leaf, ...maze.map(({ root }) => root)].join('')
+  const checks = t.capture(X509Certificate.prototype, 'verify', X509Certificate.prototype.verify)
+  dial({ ...leaf, chain })
+  t.equal(await code(), 'PSTN_PEER_UNTRUSTED')
+  t.ok(checks().length <= 10, 'no more than there are certificates')
+  for (const known of [await batch(partner), await own.issue({ identity: CLIENT_ID })]) await passes(known)
+  t.ok(checks().length > 0, 'control: they are counted')
 })
 
 t.test('attacks and mistakes', async t => {

@@ -77,12 +77,13 @@ export type TestAuthority = {
 
 type Signer = { readonly certificate: X509Certificate; readonly keys: Keys; readonly chain: string }
 
-/** Two calls with one subject give two authorities with different keys, which is what a forger would make. */
+/** Two calls with one subject give two authorities, with different keys unless they are given: which is what a forger would make. */
 export async function testAuthority(
   trustDomain: string,
   subject = `CN=${trustDomain} root`,
+  given?: Keys,
 ): Promise<TestAuthority> {
-  const keys = await generateKeys()
+  const keys = given ?? (await generateKeys())
   const certificate = await X509CertificateGenerator.createSelfSigned({
     serialNumber: serialNumber(),
     name: subject,

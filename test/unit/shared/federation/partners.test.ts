@@ -80,4 +80,10 @@ t.test('what is the same is told apart from what has changed', async t => {
   t.notOk(equals([], OWN))
   t.notOk(equals([{ ...known, roots: [] }], OWN))
   t.notOk(equals([known], { ...OWN, prefixes: [] }))
+  const calling = partner(a, {})
+  for (const given of [[], [calling]]) {
+    const { equals } = partnersOf(given, OWN)
+    t.ok(equals(given, { ...OWN, prefixes: [] }), 'a node came or went, and nobody is dialled')
+    t.notOk(equals(given, { ...OWN, trustDomain: 'other.example' }))
+  }
 })
