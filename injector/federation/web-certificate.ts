@@ -3,8 +3,9 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { createSecureContext } from 'node:tls'
 import type { Clock } from '../../shared/clock.ts'
-import { PosternError } from '../../shared/errors.ts'
+import { asPosternError, PosternError } from '../../shared/errors.ts'
 import { type Live, live } from '../../shared/live.ts'
 import { failure, type Logger } from '../../shared/log.ts'
 import type { ServingCertificate } from '../webhook/server.ts'
@@ -58,13 +59,19 @@ async function readPair(directory: string): Promise<ServingCertificate | undefin
   if (chain === undefined && key === undefined) return undefined
   try {
     const fits = new X509Certificate(chain ?? '').checkPrivateKey(createPrivateKey(key ?? ''))
-    if (fits) return { chain: chain ?? '', key: key ?? '' }
+    if (fits) return usable({ chain: chain ?? '', key: key ?? '' })
   } catch (cause) {
-    throw new PosternError('PSTN_CONFIG_INVALID', `${directory}: tls.crt or tls.key cannot be read`, {
-      cause,
-    })
+    const { message } = asPosternError(cause, 'PSTN_CONFIG_INVALID')
+    const why = `${directory}: tls.crt and tls.key cannot be used: ${message}`
+    throw new PosternError('PSTN_CONFIG_INVALID', why, { cause })
   }
   throw new PosternError('PSTN_CONFIG_INVALID', `${directory}: tls.key is not the key of tls.crt`)
+}
+
+/** A key that is too short, or what is no certificate further down, is found by OpenSSL alone: no listener should. */
+function usable(pair: ServingCertificate): ServingCertificate {
+  createSecureContext({ cert: pair.chain, key: pair.key })
+  return pair
 }
 
 const optional = (path: string): Promise<string | undefined> =>

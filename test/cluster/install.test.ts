@@ -83,8 +83,10 @@ t.test('disruption budget, network policy, admission policies and webhooks are t
   const policies = items.map(({ metadata }) => metadata?.name).sort()
   t.same(policies, [
     'postern-capture',
+    'postern-federation',
     'postern-injector',
     'postern-namespaces',
+    'postern-pod-certificates',
     'postern-pods',
     'postern-policies',
     'postern-requests',
