@@ -80,6 +80,7 @@ export async function eventually(
   test: () => Promise<boolean>,
   what: string,
   timeoutMs = 30_000,
+  everyMs = 100,
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs
   let last: unknown
@@ -90,7 +91,7 @@ export async function eventually(
     } catch (thrown) {
       last = thrown
     }
-    await delay(100)
+    await delay(everyMs)
   }
   throw new Error(`${what}: not within ${timeoutMs} ms`, { cause: last })
 }
