@@ -20,7 +20,7 @@ export type RefreshContext = {
   readonly clock: Clock
   readonly random: () => number
   readonly log: Logger
-  readonly federation: Pick<Federation, 'records' | 'known'>
+  readonly federation: Pick<Federation, 'records' | 'fetched' | 'known'>
   /** Of our own trust domain. */
   readonly trust: Live<TrustBundle>
   /** Each answer, with what was known before and what holds now. */
@@ -33,7 +33,7 @@ const RETRY_MS = 5_000
 /** Runs until aborted. */
 export async function refreshPartners(context: RefreshContext, signal: AbortSignal): Promise<void> {
   const { federation } = context
-  const store = createPartnerStore(context.kube)
+  const store = createPartnerStore(context.kube, federation.fetched.get)
   const loops = new Map<string, { readonly source: string; readonly end: AbortController }>()
   const running = new Set<Promise<void>>()
   const run = (work: Promise<void>) => {

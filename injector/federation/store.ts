@@ -22,11 +22,19 @@ export type PartnerStore = {
 
 type Data = Readonly<Record<string, string>>
 
-export function createPartnerStore(kube: Kube): PartnerStore {
+/**
+ * @param known What this replica has of all partners: where the ConfigMap was deleted, one partner's answer must not be all that
+ * is written, since what is known of the others would be gone until each of them answers again.
+ */
+export function createPartnerStore(
+  kube: Kube,
+  known: () => ReadonlyMap<string, FetchedBundle>,
+): PartnerStore {
+  const lost = (): Data => Object.fromEntries([...known()].map(([name, one]) => [name, writeFetched(one)]))
   let last: Promise<unknown> = Promise.resolve()
   /** One after the other: partners answer at the same time. */
   const swap = (change: (data: Data) => Data | undefined, signal: AbortSignal): Promise<void> => {
-    const next = last.then(() => compareAndSwap(kube, change, signal))
+    const next = last.then(() => compareAndSwap(kube, change, lost, signal))
     last = next.catch(() => undefined)
     return next
   }
@@ -58,13 +66,18 @@ function entry(data: Data, trustDomain: string): FetchedBundle | undefined {
 }
 
 /** `change` gives undefined where nothing is to be written. */
-async function compareAndSwap(kube: Kube, change: (data: Data) => Data | undefined, signal: AbortSignal) {
+async function compareAndSwap(
+  kube: Kube,
+  change: (data: Data) => Data | undefined,
+  lost: () => Data,
+  signal: AbortSignal,
+) {
   for (let tries = 1; ; tries += 1) {
     const present = await kube.get<V1ConfigMap>(PATH, signal).catch((thrown: unknown) => {
       if (isKubeError(thrown, 404)) return undefined
       throw thrown
     })
-    const data = change(present?.data ?? {})
+    const data = change(present ? (present.data ?? {}) : lost())
     if (data === undefined) return
     const metadata = { ...present?.metadata, name: PARTNERS_CONFIGMAP, namespace: SYSTEM_NAMESPACE }
     const wanted: V1ConfigMap = { metadata, data }

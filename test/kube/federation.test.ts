@@ -210,6 +210,17 @@ t.test('partners on real API servers', { skip }, async t => {
     t.notOk((await fetchedBy(east.kube, 'north.example'))?.failure)
   })
 
+  await t.test(
+    'the ConfigMap of bundles is deleted: one partner’s answer does not cost the others theirs',
+    async t => {
+      const west = await fetchedBy(east.kube, 'west.example')
+      t.ok(west, 'control')
+      await east.kube.delete(`${CONFIGMAPS}/${PARTNERS_CONFIGMAP}`)
+      t.match(await ask(), { roots: north.bundle.roots })
+      t.same((await fetchedBy(east.kube, 'west.example'))?.roots, west?.roots)
+    },
+  )
+
   await t.test('a document that is wrong, or contradicts, never gets in', async t => {
     const refused = (object: ReturnType<typeof labelled>, path = CONFIGMAPS) =>
       outcome(() => east.kube.create<object>(`${path}?dryRun=All`, object))
