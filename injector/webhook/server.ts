@@ -113,6 +113,9 @@ export async function serveWebhook(options: WebhookOptions): Promise<WebhookServ
   }
 }
 
+/** The API server does, within its own timeout: a burst of pods in one namespace is late and not refused. */
+const COME_BACK_S = 1
+
 const secureContext = ({ key, chain }: ServingCertificate) => ({ key, cert: chain })
 
 async function drain(server: Server, ms: number): Promise<void> {
@@ -160,6 +163,8 @@ function respond({ routes, limits, logRefusal }: Context) {
       const { code, message } = asPosternError(thrown, 'PSTN_ADMISSION_MALFORMED')
       logRefusal({ code, error: message, path: request.url, source: request.socket.remoteAddress })
       if (!request.complete) response.setHeader('connection', 'close')
+      if (thrown instanceof HttpRefusal && thrown.status === 503)
+        response.setHeader('retry-after', COME_BACK_S)
       sendJson(response, thrown instanceof HttpRefusal ? thrown.status : 400, { code, message })
     }
   }

@@ -101,6 +101,12 @@ t.test('the webhook on a real API server', { skip: requireApiServer() }, async t
     })
   })
 
+  await t.test('pods of one namespace that come all at once are late, and not refused', async t => {
+    const burst = Array.from({ length: 60 }, () => create('meshed', silent(), '?dryRun=All'))
+    const made = await Promise.all(burst)
+    t.ok(made.every(pod => sidecars(pod).length === OURS.length))
+  })
+
   await t.test(
     'a pod that opts in by annotation comes back with a sidecar that the API server accepts',
     async t => {
