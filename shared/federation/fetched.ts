@@ -1,7 +1,8 @@
 // What is known of a partner's bundle from its endpoint: one key for each trust domain in the ConfigMap postern-partners, which
 // the leader writes, all replicas read, and `postern partners` shows.
-import { type Decode, integer, listOf, object, optional, text } from '../decode.ts'
+import { type Decode, integer, listOf, object, optional, refuse, text } from '../decode.ts'
 import { asPosternError, PosternError } from '../errors.ts'
+import { parseCertificate } from '../x509/certificate.ts'
 
 export type FetchFailure = {
   /** PSTN_PARTNER_UNREACHABLE, PSTN_PARTNER_INVALID or PSTN_PARTNER_STALE. */
@@ -32,9 +33,19 @@ const filled = text(value => value !== '', 'a string that is not empty')
 const time = text(value => !Number.isNaN(Date.parse(value)), 'a time')
 const count = integer(0, Number.MAX_SAFE_INTEGER)
 
+/** As people edit the ConfigMap, or put back an old one: all who read the roots count on certificates. */
+const root: Decode<string> = (value, where) => {
+  const pem = filled(value, where)
+  try {
+    return parseCertificate(pem).pem
+  } catch {
+    throw refuse(where, 'must be a certificate')
+  }
+}
+
 const decode: Decode<FetchedBundle> = object<FetchedBundle>({
   url: filled,
-  roots: listOf(filled),
+  roots: listOf(root),
   sequence: optional(text(value => /^\d{1,20}$/.test(value), 'an integer of 64 bits')),
   refreshHintSeconds: optional(count),
   fetchedAt: optional(time),
