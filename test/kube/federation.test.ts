@@ -157,6 +157,7 @@ t.test('partners on real API servers', { skip }, async t => {
     },
   )
 
+  const injectors = [east.injector]
   const north = await testAuthority('north.example')
   const endpoint = undo.use(await startWebServer(jsonAnswer(writeSpiffeBundle(north.bundle))))
   let asked = 0
@@ -197,6 +198,7 @@ t.test('partners on real API servers', { skip }, async t => {
   await t.test('and over a restart, under another leader, while nobody answers', async t => {
     await east.injector.running.stop('SIGKILL')
     const next = await east.start('injector-1')
+    injectors.push(next)
     await until(async () => (await next.metric('postern_leader')) === 1)
     await pointWebhooksAt(east.server, next).catch(() => undefined)
     await until(async () => ((await fetchedBy(east.kube, 'north.example'))?.failure?.failures ?? 0) > 1)
@@ -220,6 +222,16 @@ t.test('partners on real API servers', { skip }, async t => {
       t.same((await fetchedBy(east.kube, 'west.example'))?.roots, west?.roots)
     },
   )
+
+  await t.test('an entry that somebody broke ends neither the metrics nor the injector', async t => {
+    const leader = injectors.at(-1)
+    const before = await east.kube.get<V1ConfigMap>(`${CONFIGMAPS}/${PARTNERS_CONFIGMAP}`)
+    const broken = JSON.stringify({ url: west.url, roots: ['x'] })
+    await east.kube.patch(`${CONFIGMAPS}/${PARTNERS_CONFIGMAP}`, MERGE, { data: { 'west.example': broken } })
+    await until(async () => (await leader?.log())?.includes('partner bundle cannot be read') ?? false)
+    t.equal(await leader?.metric('postern_leader'), 1)
+    await east.kube.patch(`${CONFIGMAPS}/${PARTNERS_CONFIGMAP}`, MERGE, { data: before.data })
+  })
 
   await t.test('a document that is wrong, or contradicts, never gets in', async t => {
     const refused = (object: ReturnType<typeof labelled>, path = CONFIGMAPS) =>
