@@ -67,7 +67,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
     return { revoked }
   }
   const knowsPartners = features.includes('partners' satisfies keyof StateExtensions)
-  /** Apart from the rest as well, but sent each time: absent would mean that there are none. */
+  /** Apart from the rest as well, but sent each time, none included: absent would mean that we do not speak of them. */
   let partnersSent = NO_PARTNERS
   /** What binds the pod beyond what the directory knows; what is empty is left out. */
   const extensions = (): StateExtensions => {
@@ -115,7 +115,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
       stateSent = text
       partnersSent = partners
       version += 1
-      send({ kind: 'state', version, ...content, ...news, ...(partners.length > 0 && { partners }) })
+      send({ kind: 'state', version, ...content, ...news, ...(knowsPartners && { partners }) })
       if (!knowsOutside) sendDifferent(answers.keys())
       return true
     },

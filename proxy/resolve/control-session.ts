@@ -212,11 +212,20 @@ export class ControlSession {
 const fingerprints = (roots: readonly string[]): string[] =>
   roots.map(root => parseCertificate(root).fingerprint256)
 
-/** An injector that does not speak of revocations or of hosts outside, as those of v0.1.0, lifts none of them. */
+/**
+ * An injector that does not speak of revocations, of hosts outside or of partners, as those of v0.1.0, lifts none of them: where a
+ * partner answers would be dialled in plaintext.
+ */
 function withKept(next: State, former: State | undefined): State {
   const revoked = next.revoked ?? former?.revoked
   const outside = next.outside ?? former?.outside
-  return { ...next, ...(revoked && { revoked }), ...(outside && { outside }) }
+  const partners = next.partners ?? former?.partners
+  return {
+    ...next,
+    ...(revoked && { revoked }),
+    ...(outside && { outside }),
+    ...(partners && { partners }),
+  }
 }
 
 /**

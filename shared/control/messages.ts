@@ -102,7 +102,7 @@ export type StateExtensions = {
    * Absent: there is none, and a root that goes takes its connections with it.
    */
   readonly retired?: readonly string[]
-  /** Foreign trust domains, all of them. Absent: the injector does not speak of them, and there are none. */
+  /** Foreign trust domains, all of them. Absent: the injector does not speak of them, and what was known stays in force. */
   readonly partners?: readonly Partner[]
   /** Callers without SPIFFE whom ports of this pod know. Absent: none. */
   readonly partnerClients?: readonly PartnerClients[]

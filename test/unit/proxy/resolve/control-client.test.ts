@@ -402,6 +402,22 @@ t.test('who is revoked stays so where an injector does not speak of it, over a r
   t.same(lifted?.revoked?.serials, [], 'only an injector that says so lifts it')
 })
 
+t.test(
+  'partners stay known where an injector does not speak of them: they would be dialled in plaintext',
+  async t => {
+    const server = await injector(t)
+    const { client, signal } = await sidecar(t, server)
+    const visit = await server.visit(0)
+    const partners = [{ trustDomain: 'west.example', roots: ['root'], destinations: [] }]
+    visit.say(stateOf(1, { partners }))
+    await when(client.state, state => state?.version === 1, signal)
+    visit.say(stateOf(2))
+    t.same((await when(client.state, state => state?.version === 2, signal))?.partners, partners)
+    visit.say(stateOf(3, { partners: [] }))
+    t.same((await when(client.state, state => state?.version === 3, signal))?.partners, [])
+  },
+)
+
 const OUTSIDE: NonNullable<State['outside']> = [
   {
     name: 'shop/partner',
