@@ -14,7 +14,7 @@ import {
 } from '../../shared/names.ts'
 import { describeProblem } from '../../shared/policy/document.ts'
 import { parseCertificate } from '../../shared/x509/certificate.ts'
-import type { Command } from '../command.ts'
+import { type Command, UsageError } from '../command.ts'
 import type { Output } from '../output.ts'
 
 export type PartnerView = {
@@ -41,7 +41,8 @@ export type PartnersView = {
 export const partners: Command = {
   name: 'partners',
   summary: 'Shows the partners, how fresh their bundles are, and what is wrong with them. 1: something is.',
-  run: async ({ kube, out, signal }) => {
+  run: async ({ args, kube, out, signal }) => {
+    if (args.length > 0) throw new UsageError(`partners takes no argument ${args[0]}`)
     const view = await readPartners(await kube(), signal)
     if (out.json) out.document(view)
     else show(out, view, Date.now())

@@ -3,12 +3,13 @@ import t from 'tap'
 import { caRevokeRoot } from '../../../../cli/ca/revoke-root.ts'
 import { caRotate } from '../../../../cli/ca/rotate.ts'
 import { caStatus } from '../../../../cli/ca/status.ts'
+import { partners } from '../../../../cli/partners/list.ts'
 import { run } from '../../../../cli/run.ts'
 
 async function typed(words: string) {
   let [out, err, asked] = ['', '', 0]
   const code = await run(words.split(' '), {
-    commands: [caStatus, caRotate, caRevokeRoot],
+    commands: [caStatus, caRotate, caRevokeRoot, partners],
     sink: {
       out: text => {
         out += text
@@ -40,6 +41,7 @@ const senseless: readonly [string, RegExp][] = [
   ['ca revoke-root abc def', /name one root by its fingerprint/],
   ['ca revoke-root --yes', /name one root by its fingerprint/],
   ['ca status everything', /takes no argument everything/],
+  ['partners west.example', /takes no argument west\.example/],
 ]
 for (const [words, says] of senseless)
   t.test(`postern ${words}`, async t => {
