@@ -18,7 +18,7 @@ export type EndpointQuestion = {
   readonly ownRoots: readonly string[]
 }
 
-export const FETCH_LIMITS = { bytes: 256 * 1024, ms: 10_000 } as const
+const FETCH_LIMITS = { bytes: 256 * 1024, ms: 10_000 } as const
 
 /** @throws PosternError PSTN_PARTNER_UNREACHABLE, PSTN_PARTNER_INVALID; or the signal's reason. */
 export async function fetchBundle(

@@ -9,7 +9,7 @@ export type Answer =
   | { readonly kind: 'failure'; readonly code: Code; readonly reason: string }
 
 /** Section 4.1 recommends it where a bundle says nothing. */
-export const DEFAULT_REFRESH_SECONDS = 300
+const DEFAULT_REFRESH_SECONDS = 300
 /** Nobody makes us ask more often, nor look away for longer. */
 const SHORTEST_REFRESH_SECONDS = 60
 const LONGEST_REFRESH_SECONDS = 3600

@@ -8,7 +8,7 @@ import { recordOf } from '../ca/rotation.ts'
 import type { StoredCa } from '../ca/store.ts'
 
 /** How often partners are asked to look. */
-export const REFRESH_HINT_SECONDS = 300
+const REFRESH_HINT_SECONDS = 300
 /**
  * A next root is published for so long before it signs: SPIFFE Federation recommends three to five hints (section 4.1), so
  * that a partner may miss one or two.

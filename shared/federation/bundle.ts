@@ -6,7 +6,7 @@ import { trustDomainNamedBy } from '../spiffe-id.ts'
 import { parseCertificate } from '../x509/certificate.ts'
 
 /** All partners' bundles are in one ConfigMap, which holds 1 MiB. */
-export const MAX_BUNDLE_PEM = 32 * 1024
+const MAX_BUNDLE_PEM = 32 * 1024
 
 /** @throws PosternError PSTN_PARTNER_INVALID */
 export function readPartnerBundle(text: string, trustDomain: string): SpiffeBundle {

@@ -10,10 +10,10 @@ import {
 } from './document.ts'
 
 /** A ConfigMap of bundles and a sidecar's state hold no more of them. */
-export const MOST_PARTNERS = 24
+const MOST_PARTNERS = 24
 
 /** Why a document cannot stand beside another, or undefined. */
-export function conflictBetween(one: FederationDocument, other: FederationDocument): string | undefined {
+function conflictBetween(one: FederationDocument, other: FederationDocument): string | undefined {
   if (nameOf(one) === nameOf(other)) return `${nameOf(one)} is written twice`
   if (one.kind === 'TrustDomain')
     return other.kind === 'TrustDomain' ? betweenDomains(one, other) : betweenKinds(one, other)

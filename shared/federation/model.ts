@@ -69,7 +69,7 @@ const partner = object<Partner>({
   destinations: listOf(object<Destination>({ cidr, identities: listOf(filled) })),
 })
 
-export const decodePartner: Decode<Partner> = (value, where) => {
+const decodePartner: Decode<Partner> = (value, where) => {
   const decoded = partner(value, where)
   for (const [index, { identities }] of decoded.destinations.entries())
     for (const pattern of identities) {

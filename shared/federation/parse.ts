@@ -13,7 +13,7 @@ import { type FederationDocument, nameOf } from './document.ts'
 import { readPartnerClients } from './read-partner-clients.ts'
 import { readTrustDomain } from './read-trust-domain.ts'
 
-export const FEDERATION_API_VERSION = 'federation.postern.dev/v1'
+const FEDERATION_API_VERSION = 'federation.postern.dev/v1'
 const KINDS = ['TrustDomain', 'PartnerClients'] as const
 
 export type ParsedFederation = Parsed<FederationDocument>
