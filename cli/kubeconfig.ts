@@ -37,6 +37,7 @@ export function loadConfig(kubeconfig: string | undefined, context: string | und
     return config
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new PosternError('PSTN_CONFIG_INVALID', `kubeconfig: ${reason}`, { cause })
+    const why = `${reason}; the file is --kubeconfig, $KUBECONFIG or ~/.kube/config`
+    throw new PosternError('PSTN_CONFIG_INVALID', `kubeconfig: ${why}`, { cause })
   }
 }
