@@ -1,7 +1,7 @@
 // The calls to the API server that the approver and signer make, one function each.
 import type { V1CertificateSigningRequest, V1Pod } from '@kubernetes/client-node'
 import { isKubeError, type Kube } from '../../shared/kube/rest.ts'
-import type { ConditionType } from './request.ts'
+import { type ConditionType, isAnswered } from './request.ts'
 
 export const CSR_PATH = '/apis/certificates.k8s.io/v1/certificatesigningrequests'
 
@@ -61,16 +61,38 @@ export function setCertificate(
   return kube.replace(`${pathOf(object)}/status`, withStatus(object, { certificate }), signal)
 }
 
-/** Deletes this very object, not a later one of the same name. */
+/**
+ * Deletes this very object, not a later one of the same name; nor one that waits for an answer again, since etcd was put
+ * back to before it had one: that is another version of it.
+ */
 export async function deleteRequest(
   kube: Kube,
   object: V1CertificateSigningRequest,
   signal: AbortSignal,
 ): Promise<void> {
-  const preconditions = { uid: object.metadata?.uid }
   try {
-    await kube.delete(pathOf(object), { apiVersion: 'v1', kind: 'DeleteOptions', preconditions }, signal)
+    if (await deleteVersion(kube, object, signal)) return
+    const present = await kube.get<V1CertificateSigningRequest>(pathOf(object), signal)
+    if (present.metadata?.uid === object.metadata?.uid && isAnswered(present))
+      await deleteVersion(kube, present, signal)
   } catch (error) {
-    if (!isKubeError(error, 404) && !isKubeError(error, 409)) throw error
+    if (!isKubeError(error, 404)) throw error
+  }
+}
+
+/** False: there is another version. */
+async function deleteVersion(
+  kube: Kube,
+  object: V1CertificateSigningRequest,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { uid, resourceVersion } = object.metadata ?? {}
+  const options = { apiVersion: 'v1', kind: 'DeleteOptions', preconditions: { uid, resourceVersion } }
+  try {
+    await kube.delete(pathOf(object), options, signal)
+    return true
+  } catch (error) {
+    if (isKubeError(error, 409)) return false
+    throw error
   }
 }
