@@ -52,7 +52,8 @@ export async function serveBundle(options: BundleEndpointOptions): Promise<Bundl
   }
   const stop = certificate.subscribe(settle)
   settle()
-  if (server) await once(server, 'listening')
+  // What went wrong is in the log: `listen`.
+  if (server) await once(server, 'listening').catch(() => undefined)
   return {
     port: () => (server?.address() as AddressInfo | null | undefined)?.port,
     [Symbol.asyncDispose]: async () => {

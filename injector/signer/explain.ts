@@ -23,12 +23,12 @@ const MAX_LENGTH = 512
 export function explainDifference({ der }: Csr, identity: SpiffeId): string {
   const permitted = `the request must hold the URI SAN ${identity} and nothing else`
   const found = differences(der, identity)
-  const detail = found.length > 0 ? printable(found.join('; ')) : 'its encoding is not the canonical one'
+  const detail = found.length > 0 ? asciiOf(found.join('; ')) : 'its encoding is not the canonical one'
   return `${permitted}: ${detail}`.slice(0, MAX_LENGTH)
 }
 
-/** What a forger wrote ends up on an operator's terminal: escape sequences and reversed text stay text. */
-const printable = (found: string): string =>
+/** What a forger wrote ends up on an operator's terminal: escape sequences, reversed text and letters that look like others stay text. */
+const asciiOf = (found: string): string =>
   found.replaceAll(/[^ -~]/gu, character => `\\u{${character.codePointAt(0)?.toString(16)}}`)
 
 function differences(der: Buffer, identity: SpiffeId): string[] {

@@ -1,7 +1,7 @@
 // Answers for federation ConfigMaps: what does not parse, or contradicts what is in force, never gets in; what is allowed and
 // perhaps not meant is said.
 import { parseCidr } from '../../shared/addresses.ts'
-import { cidrsOverlap } from '../../shared/federation/cidr.ts'
+import { cidrsOverlap } from '../../shared/cidr.ts'
 import { conflictAmong } from '../../shared/federation/conflicts.ts'
 import type { FederationDocument } from '../../shared/federation/document.ts'
 import { parseFederation } from '../../shared/federation/parse.ts'

@@ -1,10 +1,11 @@
 // TrustDomain: a partner's name, where its bundle comes from, and where its workloads are dialled.
+
+import { canonicalCidr } from '../cidr.ts'
 import { asPosternError } from '../errors.ts'
 import type { Item, Reader } from '../policy/reader.ts'
 import { isTrustDomain } from '../spiffe-id.ts'
 import { readRoots } from '../x509/root-certificates.ts'
 import { readPartnerBundle } from './bundle.ts'
-import { canonicalCidr } from './cidr.ts'
 import type { BundleSource, TrustDomainDocument } from './document.ts'
 import { type Destination, identityPatternFlaw } from './model.ts'
 

@@ -1,7 +1,8 @@
 // OutsideHost: a host outside the mesh, the addresses at which applications dial it, and the TLS that their sidecars speak
 // there. Istio writes the same as a ServiceEntry and a DestinationRule.
 import { X509Certificate } from 'node:crypto'
-import { canonicalAddress, parseCidr } from '../addresses.ts'
+import { parseCidr } from '../addresses.ts'
+import { canonicalCidr } from '../cidr.ts'
 import { splitPem } from '../trust-bundle.ts'
 import type { OutsideHostDocument } from './document.ts'
 import { OUTSIDE_MODES, type OutsideTls } from './outside-host.ts'
@@ -85,8 +86,8 @@ function readAddresses(reader: Reader, item: Item): string | undefined {
 }
 
 function cidrOf(text: string) {
-  const cidr = parseCidr(text.includes('/') ? text : `${text}/${text.includes(':') ? 128 : 32}`)
-  return cidr && canonicalAddress(cidr.network) === cidr.network ? cidr : undefined
+  const written = text.includes('/') ? text : `${text}/${text.includes(':') ? 128 : 32}`
+  return canonicalCidr(written) === written ? parseCidr(written) : undefined
 }
 
 function readTls(reader: Reader, item: Item): OutsideTls | undefined {

@@ -7,7 +7,6 @@ import { type FromInjector, KNOWN_FEATURES } from '../../../../shared/control/me
 import { createLogger } from '../../../../shared/log.ts'
 import { node, pod, policies } from '../../../support/cluster-objects.ts'
 import { federationOf } from '../../../support/federation.ts'
-
 import { revocationsOf } from '../../../support/revocations.ts'
 
 const TLS = `apiVersion: policy.postern.dev/v1

@@ -1,8 +1,11 @@
 // Our own bundle as partners read it: over https, one path, with both roots while the root is rotated.
 
+import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { request } from 'node:https'
+import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
+import { pino } from 'pino'
 import t from 'tap'
 import { createIssuer, createRoot } from '../../../../injector/ca/authority.ts'
 import {
@@ -92,6 +95,29 @@ t.test('one path, two methods, and nothing before there is a certificate', async
     'a renewed one is in use at once',
   )
 })
+
+t.test(
+  'a port that is in use costs the endpoint alone: the injector starts, and the log says why',
+  async t => {
+    const taken = createServer().listen(0, '127.0.0.1')
+    await once(taken, 'listening')
+    t.teardown(() => taken.close())
+    const { port } = taken.address() as AddressInfo
+    const said: string[] = []
+    const certificate = live(await pairFor('localhost'))
+    const endpoint = await serveBundle({
+      host: '127.0.0.1',
+      port,
+      bundle: live('{"keys": []}'),
+      certificate,
+      log: pino({}, { write: line => void said.push(line) }),
+    })
+    t.equal(endpoint.port(), undefined)
+    t.match(said, [/bundle endpoint failed.*EADDRINUSE|EADDRINUSE.*bundle endpoint failed/])
+    certificate.set(await pairFor('localhost'))
+    await endpoint[Symbol.asyncDispose]()
+  },
+)
 
 t.test('during a rotation both roots are in it, and its sequence grows with each step', async t => {
   const metadata = { name: CA_SECRET, namespace: SYSTEM_NAMESPACE }

@@ -1,6 +1,6 @@
 // Federation documents: what is accepted, and each thing that is refused, with its place.
 import t from 'tap'
-import { canonicalCidr, cidrsOverlap } from '../../../../shared/federation/cidr.ts'
+import { canonicalCidr, cidrsOverlap } from '../../../../shared/cidr.ts'
 import { parseFederation } from '../../../../shared/federation/parse.ts'
 import { describeProblem } from '../../../../shared/policy/document.ts'
 import { writeSpiffeBundle } from '../../../../shared/spiffe-bundle.ts'

@@ -69,6 +69,7 @@ const cases: readonly [string, object, RegExp][] = [
   ['no host', { host: undefined }, /spec\.host: is empty/],
   ['a name for an address', { addresses: ['api.partner.example'] }, /names are not resolved/],
   ['an address that is not canonical', { addresses: ['2001:DB8::7'] }, /spec\.addresses\[0\].*canonical/],
+  ['a network with host bits', { addresses: ['203.0.113.7/28'] }, /spec\.addresses\[0\].*canonical/],
   ['an IPv4 address in IPv6', { addresses: ['::ffff:203.0.113.7'] }, /canonical/],
   ['the whole internet', { addresses: ['0.0.0.0/0'] }, /wider than \/8/],
   ['the whole internet, IPv6', { addresses: ['2000::/3'] }, /wider than \/16/],

@@ -1,5 +1,5 @@
 // CIDRs that people write: in one form, so that two that mean the same look the same, and whether two have an address in common.
-import { type Cidr, canonicalAddress, cidrsContain, parseCidr } from '../addresses.ts'
+import { type Cidr, canonicalAddress, cidrsContain, parseCidr } from './addresses.ts'
 
 /** The one way to write a prefix: RFC 5952, without host bits. Undefined if it is none. */
 export function canonicalCidr(text: string): string | undefined {
