@@ -17,7 +17,7 @@ type Kind = {
 
 const PATIENCE_MS = 10_000
 const [host = '', seconds = '60'] = process.argv.slice(2)
-const until = Date.now() + Number(seconds) * 1000
+const until = now() + Number(seconds) * 1000
 
 const kinds: Record<string, Kind> = {}
 await Promise.all([
@@ -30,18 +30,24 @@ await Promise.all([
 // A pipe takes more than it holds only in time, and the kept connections would hold the process.
 process.stdout.write(`${JSON.stringify(kinds)}\n`, () => process.exit(0))
 
+/** Milliseconds since 1970, with fractions: answers take a few. */
+function now(): number {
+  return performance.timeOrigin + performance.now()
+}
+
 async function atRate(name: string, everyMs: number, send: () => Promise<void>): Promise<void> {
   const kind: Kind = { answers: [], failures: [] }
   kinds[name] = kind
   const sent: Promise<void>[] = []
-  for (let due = Date.now(); due < until; due += everyMs) {
-    await delay(due - Date.now())
+  for (let due = now(); due < until; due += everyMs) {
+    await delay(due - now())
     const at = due
     const answered = Promise.race([send(), delay(PATIENCE_MS, undefined, { ref: false }).then(late)])
     sent.push(
       answered.then(
-        () => void kind.answers.push([at, Date.now() - at]),
-        (error: NodeJS.ErrnoException) => void kind.failures.push({ at, what: error.code ?? String(error) }),
+        () => void kind.answers.push([Math.round(at), Math.round((now() - at) * 100) / 100]),
+        (error: NodeJS.ErrnoException) =>
+          void kind.failures.push({ at: Math.round(at), what: error.code ?? String(error) }),
       ),
     )
   }
