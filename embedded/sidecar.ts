@@ -1,10 +1,16 @@
 // A sidecar outside a pod: the same proxy, with a fixed table of listeners where a pod has nftables. A process of its own,
 // configured by the environment that injection wrote into the pod; the table is its argument.
 
-import { bind, type CaptureListener, type CaptureOptions } from '../proxy/accept/listeners.ts'
+import {
+  bind,
+  type CaptureHandlers,
+  type CaptureListener,
+  type CaptureOptions,
+} from '../proxy/accept/listeners.ts'
 import { fixedDestinations } from '../proxy/accept/original-destination.ts'
-import { type CaptureHandlers, type Listeners, startProxy } from '../proxy/app.ts'
+import { startProxy } from '../proxy/app.ts'
 import { readConfig } from '../proxy/config.ts'
+import type { Listeners } from '../proxy/parts.ts'
 import { authorityOf } from '../shared/addresses.ts'
 import { systemClock } from '../shared/clock.ts'
 import { createLogger } from '../shared/log.ts'

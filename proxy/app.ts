@@ -3,20 +3,18 @@
 import { setMaxListeners } from 'node:events'
 import { join } from 'node:path'
 import { canonicalAddress } from '../shared/addresses.ts'
-import type { Clock } from '../shared/clock.ts'
 import { Ending } from '../shared/ending.ts'
 import { PosternError } from '../shared/errors.ts'
 import { derived, mapped } from '../shared/live.ts'
-import { type Logger, onLinesLost } from '../shared/log.ts'
+import { onLinesLost } from '../shared/log.ts'
 import { createRegistry } from '../shared/metrics.ts'
 import { NO_PROTOCOLS, protocolOf } from '../shared/protocol.ts'
-import type { CaptureListener, CaptureOptions } from './accept/listeners.ts'
 import { startAdminSocket } from './admin/admin-socket.ts'
 import { isReady } from './admin/readiness.ts'
 import { answerStartupProbe } from './admin/startup.ts'
 import { startStatusServer } from './admin/status-server.ts'
 import { createAuthorizer } from './authorize/authorizer.ts'
-import { describeConfig, type ProxyConfig } from './config.ts'
+import { describeConfig } from './config.ts'
 import { judgeConnectedPeers } from './identify/connected-peers.ts'
 import { unlessRevoked } from './identify/revoked.ts'
 import { identifyCallers } from './identify/tls-callers.ts'
@@ -28,6 +26,7 @@ import { observeEndpoints, observeRevoked } from './observe/events.ts'
 import { createProxyMetrics, limitCounter, type ProxyMetrics } from './observe/metrics.ts'
 import { createOriginator } from './originate/originator.ts'
 import { outbound } from './outbound.ts'
+import type { ProxyParts } from './parts.ts'
 import { createOutside } from './resolve/outside.ts'
 import { createResolver } from './resolve/resolver.ts'
 import { createServices } from './resolve/services.ts'
@@ -36,29 +35,6 @@ import { bothEnds, createTerminator } from './terminate/terminator.ts'
 import { createTunnelDialer } from './tunnel/dialer.ts'
 import { Held } from './tunnel/held.ts'
 import { listenTunnel } from './tunnel/server.ts'
-
-/** Where a sidecar listens. In a pod: pod-listeners.ts; elsewhere whatever the embedder chooses. */
-export type Listeners = {
-  outbound(handlers: CaptureHandlers): Promise<CaptureListener>
-  inbound(handlers: CaptureHandlers): Promise<CaptureListener>
-  readonly tunnel: { readonly host?: string; readonly port: number }
-  readonly status: { readonly host?: string; readonly port: number }
-  /** Where the machine has several addresses: the one that the injector knows this pod by. */
-  readonly localAddress?: string
-  /** The port of the peers’ tunnels. */
-  readonly peerTunnelPort: number
-}
-
-export type CaptureHandlers = Pick<CaptureOptions, 'onConnection' | 'onRefused'>
-
-export type ProxyParts = {
-  readonly config: ProxyConfig
-  readonly listeners: Listeners
-  readonly log: Logger
-  readonly clock: Clock
-  readonly random: () => number
-  readonly version: string
-}
 
 export type Proxy = AsyncDisposable & {
   /** Resolves when `POST /quit` asks for the end; rejects when a part fails for good. */

@@ -1,44 +1,12 @@
 // What the ports of a pod speak: what its annotations say, else what the Services that select it declare. Where Services
 // disagree nothing is declared: opaque bytes reach the application whatever they are, and fail closed where a policy
 // asks for what only requests have.
-import type { V1Pod, V1Service } from '@kubernetes/client-node'
 import { selects } from '../../shared/policy/bind.ts'
 import { isOwnPort } from '../../shared/ports.ts'
 import type { Protocol, Protocols } from '../../shared/protocol.ts'
+import type { Declaration } from './declared-ports.ts'
 import type { PodRecord } from './records.ts'
 import type { World } from './world.ts'
-
-/** A port of a Service that says what it speaks; `target` is a port of the pods by number or by name. */
-export type Declaration = { readonly target: number | string; readonly protocol: Protocol | 'opaque' }
-
-export type NamedPort = { readonly name: string; readonly port: number }
-
-/** Kubernetes' own names, and those of IANA that say which HTTP it is. */
-const BY_APP_PROTOCOL: ReadonlyMap<string, Protocol> = new Map([
-  ['http', 'http1'],
-  ['kubernetes.io/ws', 'http1'],
-  ['kubernetes.io/h2c', 'http2'],
-  ['grpc', 'http2'],
-])
-
-/** A port without `appProtocol` says nothing; one with any other says that the gate cannot read it. */
-export const declarationsOf = ({ spec }: V1Service): Declaration[] =>
-  (spec?.ports ?? []).flatMap(({ protocol: transport = 'TCP', port, targetPort, appProtocol }) =>
-    transport === 'TCP' && appProtocol
-      ? [{ target: targetPort || port, protocol: BY_APP_PROTOCOL.get(appProtocol) ?? 'opaque' }]
-      : [],
-  )
-
-/** In the order in which Kubernetes looks a target port up: containers, then init containers that stay. */
-export const namedPorts = ({ spec }: V1Pod): NamedPort[] =>
-  [
-    ...(spec?.containers ?? []),
-    ...(spec?.initContainers ?? []).filter(({ restartPolicy }) => restartPolicy === 'Always'),
-  ]
-    .flatMap(({ ports }) => ports ?? [])
-    .flatMap(({ name, containerPort, protocol = 'TCP' }) =>
-      name && protocol === 'TCP' ? [{ name, port: containerPort }] : [],
-    )
 
 /** What one Service says of a port. */
 export type Said = { readonly service: string; readonly protocol: Declaration['protocol'] }

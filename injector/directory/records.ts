@@ -14,7 +14,7 @@ import { NAMESPACE_LABELS } from '../../shared/annotations.ts'
 import { PROXY_CONTAINER } from '../../shared/names.ts'
 import type { InboundMode } from '../../shared/policy/model.ts'
 import { NO_PROTOCOLS, PROTOCOLS, type Protocol, type Protocols } from '../../shared/protocol.ts'
-import { type Declaration, declarationsOf, type NamedPort, namedPorts } from './protocols.ts'
+import { type Declaration, declarationsOf, type NamedPort, namedPorts } from './declared-ports.ts'
 
 export type Labels = Readonly<Record<string, string>>
 

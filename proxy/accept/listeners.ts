@@ -27,6 +27,8 @@ export type CaptureOptions = {
   onRefused(error: PosternError, peer: Destination | undefined): void
 }
 
+export type CaptureHandlers = Pick<CaptureOptions, 'onConnection' | 'onRefused'>
+
 export type CaptureListener = AsyncDisposable & {
   /** What is bound, for the log. */
   readonly bound: readonly Destination[]

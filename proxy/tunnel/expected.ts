@@ -2,13 +2,10 @@
 // partner's roots alone and must be one of those that it may have there.
 import { isIP } from 'node:net'
 import type { SecureContextOptions } from 'node:tls'
-import type { MeshPod } from '../../shared/control/messages.ts'
 import { PosternError } from '../../shared/errors.ts'
 import { isExpectedIdentity } from '../../shared/federation/model.ts'
 import type { PartnerPlace } from '../../shared/federation/partners.ts'
-import type { Peer, TunnelTls } from './interface.ts'
-
-export type Expected = MeshPod | PartnerPlace
+import type { Expected, Peer, TunnelTls } from './interface.ts'
 
 /** With what they are met. `servername` is absent within our own trust domain. */
 export type Shown = { readonly context: SecureContextOptions; readonly servername?: string }

@@ -1,26 +1,18 @@
 // What the rest of the proxy knows of the tunnel. The wire is HBONE (HTTP/2 CONNECT over mutual TLS 1.3);
 // which HTTP/2 implementation speaks it is decided behind this file.
 import type { SecureContextOptions, TLSSocket } from 'node:tls'
+import type { MeshPod } from '../../shared/control/messages.ts'
 import type { EndSignal } from '../../shared/ending.ts'
 import type { Code } from '../../shared/errors.ts'
-import type { SpiffeId } from '../../shared/spiffe-id.ts'
+import type { PartnerPlace } from '../../shared/federation/partners.ts'
+import type { VerifiedPeer } from '../../shared/tls/peer-verifier.ts'
 import type { ByteStream } from './byte-stream.ts'
-import type { Expected } from './expected.ts'
 
 /** A peer that passed every check of identify/, before any application byte. */
-export type Peer = {
-  readonly identity: SpiffeId
-  readonly trustDomain: string
-  /** Canonical IP literal of the socket's other end. */
-  readonly address: string
-  /** Certificate serial, lower-case hex: rotation is visible in the access log. */
-  readonly serial: string
-  readonly notAfter: Date
-  /** The pod that its certificate was made for, where the signer says so. */
-  readonly podUid?: string
-  /** SHA-256 of the certificate’s DER, lower-case hex. */
-  readonly certificateHash: string
-}
+export type Peer = VerifiedPeer
+
+/** Who must answer where the dialler dials: a pod of ours, or any workload that a partner may have there. */
+export type Expected = MeshPod | PartnerPlace
 
 /** One CONNECT stream that a peer opened, not answered yet. Exactly one of accept and refuse is called. */
 export type TunnelRequest = {
@@ -74,7 +66,6 @@ export type KeepPeer = (peer: Peer, socket: TLSSocket) => boolean
 export type TunnelTarget = {
   /** Address of the peer's tunnel: the pod IP (the port is PORTS.tunnel). */
   readonly address: string
-  /** Who must answer there: a pod of ours, or any workload that a partner may have there. */
   readonly expected: Expected
   /** The application's address there: canonical IP and port. */
   readonly authority: string

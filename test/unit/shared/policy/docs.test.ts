@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import t from 'tap'
 import { parse as parseYaml } from 'yaml'
-import { declarationsOf } from '../../../../injector/directory/protocols.ts'
+import { declarationsOf } from '../../../../injector/directory/declared-ports.ts'
 import { describeProblem } from '../../../../shared/policy/document.ts'
 import { parsePolicyConfigMap } from '../../../../shared/policy/parse.ts'
 
