@@ -72,6 +72,22 @@ t.test('only main imports app', async t => {
   refuse(t, importers, ({ file, typeOnly }) => !typeOnly && /^(?:proxy|injector)\/app\.ts$/.test(file ?? ''))
 })
 
+t.test('a circle of imports is seen', async t => {
+  const importing = (path: string, ...imported: string[]): SourceFile => {
+    const text = imported.map(file => `import type { X } from './${file}'`).join('\n')
+    return { path, text, imports: importsOf(path, text) }
+  }
+  t.same(circlesOf([importing('a.ts', 'b.ts'), importing('b.ts', 'c.ts', 'd.ts'), importing('c.ts')]), [])
+  t.same(
+    circlesOf([importing('a.ts', 'b.ts'), importing('b.ts', 'c.ts', 'd.ts'), importing('c.ts', 'b.ts')]),
+    ['b.ts → c.ts → b.ts'],
+  )
+})
+
+t.test('no file imports itself through others, not even for a type', async t => {
+  t.same(circlesOf(files), [])
+})
+
 t.test('a sidecar loads no package but those that are worth their memory', async t => {
   const allowed = ({ specifier, typeOnly, file }: Import) =>
     typeOnly || file !== undefined || specifier.startsWith('node:') || SIDECAR_PACKAGES.includes(specifier)
@@ -99,6 +115,21 @@ t.test('only config reads the environment', async t => {
 
 function within(folder: string): SourceFile[] {
   return files.filter(({ path }) => path.startsWith(`${folder}/`))
+}
+
+/** One for each import that leads back to a file on the way to it. */
+function circlesOf(sources: readonly SourceFile[]): string[] {
+  const byPath = new Map(sources.map(source => [source.path, source]))
+  const settled = new Set<string>()
+  const follow = (path: string, way: readonly string[]): string[] => {
+    if (way.includes(path)) return [[...way.slice(way.indexOf(path)), path].join(' → ')]
+    if (settled.has(path)) return []
+    const imports = byPath.get(path)?.imports ?? []
+    const circles = imports.flatMap(({ file }) => (file === undefined ? [] : follow(file, [...way, path])))
+    settled.add(path)
+    return circles
+  }
+  return sources.flatMap(({ path }) => follow(path, []))
 }
 
 /** `roots` and every file that they load at run time. */
