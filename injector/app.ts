@@ -31,6 +31,7 @@ import { createReports, type Reports } from './control/reports.ts'
 import { type ControlServer, type ControlServerOptions, serveControl } from './control/server.ts'
 import { sidecarMetrics } from './control/sidecar-metrics.ts'
 import { createSidecars, type Sidecars } from './control/sidecars.ts'
+import { tlsPortsMetric, tlsPortsReporter } from './control/tls-ports-report.ts'
 import { createDirectory, type Directory } from './directory/directory.ts'
 import { policyReporter, worldMetrics } from './directory/policy-report.ts'
 import { protocolReporter } from './directory/protocol-report.ts'
@@ -287,8 +288,15 @@ async function joinMesh(context: Context, ca: AuthorityKeeper, directory: Direct
   const trust = bundleOf(context, ca)
   const retired = mapped(ca.stored, ({ material }) => retiredRoots(material))
   const alarm = createRenewalAlarm({ ...context, world: directory.world })
-  const sidecars = createSidecars({ ...context, replica, directory, onReport: alarm.hear })
+  const sidecars = createSidecars({
+    ...context,
+    replica,
+    directory,
+    onReport: alarm.hear,
+    onTlsPortsClosed: tlsPortsReporter(context),
+  })
   sidecarMetrics(registry, sidecars, clock)
+  tlsPortsMetric(registry, sidecars)
   const reports = createReports({
     ...context,
     replica,
@@ -331,7 +339,7 @@ async function startBundleEndpoint(
 ): Promise<BundleEndpoint> {
   const { config, others, log } = context
   const certificate = await webCertificate(config.bundleCertificateDir, context)
-  const bundle = ownBundle(trust, stored, others)
+  const bundle = ownBundle(trust, stored, others, config.bundleRefreshHintSeconds)
   return serveBundle({ host: config.listenAddress, port: config.bundlePort, bundle, certificate, log })
 }
 

@@ -17,7 +17,7 @@ import type { Directory } from './directory/directory.ts'
 import type { Revocations } from './directory/revocations.ts'
 import type { Watches } from './directory/watches.ts'
 import type { BundleEndpoint } from './federation/endpoint.ts'
-import { PARTNERS_SETTLE_MS } from './federation/own-bundle.ts'
+import { partnersSettleMs } from './federation/own-bundle.ts'
 import { refreshPartners } from './federation/refresh.ts'
 import { reportFederation } from './federation/report.ts'
 import type { Federation } from './federation/watch.ts'
@@ -71,7 +71,8 @@ export function startCampaign(context: LeaderContext, parts: LeaderParts) {
     world: directory.world,
     revoked: revocations.check,
     longestLeafMs: context.longestLeafMs,
-    settleMs: () => (endpoint.port() === undefined ? undefined : PARTNERS_SETTLE_MS),
+    settleMs: () =>
+      endpoint.port() === undefined ? undefined : partnersSettleMs(config.bundleRefreshHintSeconds),
   })
   const onAnswer = reportFederation({ ...context, leads: () => leading.get() }, federation)
   const onLeading = async (signal: AbortSignal): Promise<void> => {

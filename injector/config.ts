@@ -47,6 +47,8 @@ export type Settings = {
   readonly bundlePort: number
   /** tls.crt and tls.key of the bundle endpoint: it is served once they are there. */
   readonly bundleCertificateDir: string
+  /** How often partners are asked to fetch our bundle. Three of them pass before a next root signs. */
+  readonly bundleRefreshHintSeconds: number
 }
 
 export type InjectorConfig = Settings & {
@@ -77,6 +79,7 @@ const DEFAULTS: Settings = {
   adminPort: ADMIN_PORT,
   bundlePort: INJECTOR_PORTS.bundle,
   bundleCertificateDir: '/etc/postern-bundle-endpoint',
+  bundleRefreshHintSeconds: 300,
 }
 
 const isDomain = (value: string): boolean =>
@@ -84,6 +87,9 @@ const isDomain = (value: string): boolean =>
 
 /** Also what a renewal and its retries need. */
 const SHORTEST_LEAF_SECONDS = 10
+
+/** Partners of Postern's ask no sooner, whatever they are asked. */
+const SHORTEST_HINT_SECONDS = 60
 
 const port = optional(integer(0, 65_535))
 const decode = object<Partial<Settings>>({
@@ -106,6 +112,7 @@ const decode = object<Partial<Settings>>({
   adminPort: port,
   bundlePort: port,
   bundleCertificateDir: optional(text(value => value.startsWith('/'), 'an absolute path')),
+  bundleRefreshHintSeconds: optional(integer(SHORTEST_HINT_SECONDS, 3600)),
 })
 
 const SERVICE_ACCOUNT_DIR = '/var/run/secrets/kubernetes.io/serviceaccount'

@@ -7,13 +7,11 @@ import type { CaMaterial } from '../ca/authority.ts'
 import { recordOf } from '../ca/rotation.ts'
 import type { StoredCa } from '../ca/store.ts'
 
-/** How often partners are asked to look. */
-const REFRESH_HINT_SECONDS = 300
 /**
- * A next root is published for so long before it signs: SPIFFE Federation recommends three to five hints (section 4.1), so
- * that a partner may miss one or two.
+ * Milliseconds that a next root is published before it signs: SPIFFE Federation recommends three to five hints (section 4.1),
+ * so that a partner may miss one or two.
  */
-export const PARTNERS_SETTLE_MS = 3 * REFRESH_HINT_SECONDS * 1000
+export const partnersSettleMs = (refreshHintSeconds: number): number => 3 * refreshHintSeconds * 1000
 
 /**
  * Milliseconds of the CA's last step: it grows with each change of its roots. Another signer's roots (trustRootsFile) change
@@ -31,11 +29,12 @@ export const ownBundle = (
   trust: Live<TrustBundle>,
   stored: Live<StoredCa>,
   others: Live<readonly string[]>,
+  refreshHintSeconds: number,
 ): Live<string> =>
   derived([trust, stored], () =>
     writeSpiffeBundle({
       ...trust.get(),
-      refreshHintSeconds: REFRESH_HINT_SECONDS,
+      refreshHintSeconds,
       ...(others.get().length === 0 && { sequence: sequenceOf(stored.get().material) }),
     }),
   )

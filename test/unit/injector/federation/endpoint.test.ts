@@ -19,7 +19,7 @@ import {
 import type { StoredCa } from '../../../../injector/ca/store.ts'
 import { BUNDLE_PATH, serveBundle } from '../../../../injector/federation/endpoint.ts'
 import { fetchBundle } from '../../../../injector/federation/fetch.ts'
-import { ownBundle, PARTNERS_SETTLE_MS, sequenceOf } from '../../../../injector/federation/own-bundle.ts'
+import { ownBundle, partnersSettleMs, sequenceOf } from '../../../../injector/federation/own-bundle.ts'
 import { webCertificate } from '../../../../injector/federation/web-certificate.ts'
 import type { Clock } from '../../../../shared/clock.ts'
 import { systemClock } from '../../../../shared/clock.ts'
@@ -124,7 +124,7 @@ t.test('during a rotation both roots are in it, and its sequence grows with each
   const secret = { apiVersion: 'v1', kind: 'Secret', type: 'Opaque', metadata, data: {} } as const
   const stored = live<StoredCa>({ material, secret, resourceVersion: '1' })
   const trust = live({ trustDomain: 'east.example', roots: [root.certificate] })
-  const bundle = ownBundle(trust, stored, live([]))
+  const bundle = ownBundle(trust, stored, live([]), 300)
   const certificate = live(await pairFor('localhost'))
   await using endpoint = await serveBundle({ host: '127.0.0.1', port: 0, bundle, certificate, log })
   const fetched = () =>
@@ -146,7 +146,7 @@ t.test('during a rotation both roots are in it, and its sequence grows with each
   t.same([switched, dropped].map(sequenceOf), [NOW + 2_000, NOW + 3_000].map(BigInt))
   t.notOk(
     'sequence' in
-      readSpiffeBundle(ownBundle(trust, stored, live([root.certificate])).get(), 'east.example').bundle,
+      readSpiffeBundle(ownBundle(trust, stored, live([root.certificate]), 300).get(), 'east.example').bundle,
   )
 })
 
@@ -155,12 +155,10 @@ t.test('a next root waits for three refresh hints where partners fetch it', asyn
   const began = Date.parse(recordOf(publishing).rotation?.began ?? '')
   const at = (ms: number, settleMs?: number) =>
     nextStep(publishing, { ...facts, now: began + ms, ...(settleMs && { settleMs }) }).kind
-  t.equal(PARTNERS_SETTLE_MS, 900_000)
+  const settleMs = partnersSettleMs(300)
+  t.equal(settleMs, 900_000)
   t.same([at(SETTLE_MS - 1), at(SETTLE_MS)], ['wait', 'switch'])
-  t.same(
-    [at(SETTLE_MS, PARTNERS_SETTLE_MS), at(899_999, PARTNERS_SETTLE_MS), at(900_000, PARTNERS_SETTLE_MS)],
-    ['wait', 'wait', 'switch'],
-  )
+  t.same([at(SETTLE_MS, settleMs), at(899_999, settleMs), at(900_000, settleMs)], ['wait', 'wait', 'switch'])
 })
 
 t.test('a certificate comes, is renewed, and a pair that does not fit changes nothing', async t => {

@@ -1,45 +1,18 @@
 // What a sidecar is told of partners: whole, at each change, and nothing to one that does not know of them.
 import t from 'tap'
-import { createOutbox } from '../../../../injector/control/outbox.ts'
-import { createDirectory } from '../../../../injector/directory/directory.ts'
-import { systemClock } from '../../../../shared/clock.ts'
 import { decodeState } from '../../../../shared/control/decode.ts'
 import { type FromInjector, KNOWN_FEATURES, type State } from '../../../../shared/control/messages.ts'
-import { createLogger } from '../../../../shared/log.ts'
-import { node, pod } from '../../../support/cluster-objects.ts'
+import { directoryOf, outboxTo } from '../../../support/directory.ts'
 import { federationOf } from '../../../support/federation.ts'
-import { revocationsOf } from '../../../support/revocations.ts'
 
 const west = { trustDomain: 'west.example', roots: ['PEM'], destinations: [] }
 const clients = { name: 'batch', roots: ['PEM'], ports: [8443], principals: [] }
 
 function start(features: readonly string[] = KNOWN_FEATURES) {
-  const directory = createDirectory({
-    settings: {
-      trustDomain: 'cluster.local',
-      systemNamespace: 'postern-system',
-      meshMode: 'permissive',
-      defaultAction: 'allow',
-      prefixes: [],
-    },
-    clock: systemClock,
-    log: createLogger('test', 'error'),
-    signal: new AbortController().signal,
-  })
-  directory.feed({ kind: 'set', resource: 'nodes', object: node('node-1', { podCidrs: ['10.1.0.0/16'] }) })
-  directory.feed({ kind: 'set', resource: 'pods', object: pod('web', { ips: ['10.1.0.1'] }) })
+  const directory = directoryOf()
   const federation = federationOf([west])
   const sent: FromInjector[] = []
-  const outbox = createOutbox({
-    world: directory.world,
-    podUid: 'uid-web',
-    features,
-    trust: () => [],
-    retired: () => [],
-    revocations: revocationsOf(),
-    federation,
-    send: message => sent.push(message),
-  })
+  const outbox = outboxTo(sent, directory, { features, federation })
   return {
     federation,
     namespace: directory.world.pods.get('uid-web')?.namespace ?? '',
