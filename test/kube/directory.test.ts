@@ -10,6 +10,7 @@ import { createLogger } from '../../shared/log.ts'
 import { POLICY_LABEL } from '../../shared/names.ts'
 import { startApiServer } from '../support/api-server.ts'
 import { slice } from '../support/cluster-objects.ts'
+import { WORLD_SETTINGS } from '../support/directory.ts'
 import { requireApiServer } from '../support/requirements.ts'
 import { createNamespace, createServiceAccount } from './support/installation.ts'
 
@@ -28,13 +29,7 @@ t.test('the directory follows a real API server', { skip: requireApiServer() }, 
   const context = { kube, clock: systemClock, log, signal: stop.signal }
   const directory = createDirectory({
     ...context,
-    settings: {
-      trustDomain: 'cluster.local',
-      systemNamespace: 'postern-system',
-      meshMode: 'permissive',
-      defaultAction: 'allow',
-      prefixes: [],
-    },
+    settings: WORLD_SETTINGS,
   })
   const { world } = directory
   const watches = watchWorld(directory, context)

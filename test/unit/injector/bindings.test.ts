@@ -6,6 +6,7 @@ import { createWorld } from '../../../injector/directory/world.ts'
 import { connectKube } from '../../../shared/kube/rest.ts'
 import { createLogger } from '../../../shared/log.ts'
 import { pod } from '../../support/cluster-objects.ts'
+import { WORLD_SETTINGS } from '../../support/directory.ts'
 import { steppingClock } from '../../support/stepping-clock.ts'
 
 const log = createLogger('test', 'error')
@@ -51,13 +52,7 @@ for (const [name, args, expected] of table) {
 }
 
 const worldOf = (...pods: ReturnType<typeof pod>[]) => {
-  const world = createWorld({
-    trustDomain: 'cluster.local',
-    systemNamespace: 'postern-system',
-    meshMode: 'permissive',
-    defaultAction: 'allow',
-    prefixes: [],
-  })
+  const world = createWorld(WORLD_SETTINGS)
   reduce(world, { kind: 'list', resource: 'pods', items: pods })
   return world
 }

@@ -4,18 +4,13 @@ import { reduce } from '../../../../injector/directory/reduce.ts'
 import { createWorld } from '../../../../injector/directory/world.ts'
 import { workloadSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { type PodParts, pod } from '../../../support/cluster-objects.ts'
+import { WORLD_SETTINGS } from '../../../support/directory.ts'
 
 const id = (serviceAccount: string, namespace = 'shop', trustDomain = 'cluster.local') =>
   workloadSpiffeId({ trustDomain, namespace, serviceAccount })
 
 const decide = (claim: { podUid?: string; identity?: string; address?: string }, parts: PodParts = {}) => {
-  const world = createWorld({
-    trustDomain: 'cluster.local',
-    systemNamespace: 'postern-system',
-    meshMode: 'permissive',
-    defaultAction: 'allow',
-    prefixes: [],
-  })
+  const world = createWorld(WORLD_SETTINGS)
   const object = pod('web', { ips: ['10.1.0.5', 'fd00::5'], ...parts })
   reduce(world, { kind: 'set', resource: 'pods', object })
   const { podUid = 'uid-web', identity = id('web'), address = '10.1.0.5' } = claim

@@ -1,13 +1,9 @@
 // What a change costs on the wire when many are revoked: the list goes to each sidecar once, and again when it changes.
 import t from 'tap'
-import { createOutbox } from '../../../../injector/control/outbox.ts'
-import { createDirectory } from '../../../../injector/directory/directory.ts'
-import { systemClock } from '../../../../shared/clock.ts'
-import { type FromInjector, KNOWN_FEATURES, type State } from '../../../../shared/control/messages.ts'
-import { createLogger } from '../../../../shared/log.ts'
+import type { FromInjector, State } from '../../../../shared/control/messages.ts'
 import { NOBODY_REVOKED } from '../../../../shared/revocation.ts'
-import { node, pod, policies } from '../../../support/cluster-objects.ts'
-import { federationOf } from '../../../support/federation.ts'
+import { policies } from '../../../support/cluster-objects.ts'
+import { directoryOf, outboxTo } from '../../../support/directory.ts'
 import { revocationsOf } from '../../../support/revocations.ts'
 
 const SIDECARS = 500
@@ -16,42 +12,17 @@ const named = (name: string) =>
   `apiVersion: policy.postern.dev/v1\nkind: AuthorizationPolicy\nmetadata: {name: ${name}}\nspec: {}`
 
 function start() {
-  const directory = createDirectory({
-    settings: {
-      trustDomain: 'cluster.local',
-      systemNamespace: 'postern-system',
-      meshMode: 'permissive',
-      defaultAction: 'allow',
-      prefixes: [],
-    },
-    clock: systemClock,
-    log: createLogger('test', 'error'),
-    signal: new AbortController().signal,
-  })
-  directory.feed({ kind: 'set', resource: 'nodes', object: node('node-1', { podCidrs: ['10.1.0.0/16'] }) })
-  directory.feed({ kind: 'set', resource: 'pods', object: pod('web', { ips: ['10.1.0.1'] }) })
+  const directory = directoryOf()
   const revocations = revocationsOf()
-  let sent: FromInjector[] = []
-  const outboxes = Array.from({ length: SIDECARS }, () =>
-    createOutbox({
-      world: directory.world,
-      podUid: 'uid-web',
-      features: KNOWN_FEATURES,
-      trust: () => [],
-      retired: () => [],
-      revocations,
-      federation: federationOf(),
-      send: message => sent.push(message),
-    }),
-  )
+  const sent: FromInjector[] = []
+  const outboxes = Array.from({ length: SIDECARS }, () => outboxTo(sent, directory, { revocations }))
   return {
     directory,
     revocations,
     /** What all sidecars are sent now. */
     refresh: () => {
-      sent = []
       for (const outbox of outboxes) outbox.refreshState()
-      return sent as State[]
+      return sent.splice(0) as State[]
     },
   }
 }

@@ -18,6 +18,7 @@ import { createRegistry } from '../../../../shared/metrics.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { testAuthority } from '../../../support/certificates.ts'
 import { type PodParts, pod } from '../../../support/cluster-objects.ts'
+import { WORLD_SETTINGS } from '../../../support/directory.ts'
 import { federationOf } from '../../../support/federation.ts'
 import { revocationsOf } from '../../../support/revocations.ts'
 
@@ -39,14 +40,13 @@ const replicaPod = (name: string, ip: string, port: number, parts: PodParts = {}
 function directoryOf(t: Test) {
   const end = new AbortController()
   t.teardown(() => end.abort())
-  const settings = {
-    trustDomain: 'cluster.local',
-    systemNamespace: 'postern-system',
-    meshMode: 'permissive',
-    defaultAction: 'allow',
-    prefixes: [],
-  } as const
-  return createDirectory({ settings, clock: systemClock, log, signal: end.signal, delayMs: 0 })
+  return createDirectory({
+    settings: WORLD_SETTINGS,
+    clock: systemClock,
+    log,
+    signal: end.signal,
+    delayMs: 0,
+  })
 }
 
 /** One replica, with its own view of the cluster. */

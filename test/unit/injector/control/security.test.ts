@@ -6,12 +6,12 @@ import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { createPace, PACE } from '../../../../injector/control/pace.ts'
 import { serveStream } from '../../../../injector/control/stream.ts'
-import { createDirectory } from '../../../../injector/directory/directory.ts'
 import { type Clock, systemClock } from '../../../../shared/clock.ts'
 import { live } from '../../../../shared/live.ts'
 import { createLogger } from '../../../../shared/log.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
-import { node, pod } from '../../../support/cluster-objects.ts'
+import { pod } from '../../../support/cluster-objects.ts'
+import { directoryOf } from '../../../support/directory.ts'
 import { federationOf } from '../../../support/federation.ts'
 import { revocationsOf } from '../../../support/revocations.ts'
 
@@ -58,16 +58,8 @@ t.test('a control stream waits between the lines of a flood, and not between tho
   }
   const log = createLogger('test', 'error')
   const end = new AbortController()
-  const settings = {
-    trustDomain: 'cluster.local',
-    systemNamespace: 'postern-system',
-    meshMode: 'permissive',
-    defaultAction: 'allow',
-    prefixes: [],
-  } as const
-  const directory = createDirectory({ settings, clock, log, signal: end.signal })
-  directory.feed({ kind: 'set', resource: 'nodes', object: node('node-1', { podCidrs: ['10.1.0.0/16'] }) })
-  directory.feed({ kind: 'set', resource: 'pods', object: pod('web', { ips: ['127.0.0.1'] }) })
+  const web = pod('web', { ips: ['127.0.0.1'] })
+  const directory = directoryOf({ web, clock, signal: end.signal })
   let refused = 0
   const context = {
     directory,

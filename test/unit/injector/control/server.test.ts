@@ -5,7 +5,6 @@ import { connect as connectTls } from 'node:tls'
 import t, { type Test } from 'tap'
 import { serveControl } from '../../../../injector/control/server.ts'
 import { createSidecars } from '../../../../injector/control/sidecars.ts'
-import { createDirectory } from '../../../../injector/directory/directory.ts'
 import { type ControlStream, openControlStream } from '../../../../proxy/resolve/control-stream.ts'
 import { type Clock, systemClock } from '../../../../shared/clock.ts'
 import {
@@ -23,6 +22,7 @@ import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { clientTlsOptions } from '../../../../shared/tls/contexts.ts'
 import { testAuthority } from '../../../support/certificates.ts'
 import { node, pod, policies, service, slice } from '../../../support/cluster-objects.ts'
+import { directoryOf } from '../../../support/directory.ts'
 import { federationOf } from '../../../support/federation.ts'
 import { greedyCaller } from '../../../support/greedy-caller.ts'
 import { revocationsOf } from '../../../support/revocations.ts'
@@ -46,20 +46,8 @@ async function start(
   { clock = systemClock, revocations = revocationsOf(), federation = federationOf() } = {},
 ) {
   const end = new AbortController()
-  const directory = createDirectory({
-    settings: {
-      trustDomain: 'cluster.local',
-      systemNamespace: 'postern-system',
-      meshMode: 'permissive',
-      defaultAction: 'allow',
-      prefixes: [],
-    },
-    clock,
-    log,
-    signal: end.signal,
-  })
-  directory.feed({ kind: 'set', resource: 'nodes', object: node('node-1', { podCidrs: ['10.1.0.0/16'] }) })
-  directory.feed({ kind: 'set', resource: 'pods', object: pod('web', { ips: ['127.0.0.1'] }) })
+  const web = pod('web', { ips: ['127.0.0.1'] })
+  const directory = directoryOf({ web, clock, signal: end.signal })
   const svid = live((await authority.issue({ identity: INJECTOR })).credential())
   const trust = live(authority.bundle)
   const registry = createRegistry()

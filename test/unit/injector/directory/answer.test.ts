@@ -3,14 +3,7 @@ import { answer } from '../../../../injector/directory/answer.ts'
 import { type Objects, type Resource, reduce } from '../../../../injector/directory/reduce.ts'
 import { createWorld, type World } from '../../../../injector/directory/world.ts'
 import { node, type PodParts, pod, service, serviceCidr, slice } from '../../../support/cluster-objects.ts'
-
-const settings = {
-  trustDomain: 'cluster.local',
-  systemNamespace: 'postern-system',
-  meshMode: 'permissive',
-  defaultAction: 'allow',
-  prefixes: [],
-} as const
+import { WORLD_SETTINGS } from '../../../support/directory.ts'
 
 type Given = { [R in Resource]?: Objects[R][] }
 
@@ -19,7 +12,7 @@ const list = <R extends Resource>(world: World, resource: R, items: Objects[R][]
 
 /** A cluster of one node, 10.1.0.0/24 for pods and 10.96.0.0/16 for Services, and what is given. */
 function cluster(given: Given): World {
-  const world = createWorld(settings)
+  const world = createWorld(WORLD_SETTINGS)
   list(
     world,
     'nodes',

@@ -9,14 +9,9 @@ import { systemClock } from '../../../../shared/clock.ts'
 import { connectKube } from '../../../../shared/kube/rest.ts'
 import { createLogger } from '../../../../shared/log.ts'
 import { pod, policies } from '../../../support/cluster-objects.ts'
+import { WORLD_SETTINGS } from '../../../support/directory.ts'
 
-const settings = {
-  trustDomain: 'cluster.local',
-  systemNamespace: 'postern-system',
-  meshMode: 'permissive',
-  defaultAction: 'allow',
-  prefixes: ['10.0.0.0/8'],
-} as const
+const settings = { ...WORLD_SETTINGS, prefixes: ['10.0.0.0/8'] }
 const log = createLogger('test', 'error')
 log.level = 'silent'
 

@@ -5,6 +5,7 @@ import { eligible, type Place, type Placed } from '../../../../injector/director
 import { reduce } from '../../../../injector/directory/reduce.ts'
 import { createWorld } from '../../../../injector/directory/world.ts'
 import { node, pod, service, slice } from '../../../support/cluster-objects.ts'
+import { WORLD_SETTINGS } from '../../../support/directory.ts'
 
 const HERE: Place = { node: 'node-1', zone: 'a' }
 
@@ -120,13 +121,7 @@ const CLUSTER_IP = '10.96.0.1'
 
 /** A caller on node-1 in zone a and one on node-2 in zone b; a Service with an endpoint beside each. */
 function cluster(spec: Partial<V1ServiceSpec>, ...endpoints: Partial<V1Endpoint>[]) {
-  const world = createWorld({
-    trustDomain: 'cluster.local',
-    systemNamespace: 'postern-system',
-    meshMode: 'permissive',
-    defaultAction: 'allow',
-    prefixes: [],
-  })
+  const world = createWorld(WORLD_SETTINGS)
   reduce(world, {
     kind: 'list',
     resource: 'nodes',

@@ -9,16 +9,9 @@ import { createWorld } from '../../../../injector/directory/world.ts'
 import { systemClock } from '../../../../shared/clock.ts'
 import { connectKube } from '../../../../shared/kube/rest.ts'
 import { type PodParts, pod, service } from '../../../support/cluster-objects.ts'
+import { WORLD_SETTINGS } from '../../../support/directory.ts'
 
 const SELECTOR = { app: 'web' }
-
-const settings = {
-  trustDomain: 'cluster.local',
-  systemNamespace: 'postern-system',
-  meshMode: 'permissive',
-  defaultAction: 'allow',
-  prefixes: [],
-} as const
 
 const declaring = (name: string, appProtocol?: string) =>
   service(name, [], {
@@ -41,7 +34,7 @@ async function reported(t: Test, leads = () => true) {
   const lines: object[] = []
   const write = (line: string) => void lines.push(JSON.parse(line))
   const log = pino({}, { write })
-  const world = createWorld(settings)
+  const world = createWorld(WORLD_SETTINGS)
   const report = protocolReporter({ world, kube, clock: systemClock, log, signal: end.signal, leads })
   const change =
     (kind: 'set' | 'gone') =>
@@ -112,7 +105,7 @@ const UNDISPUTED: readonly (readonly [it: string, pod: PodParts])[] = [
 ]
 for (const [it, parts] of UNDISPUTED)
   t.test(`nothing is said of a port ${it}`, async t => {
-    const world = createWorld(settings)
+    const world = createWorld(WORLD_SETTINGS)
     const other = service('b', [], {
       selector: parts.labels ? { app: 'other' } : SELECTOR,
       ports: [{ port: 80, targetPort: 8080, appProtocol: 'grpc' }],

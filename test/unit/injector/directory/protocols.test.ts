@@ -5,21 +5,14 @@ import { reduce } from '../../../../injector/directory/reduce.ts'
 import { snapshotFor } from '../../../../injector/directory/snapshot.ts'
 import { createWorld, type World } from '../../../../injector/directory/world.ts'
 import { type PodParts, pod, service } from '../../../support/cluster-objects.ts'
-
-const settings = {
-  trustDomain: 'cluster.local',
-  systemNamespace: 'postern-system',
-  meshMode: 'permissive',
-  defaultAction: 'allow',
-  prefixes: [],
-} as const
+import { WORLD_SETTINGS } from '../../../support/directory.ts'
 
 const SELECTOR = { app: 'web' }
 
 type Services = readonly (readonly V1ServicePort[])[]
 
 const worldOf = (services: Services, parts: PodParts): World => {
-  const world = createWorld(settings)
+  const world = createWorld(WORLD_SETTINGS)
   const object = pod('web', { labels: SELECTOR, ...parts })
   reduce(world, { kind: 'set', resource: 'pods', object })
   const items = services.map((ports, index) =>

@@ -4,14 +4,9 @@ import { reduce } from '../../../../injector/directory/reduce.ts'
 import { servicesSelecting, snapshotFor } from '../../../../injector/directory/snapshot.ts'
 import { createWorld, type World } from '../../../../injector/directory/world.ts'
 import { namespace, pod, policies, service } from '../../../support/cluster-objects.ts'
+import { WORLD_SETTINGS } from '../../../support/directory.ts'
 
-const settings = {
-  trustDomain: 'cluster.local',
-  systemNamespace: 'postern-system',
-  meshMode: 'permissive',
-  defaultAction: 'allow',
-  prefixes: ['10.0.0.0/8'],
-} as const
+const settings = { ...WORLD_SETTINGS, prefixes: ['10.0.0.0/8'] }
 
 const policy = (name: string, spec = 'rules: [{to: [{operation: {ports: ["80"]}}]}]') =>
   `apiVersion: policy.postern.dev/v1\nkind: AuthorizationPolicy\nmetadata: {name: ${name}}\nspec: {${spec}}`
