@@ -66,32 +66,6 @@ export function writeDataHeader(
   return writeFrameHeader(into, at, length, FrameType.data, endStream ? Flag.endStream : 0, streamId)
 }
 
-export const RST_STREAM_BYTES = FRAME_HEADER_BYTES + 4
-
-export function writeRstStream(into: Buffer, at: number, streamId: number, code: number): number {
-  return writeUint32(into, writeFrameHeader(into, at, 4, FrameType.rstStream, 0, streamId), code)
-}
-
-export const WINDOW_UPDATE_BYTES = FRAME_HEADER_BYTES + 4
-
-export function writeWindowUpdate(into: Buffer, at: number, streamId: number, increment: number): number {
-  return writeUint32(into, writeFrameHeader(into, at, 4, FrameType.windowUpdate, 0, streamId), increment)
-}
-
-export const PING_BYTES = FRAME_HEADER_BYTES + 8
-
-/** `opaque` is 8 bytes. */
-export function writePing(into: Buffer, at: number, opaque: Buffer, ack: boolean): number {
-  const next = writeFrameHeader(into, at, 8, FrameType.ping, ack ? Flag.ack : 0, 0)
-  return next + opaque.copy(into, next, 0, 8)
-}
-
-export function dataFrame(streamId: number, payload: Buffer, endStream: boolean): Buffer {
-  const frame = Buffer.allocUnsafe(FRAME_HEADER_BYTES + payload.length)
-  payload.copy(frame, writeDataHeader(frame, 0, streamId, payload.length, endStream))
-  return frame
-}
-
 /** A header block of any size: HEADERS, and CONTINUATION for what is beyond the peer's `maxFrameSize`. */
 export function headersFrames(
   streamId: number,
@@ -115,20 +89,22 @@ export function headersFrames(
 }
 
 export function rstStreamFrame(streamId: number, code: number): Buffer {
-  const frame = Buffer.allocUnsafe(RST_STREAM_BYTES)
-  writeRstStream(frame, 0, streamId, code)
+  const frame = Buffer.allocUnsafe(FRAME_HEADER_BYTES + 4)
+  writeUint32(frame, writeFrameHeader(frame, 0, 4, FrameType.rstStream, 0, streamId), code)
   return frame
 }
 
 export function windowUpdateFrame(streamId: number, increment: number): Buffer {
-  const frame = Buffer.allocUnsafe(WINDOW_UPDATE_BYTES)
-  writeWindowUpdate(frame, 0, streamId, increment)
+  const frame = Buffer.allocUnsafe(FRAME_HEADER_BYTES + 4)
+  writeUint32(frame, writeFrameHeader(frame, 0, 4, FrameType.windowUpdate, 0, streamId), increment)
   return frame
 }
 
+/** `opaque` is 8 bytes. */
 export function pingFrame(opaque: Buffer, ack: boolean): Buffer {
-  const frame = Buffer.allocUnsafe(PING_BYTES)
-  writePing(frame, 0, opaque, ack)
+  const frame = Buffer.allocUnsafe(FRAME_HEADER_BYTES + 8)
+  const at = writeFrameHeader(frame, 0, 8, FrameType.ping, ack ? Flag.ack : 0, 0)
+  opaque.copy(frame, at, 0, 8)
   return frame
 }
 
@@ -151,13 +127,6 @@ export function goawayFrame(lastStreamId: number, code: number, debug: Buffer = 
   at = writeUint32(frame, at, lastStreamId)
   at = writeUint32(frame, at, code)
   debug.copy(frame, at)
-  return frame
-}
-
-/** `payload` is the 5 bytes of a PRIORITY frame. */
-export function priorityFrame(streamId: number, payload: Buffer): Buffer {
-  const frame = Buffer.allocUnsafe(FRAME_HEADER_BYTES + 5)
-  payload.copy(frame, writeFrameHeader(frame, 0, 5, FrameType.priority, 0, streamId), 0, 5)
   return frame
 }
 

@@ -7,15 +7,9 @@ import { readOutsideHost } from './read-outside-host.ts'
 import { readPeerAuthentication } from './read-peer-authentication.ts'
 import { readName } from './read-selector.ts'
 import type { Item, Reader } from './reader.ts'
-import {
-  type DocumentConfigMap,
-  type DocumentReader,
-  type Parsed,
-  parseConfigMap,
-  parseFile,
-} from './yaml-documents.ts'
+import { type DocumentConfigMap, type DocumentReader, type Parsed, parseConfigMap } from './yaml-documents.ts'
 
-export const POLICY_API_VERSION = 'policy.postern.dev/v1'
+const POLICY_API_VERSION = 'policy.postern.dev/v1'
 const KINDS = ['AuthorizationPolicy', 'PeerAuthentication', 'OutsideHost'] as const
 const KINDS_LATER = ['RequestAuthentication']
 
@@ -37,9 +31,6 @@ export function parsePolicyConfigMap(configMap: DocumentConfigMap, origin: Polic
   }))
   return { kind: 'invalid', problems }
 }
-
-export const parsePolicyFile = (text: string, file: string, origin: PolicyOrigin): ParsedPolicies =>
-  parseFile(text, file, policies(origin))
 
 const policies = (origin: PolicyOrigin): DocumentReader<PolicyDocument> => ({
   noun: 'policies',

@@ -1,11 +1,32 @@
-// What a FrameReader tells, as values that can be compared: pieces of one DATA frame are joined, however it was split.
+// Frames that only a test writes, and what a FrameReader tells, as values that can be compared: pieces of one DATA frame are
+// joined, however it was split.
 import { type FrameHandler, FrameReader, type FrameReaderOptions } from '../../proxy/http2/frame-reader.ts'
-import { CONNECTION_PREFACE, settingsFrame } from '../../proxy/http2/frames.ts'
+import {
+  CONNECTION_PREFACE,
+  FRAME_HEADER_BYTES,
+  FrameType,
+  settingsFrame,
+  writeDataHeader,
+  writeFrameHeader,
+} from '../../proxy/http2/frames.ts'
 
 export type FrameEvent = readonly [kind: string, ...values: (number | string | boolean)[]]
 
 /** Bytes that end the opening of a client's connection. */
 export const OPENING = Buffer.concat([CONNECTION_PREFACE, settingsFrame([])])
+
+export function dataFrame(streamId: number, payload: Buffer, endStream: boolean): Buffer {
+  const frame = Buffer.allocUnsafe(FRAME_HEADER_BYTES + payload.length)
+  payload.copy(frame, writeDataHeader(frame, 0, streamId, payload.length, endStream))
+  return frame
+}
+
+/** `payload` is the 5 bytes of a PRIORITY frame. */
+export function priorityFrame(streamId: number, payload: Buffer): Buffer {
+  const frame = Buffer.allocUnsafe(FRAME_HEADER_BYTES + 5)
+  payload.copy(frame, writeFrameHeader(frame, 0, 5, FrameType.priority, 0, streamId), 0, 5)
+  return frame
+}
 
 /** @throws Http2Error */
 export function eventsOf(

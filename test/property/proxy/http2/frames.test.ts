@@ -6,11 +6,9 @@ import { ErrorCode, Http2Error } from '../../../../proxy/http2/errors.ts'
 import { readRequest } from '../../../../proxy/http2/fields.ts'
 import { FrameReader } from '../../../../proxy/http2/frame-reader.ts'
 import {
-  dataFrame,
   goawayFrame,
   headersFrames,
   pingFrame,
-  priorityFrame,
   rstStreamFrame,
   settingsAckFrame,
   settingsFrame,
@@ -18,7 +16,15 @@ import {
 } from '../../../../proxy/http2/frames.ts'
 import { HpackDecoder } from '../../../../proxy/http2/hpack-decoder.ts'
 import { HpackEncoder } from '../../../../proxy/http2/hpack-encoder.ts'
-import { eventsOf, type FrameEvent, ignoringFrames, OPENING, split } from '../../../support/http2-frames.ts'
+import {
+  dataFrame,
+  eventsOf,
+  type FrameEvent,
+  ignoringFrames,
+  OPENING,
+  priorityFrame,
+  split,
+} from '../../../support/http2-frames.ts'
 
 const SEED = Number(process.env.POSTERN_FUZZ_SEED ?? Date.now() % 0x7fffffff)
 const COUNT = Number(process.env.POSTERN_FUZZ_COUNT ?? 100_000)

@@ -3,7 +3,6 @@
 // `POSTERN_FUZZ_SEED` and `POSTERN_FUZZ_COUNT` choose the conversations.
 import t from 'tap'
 import {
-  dataFrame,
   goawayFrame,
   headersFrames,
   pingFrame,
@@ -11,6 +10,7 @@ import {
   settingsFrame,
   windowUpdateFrame,
 } from '../../../../proxy/http2/frames.ts'
+import { dataFrame } from '../../../support/http2-frames.ts'
 import { converse, type Random, randomFrom, wrong } from '../../../support/session-conversation.ts'
 
 const SEED = Number(process.env.POSTERN_FUZZ_SEED ?? Date.now() % 0x7fffffff)

@@ -3,14 +3,12 @@ import { ErrorCode, Http2Error } from '../../../../proxy/http2/errors.ts'
 import { FrameReader } from '../../../../proxy/http2/frame-reader.ts'
 import {
   CONNECTION_PREFACE,
-  dataFrame,
   Flag,
   FRAME_HEADER_BYTES,
   FrameType,
   goawayFrame,
   headersFrames,
   pingFrame,
-  priorityFrame,
   rstStreamFrame,
   Setting,
   settingsAckFrame,
@@ -18,7 +16,15 @@ import {
   windowUpdateFrame,
   writeFrameHeader,
 } from '../../../../proxy/http2/frames.ts'
-import { eventsOf, type FrameEvent, ignoringFrames, OPENING, split } from '../../../support/http2-frames.ts'
+import {
+  dataFrame,
+  eventsOf,
+  type FrameEvent,
+  ignoringFrames,
+  OPENING,
+  priorityFrame,
+  split,
+} from '../../../support/http2-frames.ts'
 
 const OPAQUE = Buffer.from('12345678')
 const PRIORITY = Buffer.from('0000000010', 'hex')

@@ -1,11 +1,9 @@
 // What a session does with frames, right and wrong ones, told by what it sends. RFC 9113's sections are in the names.
 import t from 'tap'
 import {
-  dataFrame,
   goawayFrame,
   headersFrames,
   pingFrame,
-  priorityFrame,
   rstStreamFrame,
   Setting,
   settingsFrame,
@@ -17,7 +15,7 @@ import { Held } from '../../../../proxy/tunnel/held.ts'
 import { connectionWindow } from '../../../../proxy/tunnel/incoming.ts'
 import { Session } from '../../../../proxy/tunnel/session.ts'
 import { RATES, RECEIVE, SEND, SETTINGS_TIMEOUT_MS } from '../../../../proxy/tunnel/settings.ts'
-import type { FrameEvent } from '../../../support/http2-frames.ts'
+import { dataFrame, type FrameEvent, priorityFrame } from '../../../support/http2-frames.ts'
 import { memoryPair } from '../../../support/memory-pair.ts'
 import { read, sessionWire, type Wire } from '../../../support/session-wire.ts'
 

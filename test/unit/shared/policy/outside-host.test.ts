@@ -10,7 +10,7 @@ import {
   type OutsideHost,
   outsideObstacle,
 } from '../../../../shared/policy/outside-host.ts'
-import { parsePolicyConfigMap, parsePolicyFile } from '../../../../shared/policy/parse.ts'
+import { parsePolicyConfigMap } from '../../../../shared/policy/parse.ts'
 import { outsideAuthority } from '../../../support/outside-host.ts'
 
 const ORIGIN = { namespace: 'shop', systemNamespace: 'postern-system' }
@@ -23,17 +23,14 @@ const SPEC = {
   ports: [443, '5432'],
   tls: { mode: 'MUTUAL', caBundle: root },
 }
-const parse = (spec: object) =>
-  parsePolicyFile(
-    JSON.stringify({
-      apiVersion: 'policy.postern.dev/v1',
-      kind: 'OutsideHost',
-      metadata: { name: 'partner' },
-      spec,
-    }),
-    'p.yaml',
-    ORIGIN,
-  )
+const documentOf = (spec: object) =>
+  JSON.stringify({
+    apiVersion: 'policy.postern.dev/v1',
+    kind: 'OutsideHost',
+    metadata: { name: 'partner' },
+    spec,
+  })
+const parse = (spec: object) => parsePolicyConfigMap({ data: { 'p.yaml': documentOf(spec) } }, ORIGIN)
 
 t.test('a document is normalized to what a sidecar is sent', async t => {
   const selector = { matchLabels: { app: 'orders' } }

@@ -1,10 +1,11 @@
 import t from 'tap'
 import { describeProblem } from '../../../../shared/policy/document.ts'
-import { parsePolicyConfigMap, parsePolicyFile } from '../../../../shared/policy/parse.ts'
+import { parsePolicyConfigMap } from '../../../../shared/policy/parse.ts'
 
 const ORIGIN = { namespace: 'shop', systemNamespace: 'postern-system' }
 
-const parse = (text: string, origin = ORIGIN) => parsePolicyFile(text, 'policy.yaml', origin)
+const parse = (text: string, origin = ORIGIN) =>
+  parsePolicyConfigMap({ data: { 'policy.yaml': text } }, origin)
 
 const problems = (text: string, origin = ORIGIN): string[] => {
   const parsed = parse(text, origin)

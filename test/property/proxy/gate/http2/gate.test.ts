@@ -4,10 +4,10 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { ErrorCode } from '../../../../../proxy/http2/errors.ts'
-import { dataFrame, pingFrame, rstStreamFrame, windowUpdateFrame } from '../../../../../proxy/http2/frames.ts'
+import { pingFrame, rstStreamFrame, windowUpdateFrame } from '../../../../../proxy/http2/frames.ts'
 import type { Header } from '../../../../../proxy/http2/header.ts'
 import { PosternError } from '../../../../../shared/errors.ts'
-import { split } from '../../../../support/http2-frames.ts'
+import { dataFrame, split } from '../../../../support/http2-frames.ts'
 import {
   GET,
   type Http2InMemory,

@@ -4,12 +4,10 @@ import { runInNewContext } from 'node:vm'
 import t, { type Test } from 'tap'
 import { ErrorCode } from '../../../../../proxy/http2/errors.ts'
 import {
-  dataFrame,
   Flag,
   FrameType,
   headersFrames,
   pingFrame,
-  priorityFrame,
   rstStreamFrame,
   Setting,
   settingsAckFrame,
@@ -18,7 +16,7 @@ import {
   writeFrameHeader,
 } from '../../../../../proxy/http2/frames.ts'
 import type { Header } from '../../../../../proxy/http2/header.ts'
-import { OPENING } from '../../../../support/http2-frames.ts'
+import { dataFrame, OPENING, priorityFrame } from '../../../../support/http2-frames.ts'
 import {
   GET,
   type Http2InMemory,
