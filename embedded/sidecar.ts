@@ -33,7 +33,7 @@ export type FixedListeners = {
 
 const MAX_CONNECTIONS = 1_000
 
-export function fixedListeners({ address, outbound, inbound }: FixedListeners): Listeners {
+function fixedListeners({ address, outbound, inbound }: FixedListeners): Listeners {
   const all = [...outbound, ...inbound]
   const table = new Map(all.map(({ port, destination }) => [authorityOf(address, port), destination]))
   const originalDestination = fixedDestinations(table)

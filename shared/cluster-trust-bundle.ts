@@ -18,7 +18,7 @@ export type ClusterTrustBundle = {
   readonly spec: { readonly signerName: string; readonly trustBundle: string }
 }
 
-export const certificatesApi = (version: ClusterTrustBundleVersion): string =>
+const certificatesApi = (version: ClusterTrustBundleVersion): string =>
   `/apis/certificates.k8s.io/${version}`
 
 export const clusterTrustBundles = (version: ClusterTrustBundleVersion): string =>

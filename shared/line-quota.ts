@@ -6,7 +6,7 @@ import type { Logger } from './log.ts'
 /** What makes two lines alike. Where there are too many kinds at once, only the code tells them apart. */
 export type Kind = { readonly code: Code; readonly [field: string]: unknown }
 
-export const LINE_QUOTA = { lines: 20, intervalMs: 10_000, kinds: 500 } as const
+const LINE_QUOTA = { lines: 20, intervalMs: 10_000, kinds: 500 } as const
 
 /** Whether a line of this kind may be written now. What was not is counted in one line at the end of the interval. */
 export function createLineQuota(log: Logger, limits: Quota = LINE_QUOTA): (kind: Kind) => boolean {

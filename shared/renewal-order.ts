@@ -16,7 +16,7 @@ export type RenewalOrder =
       readonly uid: string
     })
 
-export const MAX_RENEWAL_ORDERS = 1_000
+const MAX_RENEWAL_ORDERS = 1_000
 export const MAX_WITHIN_SECONDS = 7 * 24 * 3600
 
 const filled = text(value => value !== '' && value.length <= 253, 'a name')

@@ -110,7 +110,7 @@ async function withoutGone(kube: Kube, orders: Orders, now: number, signal: Abor
   return { ...orders, revocations: orders.revocations.filter(entry => !gone.has(entry)) }
 }
 
-export const withoutExpired = ({ revocations, renewals }: Orders, now: number): Orders => ({
+const withoutExpired = ({ revocations, renewals }: Orders, now: number): Orders => ({
   revocations: revocations.filter(entry => isInForce(entry, now)),
   renewals: renewals.filter(({ before }) => now - Date.parse(before) < LONGEST_LIFE_MS),
 })

@@ -56,7 +56,7 @@ const contains = (order: RenewalOrder, former: RenewalOrder): boolean =>
   order.kind === 'all' || (former.kind === 'pod' && former.uid === order.uid)
 
 /** @throws UsageError */
-export function secondsOf(within: unknown): number | undefined {
+function secondsOf(within: unknown): number | undefined {
   if (within === undefined) return undefined
   const [, count, unit = ''] = /^(\d+)([smh])$/.exec(String(within)) ?? []
   const seconds = Number(count) * (UNIT_SECONDS[unit] ?? Number.NaN)

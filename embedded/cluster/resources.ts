@@ -13,7 +13,7 @@ const resource = (kind: string, plural: string, groupVersion: string, namespaced
   return { kind, plural, group, version, namespaced }
 }
 
-export const RESOURCES: readonly Resource[] = [
+const RESOURCES: readonly Resource[] = [
   resource('Namespace', 'namespaces', 'v1', false),
   resource('Node', 'nodes', 'v1', false),
   resource('Pod', 'pods', 'v1', true),

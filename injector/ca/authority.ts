@@ -23,7 +23,7 @@ import { OID } from '../../shared/x509/oids.ts'
 import { decodePem, encodePem } from '../../shared/x509/pem.ts'
 
 const DAY_SECONDS = 24 * 3600
-export const ROOT_LIFETIME_SECONDS = 5 * 365 * DAY_SECONDS
+const ROOT_LIFETIME_SECONDS = 5 * 365 * DAY_SECONDS
 export const ISSUER_LIFETIME_SECONDS = 30 * DAY_SECONDS
 /** Clocks of nodes may be this far behind ours without refusing what we sign. */
 export const BACKDATE_SECONDS = 300

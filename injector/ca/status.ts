@@ -16,7 +16,7 @@ export type Waiting = {
 }
 
 /** A ConfigMap holds 1 MiB, and a person reads fewer. */
-export const MOST_PODS = 50
+const MOST_PODS = 50
 
 export function statusOf(material: CaMaterial, { waitingFor, unconfirmed, lingering }: Waiting): CaStatus {
   const { root, issuer, next, retired = [] } = material

@@ -12,7 +12,7 @@ import type { Revocations } from '../directory/revocations.ts'
 import { type Admission, admit } from './admit.ts'
 
 /** How long a hello may take to come, and then its pod to become known. */
-export const GREETING_MS = 5_000
+const GREETING_MS = 5_000
 
 export type Greeted = { readonly hello: Hello; readonly admission: Extract<Admission, { kind: 'admit' }> }
 

@@ -37,7 +37,7 @@ export type ReportsOptions = {
   readonly clock: Clock
 }
 
-export const REPLICA_TIMEOUT_MS = 2_000
+const REPLICA_TIMEOUT_MS = 2_000
 
 type Answer = { readonly reports: readonly SidecarReport[]; readonly missing?: MissingReplica }
 

@@ -23,7 +23,7 @@ export type DirectoryOptions = {
   readonly delayMs?: number
 }
 
-export const CHANGE_DELAY_MS = 50
+const CHANGE_DELAY_MS = 50
 
 export function createDirectory({
   settings,

@@ -16,7 +16,7 @@ import {
   requesterOf,
 } from './request.ts'
 
-export const DEFAULT_LIFETIME_SECONDS = 24 * 3600
+const DEFAULT_LIFETIME_SECONDS = 24 * 3600
 /** Services beyond this many lend a leaf no names: whoever creates thousands must not make it too large to send. */
 const MAX_SERVICES = 32
 

@@ -5,7 +5,7 @@ import type { V1ConfigMap, V1Pod } from '@kubernetes/client-node'
 import { CODES, type Code, PosternError } from '../../shared/errors.ts'
 import type { JsonPatchOperation } from '../../shared/injection/json-patch.ts'
 
-export const ADMISSION_API_VERSION = 'admission.k8s.io/v1'
+const ADMISSION_API_VERSION = 'admission.k8s.io/v1'
 
 export type AdmissionRequest = {
   readonly uid: string

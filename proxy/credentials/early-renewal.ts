@@ -25,7 +25,7 @@ export type Received = {
  * Whether the order concerns this certificate. One that was asked for in answer to it is never too old, whatever our clock
  * says of the order's time: a clock that is behind must not renew for ever.
  */
-export const isOrdered = (
+const isOrdered = (
   order: Renewal | undefined,
   { receivedAt, renewedFor }: Pick<Received, 'receivedAt' | 'renewedFor'>,
 ): order is Renewal =>

@@ -24,7 +24,7 @@ export type Finding = Report | { readonly kind: 'disputed'; readonly code: Code 
 export const ANSWERED: Report = { kind: 'answered' }
 export const UNDECIDED: Report = { kind: 'undecided' }
 export const IN: Health = { kind: 'in' }
-export const OUT_MS: Backoff = { baseMs: 1_000, capMs: 30_000 }
+const OUT_MS: Backoff = { baseMs: 1_000, capMs: 30_000 }
 
 export const isProbeDue = (health: Health, now: number): boolean =>
   health.kind === 'out' && now >= health.until

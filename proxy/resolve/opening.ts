@@ -30,7 +30,7 @@ const MAX_TRIES = 3
 /** So many endpoints that do not accept our certificate are believed. */
 const REFUSERS = 2
 /** For a try that others may follow: a SYN may be lost once, and a dead node costs no caller its patience. */
-export const TRY_MS = 2_000
+const TRY_MS = 2_000
 
 /** @throws PosternError of the last try. */
 export async function open<T>(to: Resolution, opening: Opening<T>): Promise<Opened<T>> {

@@ -76,7 +76,7 @@ export const MOST_ANSWERS = 8
 const any = text(() => true, 'a string')
 const times = { by: nameText, at: timeText }
 
-export const decodeRotation: Decode<Rotation> = extensible<Rotation>({
+const decodeRotation: Decode<Rotation> = extensible<Rotation>({
   by: nameText,
   began: timeText,
   skipped: listOf(extensible<SkippedPod>({ pod: podText, uid: nameText, ...times })),

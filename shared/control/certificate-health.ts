@@ -13,7 +13,7 @@ export type Health =
   | 'unknown'
 
 /** The first failures in a row are a rollout of the injector or a change of its leader. */
-export const FAILURES_WORTH_TELLING = 3
+const FAILURES_WORTH_TELLING = 3
 const LEAST_SHARE_LEFT = 0.25
 
 type Reported = Pick<SidecarReport, 'certificate' | 'renewal'>

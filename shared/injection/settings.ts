@@ -22,7 +22,7 @@ export type ProbeTarget =
   | { readonly kind: 'tcp'; readonly port: number }
   | { readonly kind: 'grpc'; readonly port: number; readonly service: string }
 
-export const PROBE_ENDPOINTS = ['livez', 'readyz', 'startupz', 'postStart', 'preStop'] as const
+const PROBE_ENDPOINTS = ['livez', 'readyz', 'startupz', 'postStart', 'preStop'] as const
 
 /** A probe or hook that the kubelet now asks of the status port. */
 export type RewrittenProbe = {

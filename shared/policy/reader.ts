@@ -113,7 +113,7 @@ export function readLists<T extends object>(
 }
 
 /** The list, if none of its items was refused. */
-export function allDefined<T>(items: readonly (T | undefined)[]): readonly T[] | undefined {
+function allDefined<T>(items: readonly (T | undefined)[]): readonly T[] | undefined {
   const defined = items.filter(item => item !== undefined)
   return defined.length === items.length ? defined : undefined
 }

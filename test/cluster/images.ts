@@ -27,8 +27,8 @@ import { builtBinary, cacheDirectory } from './binaries.ts'
 import { must } from './sandbox.ts'
 
 export const PAUSE_IMAGE = 'localhost/pause:test'
-export const PROXY_IMAGE = 'localhost/postern-proxy:test'
-export const INJECTOR_IMAGE = 'localhost/postern-injector:test'
+const PROXY_IMAGE = 'localhost/postern-proxy:test'
+const INJECTOR_IMAGE = 'localhost/postern-injector:test'
 /** The programs of apps/, each a plain Node script: `node /apps/NAME.ts`. */
 export const APPS_IMAGE = 'localhost/postern-apps:test'
 /** The names under which the manifests of deploy/ ask for them. */

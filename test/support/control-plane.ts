@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import type { Kube, KubeEndpoint } from '../../shared/kube/rest.ts'
 import { type Authority, createAuthority, serviceAccountKeys } from './authority.ts'
 
-export const SERVICE_CIDR = '10.96.0.0/16'
+const SERVICE_CIDR = '10.96.0.0/16'
 /** The API server's own Service. */
 export const SERVICE_API_ADDRESS = '10.96.0.1'
 

@@ -30,7 +30,7 @@ export const field = (number: number, content: Buffer | string): Buffer => {
   return Buffer.concat([varint(number * 8 + 2), varint(bytes.length), bytes])
 }
 
-export const derOf = (pem: string): Buffer =>
+const derOf = (pem: string): Buffer =>
   Buffer.concat(splitPem(pem).map(certificate => new X509Certificate(certificate).raw))
 
 export const svidFields = ({ identity, key, chain, bundle, hint }: GivenSvid): Buffer[] => [

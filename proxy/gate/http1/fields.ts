@@ -5,7 +5,7 @@ import { LIMITS } from './limits.ts'
 import { COLON, CR, FOLDED, HTAB, LF, SP, TEXT, TOKEN } from './octets.ts'
 
 /** The fields that decide where messages end and where they go. */
-export const KNOWN = [
+const KNOWN = [
   'host',
   'content-length',
   'transfer-encoding',

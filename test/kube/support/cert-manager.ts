@@ -10,7 +10,7 @@ import { until } from './installation.ts'
 
 const NAMESPACE = 'cert-manager'
 const SECRET = 'postern-issuer'
-export const ISSUER = 'postern'
+const ISSUER = 'postern'
 export const CERT_MANAGER_SIGNER = `clusterissuers.cert-manager.io/${ISSUER}`
 
 /** PEM: the issuer's certificate, its own issuers behind it, and the key (PKCS#8). */
