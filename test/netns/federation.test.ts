@@ -5,70 +5,35 @@ import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { caRotate } from '../../cli/ca/rotate.ts'
 import { run } from '../../cli/run.ts'
-import { connectKube, isKubeError } from '../../shared/kube/rest.ts'
-import { CA_CONFIGMAP, FEDERATION_LABEL, POLICY_LABEL, TRUST_CONFIGMAP } from '../../shared/names.ts'
+import { connectKube } from '../../shared/kube/rest.ts'
 import { writeSpiffeBundle } from '../../shared/spiffe-bundle.ts'
-import { splitPem } from '../../shared/trust-bundle.ts'
 import { systemPath, until } from '../kube/support/installation.ts'
-import type { LogLine, RunningPod } from '../support/namespace-kubelet.ts'
+import type { RunningPod } from '../support/namespace-kubelet.ts'
 import { type Application, startApplication } from '../support/netns-applications.ts'
 import type { Script } from '../support/netns-conversation.ts'
 import { isConnection, isReady, type Mesh, POD_PREFIXES, startMesh } from '../support/netns-mesh.ts'
-import { CLOSE, isWhole, PING, PONG } from '../support/netns-pair.ts'
+import { CLOSE, isWhole, PING } from '../support/netns-pair.ts'
 import { requireApiServer, requireNetns } from '../support/requirements.ts'
+import {
+  ANSWER,
+  allow,
+  EAST,
+  idIn,
+  introduce,
+  PORT,
+  phaseOf,
+  refused,
+  rootsOf,
+  TALK,
+  WEST,
+} from '../support/two-meshes.ts'
 
-const PORT = 7000
-const [EAST, WEST] = ['east.example', 'west.example']
-const ANSWER: Script = [...PONG, ...PONG, { do: 'receiveEnd' }, { do: 'end' }]
-const TALK: Script = [...PING, ...PING, ...CLOSE]
 const HELD: Script = [...PING, { do: 'receiveReset' }]
 
-const idIn = (trustDomain: string, account: string) => `${trustDomain}/ns/shop/sa/${account}`
-
-async function rootsOf({ kube }: Mesh): Promise<string[]> {
-  const { data } = await kube.get<{ data: Record<string, string> }>(
-    systemPath(`configmaps/${TRUST_CONFIGMAP}`),
-  )
-  return splitPem(data['roots.pem'] ?? '')
-}
-
-async function phaseOf({ kube }: Mesh): Promise<string | undefined> {
-  const { data } = await kube.get<{ data: Record<string, string> }>(systemPath(`configmaps/${CA_CONFIGMAP}`))
-  return data.phase
-}
-
-/** Tells a mesh of a partner, or of its roots of now. */
-async function introduce({ kube }: Mesh, trustDomain: string, roots: readonly string[], where: object[]) {
-  const document = {
-    apiVersion: 'federation.postern.dev/v1',
-    kind: 'TrustDomain',
-    metadata: { name: 'partner' },
-    spec: { trustDomain, bundle: { jwks: writeSpiffeBundle({ trustDomain, roots }) }, destinations: where },
-  }
-  const metadata = { name: 'partner', labels: { [FEDERATION_LABEL]: 'true' } }
-  const configMap = { metadata, data: { 'partner.yaml': JSON.stringify(document) } }
-  const create = () => kube.create(systemPath('configmaps'), configMap)
-  await kube
-    .patch(systemPath('configmaps/partner'), 'application/merge-patch+json', configMap)
-    .catch(thrown => (isKubeError(thrown, 404) ? create() : Promise.reject(thrown)))
-}
-
-/** Whom a pod lets in. */
-const allow = ({ kube }: Mesh, app: string, ...principals: readonly string[]) =>
-  kube.create('/api/v1/namespaces/shop/configmaps', {
-    metadata: { name: app, labels: { [POLICY_LABEL]: 'true' } },
-    data: {
-      'allow.yaml': JSON.stringify({
-        apiVersion: 'policy.postern.dev/v1',
-        kind: 'AuthorizationPolicy',
-        metadata: { name: app },
-        spec: { selector: { matchLabels: { app } }, rules: [{ from: [{ source: { principals } }] }] },
-      }),
-    },
-  })
-
-const refused = (direction: string, code: string) => (line: LogLine) =>
-  line.msg === 'decision' && line.direction === direction && line.code === code
+/** Of its roots of now: what an operator without a bundle endpoint writes. */
+const written = (trustDomain: string, roots: readonly string[]) => ({
+  jwks: writeSpiffeBundle({ trustDomain, roots }),
+})
 
 t.test('two meshes', { skip: requireNetns() || requireApiServer() }, async t => {
   await using stack = new AsyncDisposableStack()
@@ -107,8 +72,8 @@ t.test('two meshes', { skip: requireNetns() || requireApiServer() }, async t => 
     await orders.line(isConnection({ direction: 'inbound', via: 'plaintext', outcome: 'ok' }))
   })
 
-  await introduce(east, WEST, await rootsOf(west), inWest)
-  await introduce(west, EAST, await rootsOf(east), inEast)
+  await introduce(east, WEST, written(WEST, await rootsOf(west)), inWest)
+  await introduce(west, EAST, written(EAST, await rootsOf(east)), inEast)
 
   await t.test('a partner’s workload is known, and refused without a rule for it', async t => {
     await until(
@@ -223,7 +188,7 @@ async function rotatesUnderTraffic(t: Test, { east, west, inWest, orders, dial }
   const deadline = performance.now() + 200_000
   while (issued() < atSwitch + 2 && performance.now() < deadline) {
     const now = await rootsOf(west)
-    if (now.join() !== known.join()) await introduce(east, WEST, now, inWest)
+    if (now.join() !== known.join()) await introduce(east, WEST, written(WEST, now), inWest)
     known = now
     if (atSwitch > issued() && (await phaseOf(west)) === 'switched') atSwitch = issued()
     await delay(500)
