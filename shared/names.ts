@@ -7,7 +7,7 @@ export const WORKLOAD_SIGNER = 'postern.dev/workload'
 /** For servers that are no workloads of the mesh: signs what a person has approved. */
 export const SERVING_SIGNER = 'postern.dev/serving'
 
-/** The trust bundle's ConfigMap in the injector's namespace: keys `trust-domain` and `roots.pem`. */
+/** The trust bundle's ConfigMap in the injector's namespace: keys `trust-domain` and `roots.pem`, and those of former-roots.ts. */
 export const TRUST_CONFIGMAP = 'postern-trust'
 /** Who is refused, and who is to renew: keys `revocations.json` and `renewals.json`, in the injector's namespace. */
 export const REVOCATIONS_CONFIGMAP = 'postern-revocations'
@@ -30,8 +30,6 @@ export const POLICY_LABEL = 'postern.dev/policy'
 export const FEDERATION_LABEL = 'postern.dev/federation'
 /** On a namespace: `enabled` opts every pod in. On a pod the annotation of the same name wins. */
 export const INJECT_KEY = 'postern.dev/inject'
-/** On a namespace: `strict` refuses plaintext to all of its injected pods. */
-export const MODE_LABEL = 'postern.dev/mode'
 
 /** Containers and volumes that injection adds. */
 export const PROXY_CONTAINER = 'postern-proxy'

@@ -1,6 +1,6 @@
 // Postern whole: interception by its own init container, certificates from its own CA, the directory, a policy that names
 // the caller, metrics, and the default access log.
-import { POD_ANNOTATIONS } from '../../shared/annotations.ts'
+import { POD_ANNOTATIONS } from '../../shared/injection/annotations.ts'
 import { KUBE_NAMESPACE } from '../mesh.ts'
 import { BACKENDS, createPlace } from '../stage.ts'
 import { type Context, Missing, type Running, type Subject } from '../subject.ts'
@@ -25,7 +25,9 @@ export const posternHttp: Subject = {
       'postern.dev/http2-ports': String(BACKENDS.http2),
     }
     if (!Object.keys(declared).every(key => keys.includes(key)))
-      throw new Missing('this version has no request gate: shared/annotations.ts does not know http-ports')
+      throw new Missing(
+        'this version has no request gate: shared/injection/annotations.ts does not know http-ports',
+      )
     const operation = { methods: '["GET", "POST", "PUT"]', paths: '["/*"]' }
     return startPair(context, 'http', operation, declared)
   },

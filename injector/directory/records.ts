@@ -10,7 +10,7 @@ import type {
   V1ServiceCIDR,
 } from '@kubernetes/client-node'
 import { canonicalAddress } from '../../shared/addresses.ts'
-import { NAMESPACE_LABELS } from '../../shared/annotations.ts'
+import { NAMESPACE_LABELS } from '../../shared/injection/annotations.ts'
 import { PROXY_CONTAINER } from '../../shared/names.ts'
 import type { InboundMode } from '../../shared/policy/model.ts'
 import { NO_PROTOCOLS, PROTOCOLS, type Protocol, type Protocols } from '../../shared/protocol.ts'

@@ -2,8 +2,8 @@
 // may ask for certificates.
 import { randomBytes } from 'node:crypto'
 import type { V1Pod } from '@kubernetes/client-node'
-import { POD_ANNOTATIONS } from '../../shared/annotations.ts'
 import { asPosternError, type Code } from '../../shared/errors.ts'
+import { POD_ANNOTATIONS } from '../../shared/injection/annotations.ts'
 import { type Injection, type InjectionContext, inject } from '../../shared/injection/inject.ts'
 import { type AdmissionAnswer, type AdmissionRequest, podOf } from './admission.ts'
 

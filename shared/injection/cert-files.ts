@@ -2,9 +2,9 @@
 // is written. The sidecar alone writes the volume; whoever mounts it holds the pod's key.
 import { posix } from 'node:path'
 import type { V1Container, V1EnvVar, V1Pod, V1VolumeMount } from '@kubernetes/client-node'
-import { POD_ANNOTATIONS, type PodOptions } from '../annotations.ts'
 import { CERT_FILE } from '../cert-files.ts'
 import { CERT_FILES_DIR, CERT_FILES_VOLUME } from '../names.ts'
+import { POD_ANNOTATIONS, type PodOptions } from './annotations.ts'
 import { isOurContainer } from './conflicts.ts'
 
 const MOUNT: V1VolumeMount = { name: CERT_FILES_VOLUME, mountPath: CERT_FILES_DIR, readOnly: true }

@@ -1,7 +1,6 @@
 // Why a pod cannot be given a sidecar: what the sidecar would not work with, or what would let another container of
 // the pod read its key. Each reason names the field and what to do.
 import type { V1Container, V1Pod, V1PodSpec } from '@kubernetes/client-node'
-import { POD_ANNOTATIONS, type PodOptions } from '../annotations.ts'
 import {
   CERT_FILES_VOLUME,
   CERTIFICATE_VOLUME,
@@ -11,6 +10,7 @@ import {
   TOKEN_VOLUME,
 } from '../names.ts'
 import { isOwnPort, PROXY_UID } from '../ports.ts'
+import { POD_ANNOTATIONS, type PodOptions } from './annotations.ts'
 
 const OUR_CONTAINERS: readonly string[] = [INIT_CONTAINER, PROXY_CONTAINER]
 /** Nobody else may mount them. */

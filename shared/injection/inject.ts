@@ -2,13 +2,14 @@
 // and tests cannot disagree. The wanted pod is built whole and compared with the one at hand; so a pod that was
 // injected before (webhooks are called again when others change the pod) is repaired, or left alone.
 import type { V1Container, V1Pod, V1PodSpec, V1Volume } from '@kubernetes/client-node'
-import { INJECTED_ANNOTATION, type PodOptions, parsePodOptions } from '../annotations.ts'
 import { asPosternError, type Code } from '../errors.ts'
 import { CREDENTIAL_BUNDLE, INJECT_KEY, PROXY_CONTAINER, SYSTEM_NAMESPACE } from '../names.ts'
 import type { Protocol, Protocols } from '../protocol.ts'
+import { INJECTED_ANNOTATION, type PodOptions } from './annotations.ts'
 import { certFilesConflicts, withCertFiles } from './cert-files.ts'
 import { conflicts, isOurContainer, missingVolume, unservable } from './conflicts.ts'
 import { diff, type JsonPatchOperation } from './json-patch.ts'
+import { parsePodOptions } from './pod-options.ts'
 import { rewriteProbes } from './probes.ts'
 import { reconcile } from './reconcile.ts'
 import { type CertificateSource, type ProxySettings, parseProxySettings } from './settings.ts'

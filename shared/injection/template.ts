@@ -1,6 +1,5 @@
 // The two containers and the volumes that injection adds, as data. Why each field is as it is: docs/injection.md.
 import type { V1Container, V1EnvVar, V1Volume } from '@kubernetes/client-node'
-import type { PodOptions } from '../annotations.ts'
 import {
   CERT_FILES_DIR,
   CERT_FILES_VOLUME,
@@ -15,6 +14,7 @@ import {
   TOKEN_VOLUME,
 } from '../names.ts'
 import { PORTS, PROXY_UID } from '../ports.ts'
+import type { PodOptions } from './annotations.ts'
 import type { ProxySettings } from './settings.ts'
 
 export type SidecarImage = {

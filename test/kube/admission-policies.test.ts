@@ -1,7 +1,7 @@
 // The ValidatingAdmissionPolicies on a real API server, without any server of ours: what they refuse, with which
 // message, and what they leave alone.
 import t from 'tap'
-import { POD_ANNOTATIONS } from '../../shared/annotations.ts'
+import { POD_ANNOTATIONS } from '../../shared/injection/annotations.ts'
 import { connectKube, isKubeError } from '../../shared/kube/rest.ts'
 import { WORKLOAD_ROLE } from '../../shared/names.ts'
 import { type ApiServer, startApiServer } from '../support/api-server.ts'

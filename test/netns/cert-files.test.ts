@@ -8,8 +8,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { caRotate } from '../../cli/ca/rotate.ts'
 import { run } from '../../cli/run.ts'
+import { NAMESPACE_LABELS } from '../../shared/injection/annotations.ts'
 import { connectKube } from '../../shared/kube/rest.ts'
-import { MODE_LABEL } from '../../shared/names.ts'
 import { splitPem } from '../../shared/trust-bundle.ts'
 import { until } from '../kube/support/installation.ts'
 import { AS_WORKLOAD, curl, startNginx, startNode } from '../support/cert-files-applications.ts'
@@ -125,7 +125,7 @@ t.test('certificate files', { skip: lacking }, async t => {
       await web.pod.line(isConnection({ direction: 'inbound', via: 'plaintext', outcome: 'ok' }))
       const label = (mode: string) =>
         kube.patch('/api/v1/namespaces/shop', 'application/merge-patch+json', {
-          metadata: { labels: { [MODE_LABEL]: mode } },
+          metadata: { labels: { [NAMESPACE_LABELS.mode.key]: mode } },
         })
       await label('strict')
       await until(async () => (await asPlain()).status === 35)

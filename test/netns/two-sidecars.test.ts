@@ -2,7 +2,8 @@
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
-import { MODE_LABEL, POLICY_LABEL } from '../../shared/names.ts'
+import { NAMESPACE_LABELS } from '../../shared/injection/annotations.ts'
+import { POLICY_LABEL } from '../../shared/names.ts'
 import { PORTS } from '../../shared/ports.ts'
 import { until } from '../kube/support/installation.ts'
 import type { LogLine } from '../support/namespace-kubelet.ts'
@@ -126,7 +127,7 @@ t.test('two sidecars', { skip: requireNetns() || requireApiServer() }, async t =
 
   await t.test('strict refuses plaintext and lets the tunnel through', async t => {
     const path = '/api/v1/namespaces/shop'
-    const labels = { [MODE_LABEL]: 'strict' }
+    const labels = { [NAMESPACE_LABELS.mode.key]: 'strict' }
     await kube.patch(path, 'application/merge-patch+json', { metadata: { labels } })
     for (const family of FAMILIES) {
       const target = { host: serverPod[family], port: APP_PORT }

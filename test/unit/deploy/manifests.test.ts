@@ -3,7 +3,11 @@ import { readdir, readFile } from 'node:fs/promises'
 import t from 'tap'
 import { parse, parseAllDocuments } from 'yaml'
 import { WEBHOOK_PATHS } from '../../../injector/webhook/routes.ts'
-import { INJECTED_ANNOTATION, NAMESPACE_LABELS, POD_ANNOTATIONS } from '../../../shared/annotations.ts'
+import {
+  INJECTED_ANNOTATION,
+  NAMESPACE_LABELS,
+  POD_ANNOTATIONS,
+} from '../../../shared/injection/annotations.ts'
 import {
   CA_CONFIGMAP,
   CA_SECRET,
@@ -13,7 +17,6 @@ import {
   INJECT_KEY,
   INJECTOR_NAME,
   LEADER_LEASE,
-  MODE_LABEL,
   PARTNERS_CONFIGMAP,
   POLICY_LABEL,
   PROXY_CONTAINER,
@@ -174,7 +177,7 @@ t.test('the admission policies check exactly the published keys', async t => {
       .sort(),
   )
   t.match(pods, `container.name == '${PROXY_CONTAINER}'`)
-  t.match(namespaces, `'${MODE_LABEL}'`)
+  t.match(namespaces, `'${NAMESPACE_LABELS.mode.key}'`)
 })
 
 t.test('the admission policies name signer, slots, label and service account as the code does', async t => {

@@ -1,15 +1,12 @@
 import { readFile } from 'node:fs/promises'
 import t from 'tap'
+import { PosternError } from '../../../../shared/errors.ts'
 import {
   INJECTED_ANNOTATION,
   NAMESPACE_LABELS,
   POD_ANNOTATIONS,
-  parsePodOptions,
-  readNamespaceOptions,
-  readPodOptions,
-} from '../../../shared/annotations.ts'
-import { PosternError } from '../../../shared/errors.ts'
-import { INJECT_KEY, MODE_LABEL } from '../../../shared/names.ts'
+} from '../../../../shared/injection/annotations.ts'
+import { parsePodOptions, readPodOptions } from '../../../../shared/injection/pod-options.ts'
 
 const problemKeys = (annotations: Record<string, string>, injected = false) =>
   readPodOptions(annotations, injected).problems.map(problem => problem.key)
@@ -240,20 +237,8 @@ t.test('the mark of injection is accepted on a pod that holds our sidecar, and o
   t.same(problemKeys({ [INJECTED_ANNOTATION]: '0.1.0' }, false), [INJECTED_ANNOTATION])
 })
 
-t.test('namespace labels are read with their defaults', async t => {
-  t.strictSame(readNamespaceOptions({}).options, { inject: 'disabled', mode: 'permissive' })
-  const read = readNamespaceOptions({ [INJECT_KEY]: 'enabled', [MODE_LABEL]: 'strict' })
-  t.strictSame(read, { options: { inject: 'enabled', mode: 'strict' }, problems: [] })
-})
-
-t.test('a wrong namespace label is a problem and counts as not written', async t => {
-  const { options, problems } = readNamespaceOptions({ [MODE_LABEL]: 'strikt', 'postern.dev/moed': 'strict' })
-  t.equal(options.mode, 'permissive')
-  t.same(problems.map(({ key }) => key).sort(), [MODE_LABEL, 'postern.dev/moed'])
-})
-
 t.test('docs/annotations.md holds exactly the table', async t => {
-  const docs = await readFile(new URL('../../../docs/annotations.md', import.meta.url), 'utf8')
+  const docs = await readFile(new URL('../../../../docs/annotations.md', import.meta.url), 'utf8')
   const rows = docs.split('\n').filter(line => line.startsWith('| `postern.dev/'))
   const expected = [...Object.values(POD_ANNOTATIONS), ...Object.values(NAMESPACE_LABELS)].map(
     ({ key, values, fallback = '–', meaning }) =>

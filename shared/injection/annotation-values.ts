@@ -1,7 +1,7 @@
 // What may be written as the value of an annotation or label: each parser gives undefined for anything else.
-import { type Hook, isHookPath, isHookPort } from './cert-files.ts'
-import { isVolumePath } from './injection/settings.ts'
-import { isOwnPort } from './ports.ts'
+import { type Hook, isHookPath, isHookPort } from '../cert-files.ts'
+import { isOwnPort } from '../ports.ts'
+import { isVolumePath } from './settings.ts'
 
 export function oneOf<T extends string>(...allowed: readonly T[]): (text: string) => T | undefined {
   return text => allowed.find(value => value === text)
