@@ -4,7 +4,7 @@ import { setMaxListeners } from 'node:events'
 import type { Clock } from '../shared/clock.ts'
 import { unless } from '../shared/deadline.ts'
 import type { Kube } from '../shared/kube/rest.ts'
-import { joined, type Live, live, mapped, until } from '../shared/live.ts'
+import { type Live, live, until } from '../shared/live.ts'
 import type { Logger } from '../shared/log.ts'
 import { createRegistry, type Registry } from '../shared/metrics.ts'
 import {
@@ -16,13 +16,12 @@ import {
 } from '../shared/names.ts'
 import { type SpiffeId, workloadSpiffeId } from '../shared/spiffe-id.ts'
 import type { KeyedChain } from '../shared/tls/contexts.ts'
-import type { TrustBundle } from '../shared/trust-bundle.ts'
+import type { OwnTrust } from '../shared/trust-bundle.ts'
 import { caReport } from './admin/ca.ts'
 import { type AdminServer, serveAdmin } from './admin/server.ts'
 import { createBindings } from './bindings.ts'
 import type { AuthorityKeeper } from './ca/keeper.ts'
 import { openCa } from './ca/open.ts'
-import { retiredRoots } from './ca/rotation.ts'
 import { selfIssued } from './ca/self-issued.ts'
 import { startCampaign } from './campaign.ts'
 import { describeConfig, type InjectorConfig } from './config.ts'
@@ -50,6 +49,7 @@ import { createSigner, type SignerController } from './signer/controller.ts'
 import { signerMetrics } from './signer/metrics.ts'
 import { serveStatus } from './status-server.ts'
 import { outsideRoots } from './trust/outside-roots.ts'
+import { ownTrust } from './trust/own-trust.ts'
 import { eventRecorder } from './webhook/events.ts'
 import { injectionReporter } from './webhook/report.ts'
 import { webhookRoutes } from './webhook/routes.ts'
@@ -181,10 +181,6 @@ const placeOf = ({ config: { trustDomain } }: Context) => ({ namespace: SYSTEM_N
 const longestLeafMs = ({ maxLeafLifetimeSeconds, maxServingLifetimeSeconds }: InjectorConfig) =>
   Math.max(maxLeafLifetimeSeconds, maxServingLifetimeSeconds) * 1000
 
-/** Another signer's roots, and always the CA's own: the injector's SVID is from it. */
-const bundleOf = ({ config: { trustDomain }, others }: Context, { authority }: AuthorityKeeper) =>
-  joined(authority, others, ({ roots }, more) => ({ trustDomain, roots: [...more, ...roots] }))
-
 async function startWebhook(
   context: Context,
   ca: AuthorityKeeper,
@@ -274,8 +270,7 @@ function startSigner(
 type Mesh = {
   readonly identity: SpiffeId
   readonly svid: Live<KeyedChain>
-  readonly trust: Live<TrustBundle>
-  readonly retired: Live<readonly string[]>
+  readonly trust: Live<OwnTrust>
   readonly sidecars: Sidecars
   readonly reports: Reports
 }
@@ -285,8 +280,7 @@ async function joinMesh(context: Context, ca: AuthorityKeeper, directory: Direct
   const { replica } = config
   const identity = injectorIdentity(context)
   const svid = await selfIssued(ca.authority, { uri: identity, dnsNames: [] }, context)
-  const trust = bundleOf(context, ca)
-  const retired = mapped(ca.stored, ({ material }) => retiredRoots(material))
+  const trust = ownTrust(config.trustDomain, ca.stored, context.others)
   const alarm = createRenewalAlarm({ ...context, world: directory.world })
   const sidecars = createSidecars({
     ...context,
@@ -307,7 +301,7 @@ async function joinMesh(context: Context, ca: AuthorityKeeper, directory: Direct
     sidecars,
   })
   void alarm.follow(reports, context.signal)
-  return { identity, svid, trust, retired, sidecars, reports }
+  return { identity, svid, trust, sidecars, reports }
 }
 
 const startAdmin = ({ config, log }: Context, ca: AuthorityKeeper, { reports }: Mesh): Promise<AdminServer> =>

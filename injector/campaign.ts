@@ -7,7 +7,7 @@ import { type Live, mapped, type Settable } from '../shared/live.ts'
 import type { Logger } from '../shared/log.ts'
 import type { Registry } from '../shared/metrics.ts'
 import { LEADER_LEASE, SYSTEM_NAMESPACE } from '../shared/names.ts'
-import type { TrustBundle } from '../shared/trust-bundle.ts'
+import type { OwnTrust } from '../shared/trust-bundle.ts'
 import type { createBindings } from './bindings.ts'
 import type { AuthorityKeeper } from './ca/keeper.ts'
 import { createRotator } from './ca/rotator.ts'
@@ -52,7 +52,7 @@ export type LeaderParts = {
   readonly federation: Federation
   readonly endpoint: BundleEndpoint
   readonly reports: Reports
-  readonly trust: Live<TrustBundle>
+  readonly trust: Live<OwnTrust>
 }
 
 export function startCampaign(context: LeaderContext, parts: LeaderParts) {

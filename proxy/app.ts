@@ -112,7 +112,7 @@ type DataPath = {
 async function startDataPath(
   { config, listeners, log, clock, random }: ProxyParts,
   metrics: ProxyMetrics,
-  { tls, trust, retired, partners, revoked, policy, state, directory, readiness }: Supply,
+  { tls, trust, vouching, partners, revoked, policy, state, directory, readiness }: Supply,
   stack: AsyncDisposableStack,
 ): Promise<DataPath> {
   const { settings, pod } = config
@@ -202,7 +202,7 @@ async function startDataPath(
   stack.use(
     judgeConnectedPeers(
       { inbound: bothEnds(tunnel, terminator), outbound: dialer },
-      { trusted, tls, retired, revoked, onRevoked: observeRevoked(log, metrics) },
+      { trusted, tls, vouching, revoked, onRevoked: observeRevoked(log, metrics) },
     ),
   )
   return {

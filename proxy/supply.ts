@@ -33,7 +33,7 @@ import type { TunnelTls } from './tunnel/interface.ts'
 export type Supply = {
   readonly tls: Live<TunnelTls | undefined>
   readonly trust: Live<TrustBundle | undefined>
-  readonly retired: Live<readonly string[]>
+  readonly vouching: Live<readonly string[]>
   readonly partners: Live<Partners>
   readonly revoked: Live<RevocationCheck>
   readonly state: Live<State | undefined>
@@ -150,7 +150,7 @@ export async function startSupply(
   return {
     tls,
     trust: trust.bundle,
-    retired: trust.retired,
+    vouching: trust.vouching,
     partners,
     revoked,
     state: control.state,

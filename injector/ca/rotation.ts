@@ -14,6 +14,7 @@ import {
   type Rotation,
   type SkippedPod,
 } from '../../shared/ca/record.ts'
+import type { FormerRoots } from '../../shared/former-roots.ts'
 import { parseCertificate } from '../../shared/x509/certificate.ts'
 import { BACKDATE_SECONDS, type CaMaterial, type KeyedCa } from './authority.ts'
 
@@ -152,11 +153,15 @@ export function dropRetired(material: CaMaterial, now: number): CaMaterial {
   return { root, issuer, record: ended(record, retired.map(gone('retired', { by, now }))) }
 }
 
-/** Fingerprints of those that were replaced in good order: what they vouched for had expired before they went. */
-export const retiredRoots = (material: CaMaterial): readonly string[] =>
-  recordOf(material)
-    .former.filter(({ end }) => end === 'retired')
-    .map(({ fingerprint }) => fingerprint)
+/** Of those that were replaced in good order, what they vouched for had expired before they went; all others are not to come back. */
+export function formerRoots(material: CaMaterial): FormerRoots {
+  const { former } = recordOf(material)
+  const { retired = [], revoked = [] } = Object.groupBy(former, ({ end }) =>
+    end === 'retired' ? 'retired' : 'revoked',
+  )
+  const fingerprints = (roots: readonly FormerRoot[]) => roots.map(({ fingerprint }) => fingerprint)
+  return { retired: fingerprints(retired), revoked: fingerprints(revoked) }
+}
 
 /** What the revocation of a root does, and what has to be made for it. */
 export type Revocation =

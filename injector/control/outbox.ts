@@ -13,7 +13,7 @@ import type { Partner } from '../../shared/federation/model.ts'
 import { TLS_PORTS, withoutTlsPorts } from '../../shared/policy/model.ts'
 import { renewalOf } from '../../shared/renewal-order.ts'
 import type { Revoked } from '../../shared/revocation.ts'
-import type { TrustBundle } from '../../shared/trust-bundle.ts'
+import type { OwnTrust } from '../../shared/trust-bundle.ts'
 import { answer } from '../directory/answer.ts'
 import type { Revocations } from '../directory/revocations.ts'
 import { type Snapshot, snapshotFor } from '../directory/snapshot.ts'
@@ -35,9 +35,7 @@ export type OutboxOptions = {
   readonly podUid: string
   /** Of the sidecar's hello. */
   readonly features: readonly string[]
-  readonly trust: () => readonly TrustBundle[]
-  /** Fingerprints of roots that were replaced in good order. */
-  readonly retired: () => readonly string[]
+  readonly trust: () => OwnTrust
   readonly revocations: Pick<Revocations, 'revoked' | 'renewals'>
   readonly federation: Pick<Federation, 'partners' | 'clients'>
   send(message: FromInjector): void
@@ -73,11 +71,12 @@ export function createOutbox(options: OutboxOptions): Outbox {
   const extensions = (): StateExtensions => {
     const pod = world.pods.get(podUid)
     const renew = renewalOf(revocations.renewals.get(), podUid)
-    const retired = options.retired()
+    const { retired = [], revoked: revokedRoots = [] } = trust().former ?? {}
     const partnerClients = pod ? clientsOf(federation.clients.get(), pod) : []
     return {
       ...(renew && { renew }),
       ...(retired.length > 0 && { retired }),
+      ...(revokedRoots.length > 0 && { revokedRoots }),
       ...(partnerClients.length > 0 && { partnerClients }),
     }
   }
@@ -107,7 +106,9 @@ export function createOutbox(options: OutboxOptions): Outbox {
       if (!knowsOutside) kept = withheld(snapshot.outside ?? [])
       const prefixes = [...known.prefixes, ...kept.prefixes]
       const policy = knowsTlsPorts ? known.policy : withoutTlsPorts(known.policy)
-      const content: Omit<State, 'kind' | 'version'> = { ...known, policy, prefixes, trust: trust() }
+      const { trustDomain, roots } = trust()
+      const told = { policy, prefixes, trust: [{ trustDomain, roots }] }
+      const content: Omit<State, 'kind' | 'version'> = { ...known, ...told }
       const news = revokedSince()
       const text = JSON.stringify(content)
       const partners = knowsPartners ? federation.partners.get() : NO_PARTNERS

@@ -21,7 +21,7 @@ import type { StreamContext } from './stream.ts'
 
 export type ControlServerOptions = Pick<
   SessionContext,
-  'directory' | 'trust' | 'retired' | 'revocations' | 'federation' | 'clock' | 'log' | 'identity'
+  'directory' | 'trust' | 'revocations' | 'federation' | 'clock' | 'log' | 'identity'
 > & {
   readonly sidecars: Sidecars
   readonly host?: string

@@ -17,7 +17,7 @@ import { lines } from '../../shared/lines.ts'
 import type { Live } from '../../shared/live.ts'
 import { failure, type Logger } from '../../shared/log.ts'
 import type { VerifiedPeer } from '../../shared/tls/peer-verifier.ts'
-import type { TrustBundle } from '../../shared/trust-bundle.ts'
+import type { OwnTrust } from '../../shared/trust-bundle.ts'
 import type { Directory } from '../directory/directory.ts'
 import type { Revocations } from '../directory/revocations.ts'
 import type { Federation } from '../federation/watch.ts'
@@ -43,9 +43,7 @@ export type Refused = { readonly address: string | undefined; readonly identity?
 export type StreamContext = {
   readonly directory: Directory
   /** Of our own trust domain. */
-  readonly trust: Live<TrustBundle>
-  /** Fingerprints of roots that were replaced in good order. */
-  readonly retired: Live<readonly string[]>
+  readonly trust: Live<OwnTrust>
   readonly revocations: Revocations
   readonly federation: Pick<Federation, 'partners' | 'clients'>
   readonly clock: Clock
@@ -114,7 +112,7 @@ async function converse(
   over: AbortSignal,
   context: StreamContext,
 ): Promise<void> {
-  const { directory, trust, retired, revocations, federation, clock, log } = context
+  const { directory, trust, revocations, federation, clock, log } = context
   const { podUid, version, features } = hello
   const end = () => finish(stream)
   const sidecar: Connected = { podUid, pod, namespace, version, presented: peer, close: end }
@@ -122,8 +120,7 @@ async function converse(
     world: directory.world,
     podUid,
     features,
-    trust: () => [trust.get()],
-    retired: () => retired.get(),
+    trust: trust.get,
     revocations,
     federation,
     send: message => send(stream, message, log.child({ pod, namespace })),
@@ -132,8 +129,6 @@ async function converse(
     if (!outbox.refreshState()) end()
   }
   const stops = [
-    // Before the roots: a root that is gone must not be met without it.
-    retired.subscribe(refreshState),
     trust.subscribe(refreshState),
     revocations.renewals.subscribe(refreshState),
     federation.partners.subscribe(refreshState),

@@ -9,12 +9,13 @@ import {
   clusterTrustBundlePath,
   clusterTrustBundles,
 } from '../../shared/cluster-trust-bundle.ts'
+import { writeFormer } from '../../shared/former-roots.ts'
 import type { Kube } from '../../shared/kube/rest.ts'
 import type { Live } from '../../shared/live.ts'
 import { failure, type Logger } from '../../shared/log.ts'
 import type { Registry } from '../../shared/metrics.ts'
-import { CLUSTER_TRUST_BUNDLE, TRUST_DOMAIN_ANNOTATION, WORKLOAD_SIGNER } from '../../shared/names.ts'
-import type { TrustBundle } from '../../shared/trust-bundle.ts'
+import { CLUSTER_TRUST_BUNDLE, DOMAIN, TRUST_DOMAIN_ANNOTATION, WORKLOAD_SIGNER } from '../../shared/names.ts'
+import type { OwnTrust } from '../../shared/trust-bundle.ts'
 import { servedVersion, unlessMissing } from '../kube/discovery.ts'
 import { keep } from '../kube/keep.ts'
 
@@ -26,23 +27,26 @@ const CLUSTER_TRUST_BUNDLES = {
 
 /** The object as it should be, or undefined where `present` is that already. */
 export function wantedClusterTrustBundle(
-  { trustDomain, roots }: TrustBundle,
+  { trustDomain, roots, former }: OwnTrust,
   version: ClusterTrustBundleVersion,
   present?: ClusterTrustBundle,
 ): ClusterTrustBundle | undefined {
   // The API server refuses a root that stands there twice.
   const trustBundle = [...new Set(roots)].join('')
   const annotations = present?.metadata.annotations
-  if (present?.spec.trustBundle === trustBundle && annotations?.[TRUST_DOMAIN_ANNOTATION] === trustDomain) {
-    return undefined
+  const own: Record<string, string> = {
+    [TRUST_DOMAIN_ANNOTATION]: trustDomain,
+    ...(former && writeFormer(former, `${DOMAIN}/`)),
   }
+  const isAnnotated = Object.entries(own).every(([key, text]) => annotations?.[key] === text)
+  if (present?.spec.trustBundle === trustBundle && isAnnotated) return undefined
   return {
     apiVersion: `certificates.k8s.io/${version}`,
     kind: 'ClusterTrustBundle',
     metadata: {
       ...present?.metadata,
       name: CLUSTER_TRUST_BUNDLE,
-      annotations: { ...annotations, [TRUST_DOMAIN_ANNOTATION]: trustDomain },
+      annotations: { ...annotations, ...own },
     },
     spec: { signerName: WORKLOAD_SIGNER, trustBundle },
   }
@@ -50,7 +54,7 @@ export function wantedClusterTrustBundle(
 
 export type ClusterTrustBundleKeeper = {
   readonly kube: Kube
-  readonly bundle: Live<TrustBundle>
+  readonly bundle: Live<OwnTrust>
   readonly clock: Clock
   readonly random: () => number
   readonly log: Logger

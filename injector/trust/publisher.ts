@@ -1,11 +1,13 @@
 // Publishes whom the mesh trusts where every sidecar may read it at first contact: one ConfigMap in the injector's
 // namespace. The leader keeps it equal to the authority's roots, whoever edits or deletes it.
+import { isDeepStrictEqual } from 'node:util'
 import type { Clock } from '../../shared/clock.ts'
+import { writeFormer } from '../../shared/former-roots.ts'
 import { isKubeError, type Kube } from '../../shared/kube/rest.ts'
 import type { Live } from '../../shared/live.ts'
 import { failure, type Logger } from '../../shared/log.ts'
 import { SYSTEM_NAMESPACE, TRUST_CONFIGMAP } from '../../shared/names.ts'
-import type { TrustBundle } from '../../shared/trust-bundle.ts'
+import type { OwnTrust } from '../../shared/trust-bundle.ts'
 import { keep } from '../kube/keep.ts'
 
 export type TrustConfigMap = {
@@ -16,12 +18,15 @@ export type TrustConfigMap = {
 }
 
 /** The ConfigMap as it should be, or undefined where `present` is that already. */
-export function wantedTrust(bundle: TrustBundle, present?: TrustConfigMap): TrustConfigMap | undefined {
-  const data = { 'trust-domain': bundle.trustDomain, 'roots.pem': bundle.roots.join('') }
+export function wantedTrust(bundle: OwnTrust, present?: TrustConfigMap): TrustConfigMap | undefined {
+  const { trustDomain, roots, former } = bundle
+  const data: Record<string, string> = {
+    'trust-domain': trustDomain,
+    'roots.pem': roots.join(''),
+    ...(former && writeFormer(former)),
+  }
   const { data: held = {}, metadata } = present ?? {}
-  const same =
-    Object.keys(held).length === 2 && Object.entries(data).every(([key, text]) => held[key] === text)
-  if (same) return undefined
+  if (isDeepStrictEqual(held, data)) return undefined
   return {
     apiVersion: 'v1',
     kind: 'ConfigMap',
@@ -32,7 +37,7 @@ export function wantedTrust(bundle: TrustBundle, present?: TrustConfigMap): Trus
 
 export type TrustPublisher = {
   readonly kube: Kube
-  readonly bundle: Live<TrustBundle>
+  readonly bundle: Live<OwnTrust>
   readonly clock: Clock
   readonly random: () => number
   readonly log: Logger

@@ -8,19 +8,21 @@ import {
   clusterTrustBundlePath,
 } from '../../shared/cluster-trust-bundle.ts'
 import { asPosternError, PosternError } from '../../shared/errors.ts'
+import { readFormer } from '../../shared/former-roots.ts'
 import { isKubeError, type Kube } from '../../shared/kube/rest.ts'
 import {
   CLUSTER_TRUST_BUNDLE,
+  DOMAIN,
   SYSTEM_NAMESPACE,
   TRUST_CONFIGMAP,
   TRUST_DOMAIN_ANNOTATION,
 } from '../../shared/names.ts'
-import { splitPem, type TrustBundle } from '../../shared/trust-bundle.ts'
+import { type OwnTrust, splitPem, type TrustBundle } from '../../shared/trust-bundle.ts'
 import { parseCertificate } from '../../shared/x509/certificate.ts'
 
 export type PublishedTrust = {
   /** What is published now. @throws PosternError PSTN_API_UNAVAILABLE or PSTN_TRUST_INVALID */
-  read(signal: AbortSignal, present: InForce): Promise<TrustBundle>
+  read(signal: AbortSignal, present: InForce): Promise<OwnTrust>
 }
 
 export type InForce = {
@@ -31,18 +33,24 @@ export type InForce = {
 
 /**
  * Which of two that differ counts. `outdated`: what the ClusterTrustBundle held when it was last found to be behind.
- * The one that is in force has been confirmed by the control stream, or has just failed there.
+ * One that holds what the other knows to be revoked is behind it. The one that is in force has been confirmed by the control
+ * stream, or has just failed there.
  */
 export function choose(
-  clusterTrustBundle: TrustBundle,
-  configMap: TrustBundle,
+  clusterTrustBundle: OwnTrust,
+  configMap: OwnTrust,
   { bundle, doubted }: InForce,
   outdated?: TrustBundle,
 ): 'ClusterTrustBundle' | 'ConfigMap' {
+  if (isRevoked(clusterTrustBundle, configMap)) return 'ConfigMap'
+  if (isRevoked(configMap, clusterTrustBundle)) return 'ClusterTrustBundle'
   if (sameRoots(bundle, configMap)) return doubted ? 'ClusterTrustBundle' : 'ConfigMap'
   if (sameRoots(bundle, clusterTrustBundle)) return doubted ? 'ConfigMap' : 'ClusterTrustBundle'
   return sameRoots(outdated, clusterTrustBundle) ? 'ConfigMap' : 'ClusterTrustBundle'
 }
+
+const isRevoked = ({ roots }: TrustBundle, { former }: OwnTrust): boolean =>
+  roots.some(root => former?.revoked.includes(parseCertificate(root).fingerprint256))
 
 /** Why the ClusterTrustBundle cannot be used, or that it differs from the ConfigMap. */
 export type PassedOver = (error: PosternError) => void
@@ -75,12 +83,13 @@ export function publishedTrust(
     return undefined
   }
 
-  const readBundle = async (signal: AbortSignal): Promise<TrustBundle | undefined> => {
+  const readBundle = async (signal: AbortSignal): Promise<OwnTrust | undefined> => {
     const { metadata, spec } = (await find(signal)) ?? {}
     if (!spec) return undefined
     const named = metadata?.annotations?.[TRUST_DOMAIN_ANNOTATION] ?? ''
     try {
-      return checkedBundle({ trustDomain: named, roots: splitPem(spec.trustBundle) }, trustDomain)
+      const bundle = checkedBundle({ trustDomain: named, roots: splitPem(spec.trustBundle) }, trustDomain)
+      return withFormer(bundle, readFormer(metadata?.annotations, `${DOMAIN}/`))
     } catch (thrown) {
       const { message } = asPosternError(thrown, 'PSTN_TRUST_INVALID')
       passOver(invalid(`ClusterTrustBundle ${CLUSTER_TRUST_BUNDLE}: ${message}`))
@@ -88,10 +97,11 @@ export function publishedTrust(
     }
   }
 
-  const readConfigMap = async (signal: AbortSignal): Promise<TrustBundle> => {
+  const readConfigMap = async (signal: AbortSignal): Promise<OwnTrust> => {
     const { data = {} } = await kube.get<ConfigMap>(CONFIGMAP_PATH, signal).catch(unavailable)
     const roots = splitPem(data['roots.pem'] ?? '')
-    return checkedBundle({ trustDomain: data['trust-domain'] ?? '', roots }, trustDomain)
+    const bundle = checkedBundle({ trustDomain: data['trust-domain'] ?? '', roots }, trustDomain)
+    return withFormer(bundle, readFormer(data))
   }
 
   return {
@@ -111,6 +121,9 @@ export function publishedTrust(
     },
   }
 }
+
+const withFormer = (bundle: TrustBundle, former: OwnTrust['former']): OwnTrust =>
+  former ? { ...bundle, former } : bundle
 
 type ConfigMap = { readonly data?: Readonly<Record<string, string>> }
 const CONFIGMAP_PATH = `/api/v1/namespaces/${SYSTEM_NAMESPACE}/configmaps/${TRUST_CONFIGMAP}`

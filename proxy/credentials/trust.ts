@@ -1,25 +1,32 @@
 // Whom to trust at first contact: the trust bundle that the injector publishes (published-trust.ts), read with the pod's
 // own token over the cluster's CA. Read again at each renewal and when the control stream fails to authenticate, so that a root
-// rotation that was slept through heals; between those, the control stream pushes changes.
+// rotation that was slept through heals; between those, the control stream pushes changes. What is read and what is pushed may
+// be behind each other: either is taken whole, and neither brings back a root that is known to be revoked.
+import { isDeepStrictEqual } from 'node:util'
+import type { FormerRoots } from '../../shared/former-roots.ts'
 import type { Kube } from '../../shared/kube/rest.ts'
 import { type Live, live } from '../../shared/live.ts'
-import type { TrustBundle } from '../../shared/trust-bundle.ts'
+import type { OwnTrust, TrustBundle } from '../../shared/trust-bundle.ts'
+import { parseCertificate } from '../../shared/x509/certificate.ts'
 import { checkedBundle, invalid, type PassedOver, publishedTrust, sameRoots } from './published-trust.ts'
 import type { StateVolume } from './state-volume.ts'
+import { vouchingRoots } from './vouching.ts'
 
 export type TrustStore = {
   /** The last good bundle of our own trust domain; undefined until there was one. */
   readonly bundle: Live<TrustBundle | undefined>
+  /** Roots (PEM) by which a live connection may have been let in: those of the bundle, and some that were before. */
+  readonly vouching: Live<readonly string[]>
   /**
    * Reads what is published now. With `doubt` the bundle in force has just failed to verify the injector.
    * @throws PosternError PSTN_API_UNAVAILABLE or PSTN_TRUST_INVALID; the last good bundle stays.
    */
   refresh(signal: AbortSignal, doubt?: 'doubt'): Promise<void>
-  /** Fingerprints of roots that were replaced in good order, as the control stream last said: nobody else may say it. */
-  readonly retired: Live<readonly string[]>
   /** Takes our domain's bundle from what the control stream pushed. @throws PosternError PSTN_TRUST_INVALID */
-  adopt(bundles: readonly TrustBundle[], retired?: readonly string[]): void
+  adopt(bundles: readonly TrustBundle[], former?: FormerRoots): void
 }
+
+const NOBODY: FormerRoots = { retired: [], revoked: [] }
 
 export async function openTrustStore(
   kube: Kube,
@@ -28,38 +35,55 @@ export async function openTrustStore(
   passedOver: PassedOver = () => {},
 ): Promise<TrustStore> {
   const published = publishedTrust(kube, trustDomain, passedOver)
-  const bundle = live(restored(await volume.read('trust.json'), trustDomain))
-
-  const retired = live<readonly string[]>([])
+  const kept = restored(await volume.read('trust.json'), trustDomain)
+  const bundle = live(kept?.bundle)
+  /** Only grows: whoever does not name one of them may be behind. */
+  const revoked = new Set(kept?.revoked)
+  let retired: readonly string[] = []
+  const vouchingNow = vouchingRoots()
+  const vouching = live(vouchingNow(kept?.bundle.roots ?? [], retired))
 
   /** Throws what a listener threw, at once: `adopt` has nobody to await it. */
-  const set = (next: TrustBundle): Promise<void> => {
-    if (sameRoots(bundle.get(), next)) return Promise.resolve()
-    bundle.set(next)
-    return volume.write('trust.json', next)
+  const take = ({ roots: told, former }: OwnTrust): Promise<void> => {
+    const knew = revoked.size
+    for (const fingerprint of former?.revoked ?? []) revoked.add(fingerprint)
+    const roots = told.filter(root => !revoked.has(parseCertificate(root).fingerprint256))
+    if (roots.length === 0) throw invalid('every root that it holds is revoked')
+    retired = former?.retired ?? retired
+    const next = { trustDomain, roots }
+    const isNew = !sameRoots(bundle.get(), next)
+    const vouch = vouchingNow(roots, retired)
+    try {
+      // First: whatever becomes of the bundle, who was let in by a root that is gone goes.
+      if (!isDeepStrictEqual(vouch, vouching.get())) vouching.set(vouch)
+    } finally {
+      if (isNew) bundle.set(next)
+    }
+    if (!isNew && revoked.size === knew) return Promise.resolve()
+    return volume.write('trust.json', { ...next, revoked: [...revoked] })
   }
 
   return {
     bundle,
-    retired,
+    vouching,
     refresh: async (signal, doubt) =>
-      set(await published.read(signal, { bundle: bundle.get(), doubted: doubt !== undefined })),
-    adopt: (bundles, inGoodOrder = []) => {
+      take(await published.read(signal, { bundle: bundle.get(), doubted: doubt !== undefined })),
+    adopt: (bundles, former = NOBODY) => {
       const own = bundles.find(candidate => candidate.trustDomain === trustDomain)
       if (!own) throw invalid(`no bundle of ${trustDomain} was sent`)
-      const next = checkedBundle(own, trustDomain)
-      // First: a root that is missing from the bundle is judged by it.
-      retired.set(inGoodOrder)
-      void set(next)
+      void take({ ...checkedBundle(own, trustDomain), former })
     },
   }
 }
 
-/** A bundle that was checked when it was kept, unless the file is damaged or of another pod's trust domain. */
-function restored(value: unknown, trustDomain: string): TrustBundle | undefined {
+type Kept = { readonly bundle: TrustBundle; readonly revoked: readonly string[] }
+
+/** What was checked when it was kept, unless the file is damaged or of another pod's trust domain. */
+function restored(value: unknown, trustDomain: string): Kept | undefined {
   try {
-    const { trustDomain: named, roots } = value as TrustBundle
-    return checkedBundle({ trustDomain: named, roots }, trustDomain)
+    const { trustDomain: named, roots, revoked } = value as TrustBundle & { readonly revoked?: unknown }
+    const bundle = checkedBundle({ trustDomain: named, roots }, trustDomain)
+    return { bundle, revoked: Array.isArray(revoked) ? revoked.map(String) : [] }
   } catch {
     return undefined
   }

@@ -4,9 +4,8 @@
 import type { Partners } from '../../shared/federation/partners.ts'
 import type { Live } from '../../shared/live.ts'
 import type { RevocationCheck } from '../../shared/revocation.ts'
-import { parseCertificate } from '../../shared/x509/certificate.ts'
 import type { Peer, TunnelDialer, TunnelServer, TunnelTls } from '../tunnel/interface.ts'
-import { anchoredIn } from './anchor.ts'
+import { createAnchorage } from './anchor.ts'
 import { notRevoked } from './revoked.ts'
 import type { Trusted } from './trusted.ts'
 
@@ -18,8 +17,8 @@ export type ConnectedPeers = {
 export type IdentityFacts = {
   readonly trusted: Trusted
   readonly tls: Live<TunnelTls | undefined>
-  /** Fingerprints of roots that were replaced in good order. */
-  readonly retired: Live<readonly string[]>
+  /** Our own domain's roots, and those that were replaced in good order: by which a live connection may have been let in. */
+  readonly vouching: Live<readonly string[]>
   readonly revoked: Live<RevocationCheck>
   /** Peers whose connections were closed because they are revoked now. */
   onRevoked(direction: keyof ConnectedPeers, peers: readonly Peer[]): void
@@ -27,12 +26,12 @@ export type IdentityFacts = {
 
 export function judgeConnectedPeers(
   { inbound, outbound }: ConnectedPeers,
-  { trusted, tls, retired, revoked, onRevoked }: IdentityFacts,
+  { trusted, tls, vouching, revoked, onRevoked }: IdentityFacts,
 ): Disposable {
-  const { trustDomain, trust, partners } = trusted
-  const vouching = vouchingRoots()
+  const { trustDomain, partners } = trusted
+  const anchoredIn = createAnchorage()
   const untrustPeers = () => {
-    const own = { trustDomain, roots: vouching(trust.get()?.roots ?? [], retired.get()) }
+    const own = { trustDomain, roots: vouching.get() }
     const met = partners.get()
     const isAnchored = anchoredIn(named => (named === trustDomain ? own : met.bundleOf(named)))
     for (const end of [inbound, outbound]) end.closePeers(isAnchored, 'PSTN_PEER_UNTRUSTED')
@@ -60,8 +59,7 @@ export function judgeConnectedPeers(
   // Whoever comes is held to it from the beginning: SNI, by which a TLS context is chosen, may be another one in the end.
   untrustPeers()
   const stops = [
-    trust.subscribe(untrustPeers),
-    retired.subscribe(untrustPeers),
+    vouching.subscribe(untrustPeers),
     partners.subscribe(followPartners),
     revoked.subscribe(revokePeers),
     tls.subscribe(followIdentity),
@@ -70,20 +68,5 @@ export function judgeConnectedPeers(
     [Symbol.dispose]: () => {
       for (const stop of stops) stop()
     },
-  }
-}
-
-/**
- * By which roots a live connection may have been let in: those in force, and of those that were in force since this process
- * began, the ones that were replaced in good order. Nobody new comes in by the latter.
- */
-function vouchingRoots() {
-  const known = new Map<string, string>()
-  return (inForce: readonly string[], retired: readonly string[]): readonly string[] => {
-    const present = inForce.map(root => [parseCertificate(root).fingerprint256, root] as const)
-    const stays = new Set([...present.map(([fingerprint]) => fingerprint), ...retired])
-    for (const fingerprint of known.keys()) if (!stays.has(fingerprint)) known.delete(fingerprint)
-    for (const [fingerprint, root] of present) known.set(fingerprint, root)
-    return [...known.values()]
   }
 }

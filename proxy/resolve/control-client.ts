@@ -8,7 +8,7 @@ import { type Live, live, until } from '../../shared/live.ts'
 import type { SpiffeId } from '../../shared/spiffe-id.ts'
 import type { Credential } from '../credentials/credential.ts'
 import type { StateVolume } from '../credentials/state-volume.ts'
-import { ControlSession, type Opened, refuseInjector, type SessionContext } from './control-session.ts'
+import { ControlSession, refuseInjector, type SessionContext } from './control-session.ts'
 import { openControlStream } from './control-stream.ts'
 
 export type ControlOptions = Omit<SessionContext, 'state' | 'heartbeatMs' | 'lostAfterMs'> & {
@@ -51,20 +51,20 @@ export async function createControlClient(options: ControlOptions): Promise<Cont
     const { address, localAddress, injectorIdentity: identity } = options
     const target = { address, identity, credential: own, bundle, ...(localAddress && { localAddress }) }
     const stream = await openControlStream({ ...target, now: clock.now() }, signal)
-    return { stream, opened: { own, bundle } satisfies Opened }
+    return { stream, own }
   }
 
   /** Whether the stream was of use before it failed; how many failures there are in a row follows from it. */
   const once = async (signal: AbortSignal): Promise<{ useful: boolean; error?: PosternError }> => {
     let session: ControlSession | undefined
     try {
-      const { stream, opened } = await open(signal)
+      const { stream, own } = await open(signal)
       using _ = stream
       refuseInjector(stream.injector, state.get())
       session = new ControlSession(context, stream)
       observe({ kind: 'connected', injector: stream.injector })
       connected.set(true)
-      await session.hold(opened, signal)
+      await session.hold(own, signal)
       return { useful: true }
     } catch (thrown) {
       return { useful: session?.wasUseful ?? false, error: asPosternError(thrown, 'PSTN_CONTROL_LOST') }

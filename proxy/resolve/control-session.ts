@@ -12,8 +12,8 @@ import {
 import { asPosternError, PosternError } from '../../shared/errors.ts'
 import { type Live, live, type Settable, until } from '../../shared/live.ts'
 import { NOBODY_REVOKED, refuseRevoked, revocationCheck } from '../../shared/revocation.ts'
+import { anchorsOf } from '../../shared/tls/chain.ts'
 import type { VerifiedPeer } from '../../shared/tls/peer-verifier.ts'
-import type { TrustBundle } from '../../shared/trust-bundle.ts'
 import { parseCertificate } from '../../shared/x509/certificate.ts'
 import type { Credential } from '../credentials/credential.ts'
 import type { TrustStore } from '../credentials/trust.ts'
@@ -44,9 +44,6 @@ export type SessionContext = {
   readonly lostAfterMs: number
 }
 
-/** With what a stream was authenticated. */
-export type Opened = { readonly own: Credential; readonly bundle: TrustBundle }
-
 const SWEEP_MS = 60_000
 /**
  * A new address is subscribed to at once, the next ones are gathered. Each message is the full set, so the time grows with
@@ -74,8 +71,8 @@ export class ControlSession {
     return this.#version > 0
   }
 
-  /** Resolves when it is time for a new stream. @throws PosternError when this one fails, or the abort reason. */
-  async hold({ own, bundle }: Opened, signal: AbortSignal): Promise<void> {
+  /** Resolves when it is time for a new stream. @param own with which this one was authenticated. @throws PosternError when this one fails, or the abort reason. */
+  async hold(own: Credential, signal: AbortSignal): Promise<void> {
     const { hello, clock, random } = this.#context
     const ending = new AbortController()
     const over = AbortSignal.any([signal, ending.signal])
@@ -90,7 +87,7 @@ export class ControlSession {
         this.#followAddresses(over),
         this.#sweep(over),
         clock.sleep(life, over),
-        this.#rootRemoved(bundle, over),
+        this.#untrusted(over),
       ])
     } finally {
       ending.abort()
@@ -130,10 +127,10 @@ export class ControlSession {
     observe({ kind: 'applied', version: message.version })
   }
 
-  #adopt({ trust: bundles, retired }: State): void {
+  #adopt({ trust: bundles, retired = [], revokedRoots: revoked = [] }: State): void {
     const { trust, observe } = this.#context
     try {
-      trust.adopt(bundles, retired)
+      trust.adopt(bundles, { retired, revoked })
     } catch (thrown) {
       observe({ kind: 'trust-refused', error: asPosternError(thrown, 'PSTN_TRUST_INVALID') })
     }
@@ -202,10 +199,11 @@ export class ControlSession {
     }
   }
 
-  async #rootRemoved(before: TrustBundle, over: AbortSignal): Promise<void> {
-    const lacksOne = (now: TrustBundle | undefined): now is TrustBundle =>
-      before.roots.some(root => !now?.roots.includes(root))
-    await until(this.#context.trust.bundle, lacksOne, over)
+  /** Of all sidecars the injector must hear at once only from those that it has to convince anew. */
+  async #untrusted(over: AbortSignal): Promise<void> {
+    const isUntrusted = (roots: readonly string[]): roots is readonly string[] =>
+      !this.#stream.leadsTo(anchorsOf(roots))
+    await until(this.#context.trust.vouching, isUntrusted, over)
   }
 }
 

@@ -12,10 +12,13 @@ import {
 } from '../../shared/control/messages.ts'
 import { asPosternError, isCode, PosternError } from '../../shared/errors.ts'
 import { lines } from '../../shared/lines.ts'
+import { type Anchors, leadsTo } from '../../shared/tls/chain.ts'
 import type { VerifiedPeer } from '../../shared/tls/peer-verifier.ts'
 
 export type ControlStream = Disposable & {
   readonly injector: VerifiedPeer
+  /** Whether the injector's certificate does. */
+  leadsTo(anchors: Anchors): boolean
   /** What the injector reads of a status beyond its first version; nothing until it has answered. */
   features(): readonly string[]
   send(message: FromSidecar): void
@@ -63,6 +66,7 @@ export async function openControlStream(target: InjectorTarget, signal: AbortSig
   }
   return {
     injector,
+    leadsTo: anchors => leadsTo(anchors, socket),
     features: () => features,
     send: message => {
       if (stream.writable) stream.write(`${JSON.stringify(message)}\n`)

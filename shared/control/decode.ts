@@ -191,6 +191,7 @@ const state = object<State>({
   revoked: optional(decodeRevoked),
   renew: optional(decodeRenewal),
   retired: optional(fingerprints),
+  revokedRoots: optional(fingerprints),
   outside: optional(decodeOutside),
   partners: optional(decodePartners),
   partnerClients: optional(decodePartnerClients),

@@ -102,6 +102,8 @@ export type StateExtensions = {
    * Absent: there is none, and a root that goes takes its connections with it.
    */
   readonly retired?: readonly string[]
+  /** The same of roots that are not to be trusted again, whoever brings them. Absent: there is none, or it is not spoken of. */
+  readonly revokedRoots?: readonly string[]
   /** Foreign trust domains, all of them. Absent: the injector does not speak of them, and what was known stays in force. */
   readonly partners?: readonly Partner[]
   /** Callers without SPIFFE whom ports of this pod know. Absent: none. */
@@ -120,6 +122,7 @@ export const STATE_EXTENSIONS = [
   'revoked',
   'renew',
   'retired',
+  'revokedRoots',
   'outside',
   'partners',
   'partnerClients',

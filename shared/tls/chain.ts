@@ -12,16 +12,22 @@ export type Anchors = readonly X509Certificate[]
 /** @param roots PEM */
 export const anchorsOf = (roots: readonly string[]): Anchors => roots.map(root => new X509Certificate(root))
 
-export function leadsTo(anchors: Anchors, socket: Pick<TLSSocket, 'getPeerX509Certificate'>): boolean {
+type Shown = Pick<TLSSocket, 'getPeerX509Certificate'>
+
+export const leadsTo = (anchors: Anchors, socket: Shown): boolean => anchorOf(anchors, socket) !== undefined
+
+/** The first of them that the peer's chain leads to. */
+export function anchorOf(anchors: Anchors, socket: Shown): X509Certificate | undefined {
   let last = socket.getPeerX509Certificate()
   for (let length = 0; last && length < MAX_CHAIN; length += 1) {
     const signed = last
-    if (anchors.some(anchor => isIssuer(anchor, signed))) return true
+    const anchor = anchors.find(candidate => isIssuer(candidate, signed))
+    if (anchor) return anchor
     last = signed.issuerCertificate
     // Its place in the chain was checked with a root that may be gone: a leaf is no issuer.
-    if (last && !isIssuer(last, signed)) return false
+    if (last && !isIssuer(last, signed)) return undefined
   }
-  return false
+  return undefined
 }
 
 /** The same for our own chain: PEM, leaf first, each certificate signed by the next, without the root. */

@@ -5,7 +5,7 @@ import type { Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
 import t from 'tap'
-import { anchoredIn } from '../../proxy/identify/anchor.ts'
+import { createAnchorage } from '../../proxy/identify/anchor.ts'
 import type { AuthorizationPolicy } from '../../shared/policy/model.ts'
 import { testAuthority } from '../support/certificates.ts'
 import { applicationServer, compiled, type DataPath, dataPath } from '../support/data-path.ts'
@@ -294,6 +294,7 @@ t.test('a removed root ends the connections of its leaves, and of no others', as
   t.equal(await nextText(socket), 'x')
   const other = await testAuthority(TRUST_DOMAIN)
   const { root } = path.pair.authority
+  const anchoredIn = createAnchorage()
   path.pair.server.closePeers(
     anchoredIn(trustDomain => ({ trustDomain, roots: [other.root, root] })),
     'PSTN_PEER_UNTRUSTED',

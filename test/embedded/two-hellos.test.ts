@@ -8,7 +8,7 @@ import type { TunnelTls } from '../../proxy/tunnel/interface.ts'
 import { listenTunnel } from '../../proxy/tunnel/server.ts'
 import { systemClock } from '../../shared/clock.ts'
 import { NO_PARTNERS } from '../../shared/federation/partners.ts'
-import { live } from '../../shared/live.ts'
+import { live, mapped } from '../../shared/live.ts'
 import { NOBODY_REVOKED, revocationCheck } from '../../shared/revocation.ts'
 import type { TrustBundle } from '../../shared/trust-bundle.ts'
 import { type TestAuthority, testAuthority } from '../support/certificates.ts'
@@ -70,7 +70,7 @@ t.test(
       { inbound: server, outbound: { closePeers: () => {}, sweepPeers: () => [] } },
       {
         ...{ trusted, tls },
-        retired: live<readonly string[]>([]),
+        vouching: mapped(trusted.trust, bundle => bundle?.roots ?? []),
         revoked: live(revocationCheck(NOBODY_REVOKED)),
         onRevoked: () => {},
       },

@@ -14,7 +14,7 @@ import { systemClock } from '../../shared/clock.ts'
 import type { PosternError } from '../../shared/errors.ts'
 import type { Partner } from '../../shared/federation/model.ts'
 import { NO_PARTNERS, partnersOf } from '../../shared/federation/partners.ts'
-import { derived, live } from '../../shared/live.ts'
+import { derived, live, mapped } from '../../shared/live.ts'
 import { NOBODY_REVOKED, type Revoked, revocationCheck } from '../../shared/revocation.ts'
 import { secureContext } from '../../shared/tls/contexts.ts'
 import type { TrustBundle } from '../../shared/trust-bundle.ts'
@@ -69,7 +69,7 @@ export async function partnerMesh(trustDomain: string): Promise<PartnerMesh> {
   const facts: IdentityFacts = {
     trusted,
     tls,
-    retired: live<readonly string[]>([]),
+    vouching: mapped(trust, bundle => bundle?.roots ?? []),
     revoked,
     onRevoked: (_direction, peers) => closed.push(...peers.map(({ identity }) => identity)),
   }

@@ -36,7 +36,7 @@ export async function firstRefusal(
     identity: parseSpiffeId(IDENTITY).id,
     trust: {
       bundle: live(bundle),
-      retired: live([]),
+      vouching: live([]),
       refresh: async () => undefined,
       adopt: () => undefined,
     },

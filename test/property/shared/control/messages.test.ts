@@ -122,13 +122,24 @@ const state = record(
     protocols: byPort(fc.constantFrom('http1', 'http2')),
     zone: name,
     retired: list(hex),
+    revokedRoots: list(hex),
     revoked: record({ serials: list(serial), identities: list(identity), pods: names }),
     renew: record({ before: time, withinSeconds: fc.integer({ min: 0, max: 604_800 }) }),
     partners: fc.uniqueArray(partner, { maxLength: 3, selector: ({ trustDomain }) => trustDomain }),
     partnerClients: list(partnerClients),
     outside: list(outsideHost),
   },
-  ['protocols', 'zone', 'revoked', 'renew', 'retired', 'partners', 'partnerClients', 'outside'],
+  [
+    'protocols',
+    'zone',
+    'revoked',
+    'renew',
+    'retired',
+    'revokedRoots',
+    'partners',
+    'partnerClients',
+    'outside',
+  ],
 )
 const addresses = record({ kind: kind('addresses'), entries: list(entry) })
 const status = record(

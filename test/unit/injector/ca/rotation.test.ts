@@ -6,11 +6,11 @@ import {
   disgrace,
   dropRetired,
   fingerprintOf,
+  formerRoots,
   type MeshFacts,
   nextStep,
   recordOf,
   replaceRoot,
-  retiredRoots,
   revocationOf,
   type Step,
   schedule,
@@ -199,15 +199,26 @@ t.test('revoking what is no root says why', async t => {
 t.test(
   'connections of a root that went in good order may end in peace, until it is revoked after all',
   async t => {
-    t.same(retiredRoots(switched), [], 'not while it may still be revoked with all that it signed')
+    t.same(
+      formerRoots(switched),
+      { retired: [], revoked: [] },
+      'not while it may still be revoked with all that it signed',
+    )
     const gone = dropRetired(switched, drop)
-    t.same(retiredRoots(gone), [print(root)])
+    t.same(formerRoots(gone), { retired: [print(root)], revoked: [] })
     t.same(revocationOf(gone, print(root)), { kind: 'former' })
     const disgraced = disgrace(gone, print(root), asking)
-    t.same(retiredRoots(disgraced), [])
+    t.same(formerRoots(disgraced), { retired: [], revoked: [print(root)] })
     t.match(recordOf(disgraced).former, [{ fingerprint: print(root), end: 'revoked', by: asking.by }])
     t.match(revocationOf(disgraced, print(root)), { kind: 'unknown' })
-    t.same(retiredRoots(withoutRoot(switched, print(root), asking)), [], 'one that is revoked leaves nothing')
+    const revoked = withoutRoot(switched, print(root), asking)
+    t.same(
+      formerRoots(revoked),
+      { retired: [], revoked: [print(root)] },
+      'one that is revoked leaves nothing',
+    )
+    const withdrawn = withoutRoot(publishing, print(next), asking)
+    t.same(formerRoots(withdrawn), { retired: [], revoked: [print(next)] }, 'and is not to come back')
   },
 )
 

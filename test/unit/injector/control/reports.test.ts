@@ -62,7 +62,6 @@ async function replica(t: Test, name: string, host: string, identity: string = I
     host,
     port: 0,
     random: Math.random,
-    retired: live([]),
     revocations: revocationsOf(),
     federation: federationOf(),
   })

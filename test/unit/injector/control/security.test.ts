@@ -64,7 +64,6 @@ t.test('a control stream waits between the lines of a flood, and not between tho
   const context = {
     directory,
     trust: live({ trustDomain: 'cluster.local', roots: [] }),
-    retired: live([]),
     revocations: revocationsOf(),
     federation: federationOf(),
     clock,

@@ -59,7 +59,6 @@ async function start(
     port: 0,
     svid,
     trust,
-    retired: live([]),
     revocations,
     federation,
     directory,

@@ -288,6 +288,23 @@ t.test('a pushed root is taken, a removed one ends the stream at once', async t 
   t.same(trust.bundle.get(), next.bundle)
 })
 
+t.test('a root that did not vouch for the injector, or is retired, ends no stream when it goes', async t => {
+  const server = await injector(t)
+  const { trust, signal, seen } = await sidecar(t, server)
+  const first = await server.visit(0)
+  first.say(stateOf(1, { trust: [{ trustDomain: TRUST_DOMAIN, roots: [ours.root, next.root] }] }))
+  await seen('applied')
+  first.say(stateOf(2, { trust: [ours.bundle] }))
+  await when(trust.bundle, bundle => bundle?.roots.length === 1, signal)
+  const retired = [ours.rootFingerprint]
+  first.say(stateOf(3, { trust: [next.bundle], retired }))
+  await when(trust.bundle, bundle => bundle?.roots[0] === next.root, signal)
+  t.equal(server.visits.length, 1, 'all sidecars of the mesh would come back at once')
+  t.notOk(first.stream.closed)
+  first.say(stateOf(4, { trust: [next.bundle], revokedRoots: retired }))
+  await once(first.stream, 'close')
+})
+
 t.test('a pushed bundle that is wrong is not taken, the policy beside it is', async t => {
   const server = await injector(t)
   const { client, trust, seen, signal } = await sidecar(t, server)

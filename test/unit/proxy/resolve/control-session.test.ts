@@ -56,6 +56,7 @@ async function scan(t: Test, used: number, forMs: number): Promise<readonly Subs
   }
   const session = new ControlSession(context, {
     injector,
+    leadsTo: () => true,
     features: () => [],
     send: message => sent.push(message),
     received: async function* () {
@@ -63,7 +64,7 @@ async function scan(t: Test, used: number, forMs: number): Promise<readonly Subs
     },
     [Symbol.dispose]: () => {},
   })
-  const held = session.hold({ own: sidecar.credential(), bundle: authority.bundle }, stopping.signal)
+  const held = session.hold(sidecar.credential(), stopping.signal)
   const hungUp = AbortSignal.abort()
   const started = performance.now()
   for (let n = used; performance.now() - started < forMs; n++) {
