@@ -206,16 +206,6 @@ function respond(response: ServerResponse, status: number, body: unknown): void 
 
 function respondError(response: ServerResponse, error: unknown): void {
   const refusal = error instanceof Refusal ? error : new Refusal(500, 'InternalError', String(error))
-  const { code, reason, message } = refusal
   if (response.headersSent) response.destroy()
-  else
-    respond(response, code, {
-      kind: 'Status',
-      apiVersion: 'v1',
-      metadata: {},
-      status: 'Failure',
-      code,
-      reason,
-      message,
-    })
+  else respond(response, refusal.code, refusal.status())
 }

@@ -36,6 +36,12 @@ export class Refusal extends Error {
     this.code = code
     this.reason = reason
   }
+
+  /** The object that the API server answers with. */
+  status() {
+    const { code, reason, message } = this
+    return { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure', code, reason, message }
+  }
 }
 
 export type Store = {

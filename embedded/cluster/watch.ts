@@ -32,16 +32,7 @@ export function serveWatch(
     })
   } catch (error) {
     if (!(error instanceof Refusal)) throw error
-    const { code, reason, message } = error
-    send('ERROR', {
-      kind: 'Status',
-      apiVersion: 'v1',
-      metadata: {},
-      status: 'Failure',
-      code,
-      reason,
-      message,
-    })
+    send('ERROR', error.status())
     response.end()
   }
 }

@@ -1,5 +1,6 @@
 // How a gate refuses: a code for logs and metrics, and the status that the caller is answered with.
 import { type Code, PosternError } from '../../shared/errors.ts'
+import type { RequestRefusal } from './interface.ts'
 
 export type RefusalStatus = 400 | 403 | 408 | 414 | 417 | 431 | 502 | 503 | 505
 
@@ -26,3 +27,12 @@ export const tooSlow = (why: string): HttpRefusal => new HttpRefusal(408, 'PSTN_
 
 /** The application’s answer cannot be told from the next one. */
 export const badAnswer = (why: string): HttpRefusal => new HttpRefusal(502, 'PSTN_HTTP_ANSWER', why)
+
+export const toldOf = ({ code, message }: HttpRefusal): RequestRefusal => ({ code, reason: message })
+
+/** What requests under way are told when their connection is ended for `reason`: a policy’s, where it was one. */
+export function toldOfEnd(reason: unknown): RequestRefusal | undefined {
+  if (!(reason instanceof PosternError)) return undefined
+  const { code, message, policy, rule }: PosternError & Pick<RequestRefusal, 'policy' | 'rule'> = reason
+  return { code, reason: message, policy, rule }
+}

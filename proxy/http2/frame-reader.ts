@@ -35,11 +35,12 @@ export type FrameReaderOptions = {
   readonly from: 'client' | 'server'
   /** Our own SETTINGS_MAX_FRAME_SIZE. */
   readonly maxFrameSize: number
-  /** Bytes of one compressed header block. */
-  readonly maxBlockSize?: number
-  /** CONTINUATION frames of one block; empty ones cost nothing to send (CVE-2024-27316). */
-  readonly maxContinuations?: number
 }
+
+/** Of one compressed header block. */
+const MAX_BLOCK_BYTES = 64 * 1024
+/** CONTINUATION frames of one block; empty ones cost nothing to send (CVE-2024-27316). */
+const MAX_CONTINUATIONS = 8
 
 const NOTHING = Buffer.alloc(0)
 
@@ -47,8 +48,6 @@ export class FrameReader {
   readonly #handler: FrameHandler
   readonly #from: 'client' | 'server'
   #maxFrameSize: number
-  readonly #maxBlockSize: number
-  readonly #maxContinuations: number
 
   #prefaceLeft: number
   #first = true
@@ -85,8 +84,6 @@ export class FrameReader {
     this.#handler = handler
     this.#from = options.from
     this.#maxFrameSize = options.maxFrameSize
-    this.#maxBlockSize = options.maxBlockSize ?? 64 * 1024
-    this.#maxContinuations = options.maxContinuations ?? 8
     this.#prefaceLeft = options.from === 'client' ? CONNECTION_PREFACE.length : 0
   }
 
@@ -310,7 +307,7 @@ export class FrameReader {
     if (from > to) throw paddingError()
     const fragment = payload.subarray(from, to)
     const endStream = (this.#flags & Flag.endStream) !== 0
-    if (fragment.length > this.#maxBlockSize) throw blockTooLarge()
+    if (fragment.length > MAX_BLOCK_BYTES) throw blockTooLarge()
     if ((this.#flags & Flag.endHeaders) !== 0) this.#handler.headers(this.#streamId, fragment, endStream)
     else {
       this.#blockStream = this.#streamId
@@ -322,8 +319,7 @@ export class FrameReader {
 
   #continueBlock(fragment: Buffer): void {
     this.#blockSize += fragment.length
-    if (this.#blockSize > this.#maxBlockSize || this.#fragments.length > this.#maxContinuations)
-      throw blockTooLarge()
+    if (this.#blockSize > MAX_BLOCK_BYTES || this.#fragments.length > MAX_CONTINUATIONS) throw blockTooLarge()
     this.#fragments.push(Buffer.from(fragment))
     if ((this.#flags & Flag.endHeaders) === 0) return
     const block = Buffer.concat(this.#fragments, this.#blockSize)

@@ -1,13 +1,13 @@
 // The request gate of HTTP/1.1: one application connection for each caller's, what was authorized forwarded as it was read,
 // bodies and answers untouched. The two sides decide; this file owns the two streams: pauses, ends, and the result.
 import type { ByteStream } from '../../tunnel/byte-stream.ts'
-import { type Gate, type Gated, type GateOptions, LINGER_MS, type RequestRefusal } from '../interface.ts'
-import type { HttpRefusal } from '../refusal.ts'
+import { type Gate, type Gated, type GateOptions, LINGER_MS } from '../interface.ts'
+import { type HttpRefusal, toldOf, toldOfEnd } from '../refusal.ts'
 import { AnswerSide } from './answer-side.ts'
 import { Exchanges } from './exchanges.ts'
 import type { Link } from './link.ts'
 import { ownAnswer } from './own-answer.ts'
-import { RequestSide, toldOf } from './request-side.ts'
+import { RequestSide } from './request-side.ts'
 
 export const gateHttp1: Gate = (caller, application, options) =>
   new Http1Connection(caller, application, options).run()
@@ -213,17 +213,11 @@ class Http1Connection implements Link {
     clearTimeout(this.#linger)
     this.#options.signal.removeEventListener('abort', this.#onAbort)
     this.#options.draining?.removeEventListener('abort', this.#onDrain)
-    this.#exchanges.abandon(outcome === 'aborted' ? refusalOf(reason) : undefined)
+    this.#exchanges.abandon(outcome === 'aborted' ? toldOfEnd(reason) : undefined)
     this.#requests.dispose()
     this.#answers.dispose()
     this.#caller.reset()
     this.#application.reset()
     this.#result.resolve(outcome === 'aborted' ? { outcome, reason } : { outcome })
   }
-}
-
-function refusalOf(reason: unknown): RequestRefusal | undefined {
-  if (!(reason instanceof Error) || !('code' in reason)) return undefined
-  const { code, message, policy, rule } = reason as Error & RequestRefusal
-  return { code, reason: message, policy, rule }
 }

@@ -4,7 +4,7 @@ import { asPosternError } from '../../../shared/errors.ts'
 import type { HttpRequest } from '../../../shared/policy/model.ts'
 import { authorizeReadings } from '../authorize.ts'
 import { type GateOptions, HEAD_TIMEOUT_MS, type RequestRefusal } from '../interface.ts'
-import { HttpRefusal, malformed, tooSlow } from '../refusal.ts'
+import { HttpRefusal, malformed, toldOf, tooSlow } from '../refusal.ts'
 import { isForbiddenTrailer } from '../trailers.ts'
 import { BodyReader } from './body.ts'
 import type { Exchange, Exchanges } from './exchanges.ts'
@@ -298,5 +298,3 @@ function asHttpRefusal(thrown: unknown): HttpRefusal {
   const { code, message } = asPosternError(thrown, 'PSTN_HTTP_MALFORMED')
   return new HttpRefusal(code === 'PSTN_NOT_READY' ? 503 : 400, code, message, { cause: thrown })
 }
-
-export const toldOf = ({ code, message }: HttpRefusal): RequestRefusal => ({ code, reason: message })

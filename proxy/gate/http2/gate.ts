@@ -4,21 +4,13 @@
 import { ErrorCode, Http2Error } from '../../http2/errors.ts'
 import { goawayFrame, settingsFrame } from '../../http2/frames.ts'
 import type { ByteStream } from '../../tunnel/byte-stream.ts'
-import {
-  type Gate,
-  type Gated,
-  type GateOptions,
-  HEAD_TIMEOUT_MS,
-  type RequestRefusal,
-} from '../interface.ts'
-import { badAnswer, type HttpRefusal, tooSlow } from '../refusal.ts'
+import { type Gate, type Gated, type GateOptions, HEAD_TIMEOUT_MS, LINGER_MS } from '../interface.ts'
+import { badAnswer, type HttpRefusal, toldOf, toldOfEnd, tooSlow } from '../refusal.ts'
 import { ApplicationSide } from './application-side.ts'
 import { CallerSide } from './caller-side.ts'
 import { Link } from './link.ts'
-import { badAnswerOf, refusalOf, toldOf } from './refusals.ts'
+import { badAnswerOf, refusalOf } from './refusals.ts'
 
-/** How long a caller that was told the end may take to end its own direction. */
-const LINGER_MS = 5_000
 /** A caller that was told of the end and has sent requests before it knew: they are served. */
 const NOTICE_MS = 1_000
 const ANY_STREAM = 2 ** 31 - 1
@@ -244,15 +236,9 @@ class Http2Connection {
     this.#options.draining?.removeEventListener('abort', this.#onDrain)
     this.#requests.stop()
     this.#answers.stop()
-    this.#link.streams.abandon(0, outcome === 'aborted' ? refusalFrom(reason) : undefined)
+    this.#link.streams.abandon(0, outcome === 'aborted' ? toldOfEnd(reason) : undefined)
     this.#link.toCaller.reset()
     this.#link.toApplication.reset()
     this.#result.resolve(outcome === 'aborted' ? { outcome, reason } : { outcome })
   }
-}
-
-function refusalFrom(reason: unknown): RequestRefusal | undefined {
-  if (!(reason instanceof Error) || !('code' in reason)) return undefined
-  const { code, message, policy, rule } = reason as Error & RequestRefusal
-  return { code, reason: message, policy, rule }
 }

@@ -1,7 +1,6 @@
 // Errors of HTTP/2 as refusals of the gate, with their code for logs and metrics.
 import { asPosternError } from '../../../shared/errors.ts'
 import { ErrorCode, Http2Error } from '../../http2/errors.ts'
-import type { RequestRefusal } from '../interface.ts'
 import { badAnswer, HttpRefusal, malformed, overLimit } from '../refusal.ts'
 
 /** What a caller did wrong. */
@@ -19,8 +18,6 @@ export function badAnswerOf(thrown: unknown): HttpRefusal {
     ? thrown
     : badAnswer(thrown instanceof Error ? thrown.message : String(thrown))
 }
-
-export const toldOf = ({ code, message }: HttpRefusal): RequestRefusal => ({ code, reason: message })
 
 /** The stream at fault; errors of the whole connection, and what is no error of HTTP/2, are thrown on. */
 export function streamErrorOf(thrown: unknown): Http2Error {
