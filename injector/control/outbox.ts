@@ -10,7 +10,7 @@ import {
   type StateExtensions,
 } from '../../shared/control/messages.ts'
 import type { Partner } from '../../shared/federation/model.ts'
-import { TLS_PORTS, withoutTlsPorts } from '../../shared/policy/model.ts'
+import { type PolicySet, TLS_PORTS, withoutTlsPorts } from '../../shared/policy/model.ts'
 import { renewalOf } from '../../shared/renewal-order.ts'
 import type { Revoked } from '../../shared/revocation.ts'
 import type { OwnTrust } from '../../shared/trust-bundle.ts'
@@ -38,6 +38,8 @@ export type OutboxOptions = {
   readonly trust: () => OwnTrust
   readonly revocations: Pick<Revocations, 'revoked' | 'renewals'>
   readonly federation: Pick<Federation, 'partners' | 'clients'>
+  /** Ports with TLS that the sidecar does not know, when they change. */
+  onTlsPortsClosed?(ports: readonly number[]): void
   send(message: FromInjector): void
 }
 
@@ -81,6 +83,15 @@ export function createOutbox(options: OutboxOptions): Outbox {
     }
   }
   let version = 0
+  let closed = ''
+  /** To those that do not know ports with TLS they are strict. */
+  const policyFor = (policy: PolicySet): PolicySet => {
+    if (knowsTlsPorts) return policy
+    const ports = Object.keys(policy.mode.tls ?? {})
+    if (closed !== ports.join()) options.onTlsPortsClosed?.(ports.map(Number))
+    closed = ports.join()
+    return withoutTlsPorts(policy)
+  }
 
   const sendDifferent = (addresses: Iterable<string>) => {
     const entries: AddressEntry[] = []
@@ -105,7 +116,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
       const known = without({ ...snapshot, ...extensions() }, unknown)
       if (!knowsOutside) kept = withheld(snapshot.outside ?? [])
       const prefixes = [...known.prefixes, ...kept.prefixes]
-      const policy = knowsTlsPorts ? known.policy : withoutTlsPorts(known.policy)
+      const policy = policyFor(known.policy)
       const { trustDomain, roots } = trust()
       const told = { policy, prefixes, trust: [{ trustDomain, roots }] }
       const content: Omit<State, 'kind' | 'version'> = { ...known, ...told }

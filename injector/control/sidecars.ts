@@ -7,7 +7,7 @@ import type { Logger } from '../../shared/log.ts'
 import type { Directory } from '../directory/directory.ts'
 import type { Connected, StreamContext } from './stream.ts'
 
-export type Sidecars = Pick<StreamContext, 'onConnected' | 'onStatus' | 'onEnded'> & {
+export type Sidecars = Pick<StreamContext, 'onConnected' | 'onStatus' | 'onTlsPortsClosed' | 'onEnded'> & {
   connected(): readonly Connected[]
   /** Of connected sidecars, and of pods that live on without a stream (`endedAt`). */
   reports(): Iterable<SidecarReport>
@@ -21,9 +21,11 @@ export type SidecarsOptions = {
   readonly log: Logger
   /** Called with each status, and with what it says. */
   onReport?(report: SidecarReport): void
+  onTlsPortsClosed?(sidecar: Connected): void
 }
 
-export function createSidecars({ replica, directory, clock, log, onReport }: SidecarsOptions): Sidecars {
+export function createSidecars(options: SidecarsOptions): Sidecars {
+  const { replica, directory, clock, log, onReport } = options
   const connected = new Map<string, { readonly sidecar: Connected; readonly since: string }>()
   const ended = new Map<string, SidecarReport>()
   const { world } = directory
@@ -58,6 +60,7 @@ export function createSidecars({ replica, directory, clock, log, onReport }: Sid
       const { since = now() } = connected.get(sidecar.podUid) ?? {}
       onReport?.(reportOf(sidecar, since))
     },
+    onTlsPortsClosed: sidecar => options.onTlsPortsClosed?.(sidecar),
     onEnded: sidecar => {
       const { podUid, pod, namespace } = sidecar
       const known = connected.get(podUid)

@@ -34,6 +34,8 @@ export type Connected = {
   /** What the stream was authenticated with. */
   readonly presented: Pick<VerifiedPeer, 'serial' | 'notAfter'>
   status?: Status
+  /** Ports with TLS that its version does not know: they are strict to it. */
+  closedTlsPorts?: readonly number[]
   /** Ends the stream in good order: the sidecar comes back, perhaps elsewhere. */
   close(): void
 }
@@ -50,6 +52,8 @@ export type StreamContext = {
   readonly log: Logger
   onConnected(sidecar: Connected): void
   onStatus(sidecar: Connected): void
+  /** Its `closedTlsPorts` are others now. */
+  onTlsPortsClosed?(sidecar: Connected): void
   onEnded(sidecar: Connected): void
   /** Counts and logs it. */
   onRefused(refusal: PosternError, peer: Refused, what: string): void
@@ -123,6 +127,10 @@ async function converse(
     trust: trust.get,
     revocations,
     federation,
+    onTlsPortsClosed: ports => {
+      sidecar.closedTlsPorts = ports
+      context.onTlsPortsClosed?.(sidecar)
+    },
     send: message => send(stream, message, log.child({ pod, namespace })),
   })
   const refreshState = () => {

@@ -11,13 +11,15 @@ export type WarningEvent = Omit<CoreV1Event, 'firstTimestamp' | 'lastTimestamp'>
 }
 
 export type Warned = {
-  readonly kind: 'ConfigMap' | 'Service'
+  readonly kind: 'ConfigMap' | 'Service' | 'Pod'
   readonly namespace: string
   readonly name: string
+  /** Of a pod: a StatefulSet’s next one has the same name. */
+  readonly uid?: string
 }
 
 export function warningEvent(
-  { kind, namespace, name }: Warned,
+  { kind, namespace, name, uid }: Warned,
   reason: string,
   message: string,
   now: number,
@@ -27,7 +29,7 @@ export function warningEvent(
     apiVersion: 'v1',
     kind: 'Event',
     metadata: { generateName: 'postern-', namespace },
-    involvedObject: { apiVersion: 'v1', kind, name, namespace },
+    involvedObject: { apiVersion: 'v1', kind, name, namespace, ...(uid && { uid }) },
     type: 'Warning',
     reason,
     message: message.slice(0, MAX_MESSAGE),

@@ -19,6 +19,7 @@ import type { Credential } from '../credentials/credential.ts'
 import type { TrustStore } from '../credentials/trust.ts'
 import type { ControlStream } from './control-stream.ts'
 import type { Directory } from './directory.ts'
+import { withKept } from './kept-state.ts'
 
 export type ControlEvent =
   | { readonly kind: 'connected'; readonly injector: VerifiedPeer }
@@ -209,22 +210,6 @@ export class ControlSession {
 
 const fingerprints = (roots: readonly string[]): string[] =>
   roots.map(root => parseCertificate(root).fingerprint256)
-
-/**
- * An injector that does not speak of revocations, of hosts outside or of partners, as those of v0.1.0, lifts none of them: where a
- * partner answers would be dialled in plaintext.
- */
-function withKept(next: State, former: State | undefined): State {
-  const revoked = next.revoked ?? former?.revoked
-  const outside = next.outside ?? former?.outside
-  const partners = next.partners ?? former?.partners
-  return {
-    ...next,
-    ...(revoked && { revoked }),
-    ...(outside && { outside }),
-    ...(partners && { partners }),
-  }
-}
 
 /**
  * By its serial alone: whoever refused the injector's identity or pod could never be told that it is lifted.

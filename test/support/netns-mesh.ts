@@ -49,8 +49,8 @@ export type Mesh = {
   readonly network: Network
   /** The one that was started last. */
   readonly injector: InjectorProcess
-  /** Another process in place of the one that has ended. Pods that are to be admitted need it to be pointed at. */
-  restartInjector(): Promise<InjectorProcess>
+  /** Another process in place of the one that has ended, of another version where `main` says so. Pods that are to be admitted need it to be pointed at. */
+  restartInjector(main?: string): Promise<InjectorProcess>
   /** A pod whose sidecar is ready. */
   start(name: string, options?: PodOptions): Promise<RunningPod>
   /** A pod without a sidecar. */
@@ -83,16 +83,16 @@ export async function startMesh(
   // One node cannot listen twice on the usual ones.
   const [control, bundle] = beside ? await freePorts(2) : [INJECTOR_PORTS.control, INJECTOR_PORTS.bundle]
   let started = 0
-  const startInjector = async () => {
+  const startInjector = async (main = injectorMain) => {
     const process = await startInjectorProcess(server, {
       name: `injector-${started++}`,
       directory,
-      ...(injectorMain && { main: injectorMain }),
+      ...(main && { main }),
       settings: {
         listenAddress: '::',
         controlPort: control,
         controlAddress: `${network.node.ipv4}:${control}`,
-        ...(!injectorMain && { bundlePort: bundle }),
+        ...(!main && { bundlePort: bundle }),
         maxLeafLifetimeSeconds: leafSeconds,
         ...settings,
         prefixes: [...POD_PREFIXES[beside ? 1 : 0], ...SERVICE_PREFIXES],
@@ -111,8 +111,8 @@ export async function startMesh(
     get injector() {
       return injector
     },
-    restartInjector: async () => {
-      injector = await startInjector()
+    restartInjector: async main => {
+      injector = await startInjector(main)
       return injector
     },
     start: async (name, options = {}) => {

@@ -435,6 +435,35 @@ t.test(
   },
 )
 
+t.test(
+  'ports with TLS stay so, with their clients, where an injector does not speak of them: they would take plaintext',
+  async t => {
+    const server = await injector(t)
+    const { client, signal } = await sidecar(t, server)
+    const visit = await server.visit(0)
+    const applied = (version: number) => when(client.state, state => state?.version === version, signal)
+    const policy = (mode: State['policy']['mode']) => ({ ...stateOf(0).policy, mode })
+    const ports = { 8443: 'strict' } as const
+    const tls = policy({ inbound: 'permissive', ports, tls: { 8443: 'mutual' } })
+    const partnerClients = [{ name: 'batch', roots: ['root'], ports: [8443], principals: [] }]
+    visit.say(stateOf(1, { policy: tls, partners: [], partnerClients }))
+    await applied(1)
+    const plain = policy({ inbound: 'permissive', ports: { 8443: 'permissive', 9000: 'strict' } })
+    visit.say(stateOf(2, { policy: plain }))
+    const kept = await applied(2)
+    t.strictSame(kept?.policy.mode, {
+      inbound: 'permissive',
+      ports: { 8443: 'strict', 9000: 'strict' },
+      tls: { 8443: 'mutual' },
+    })
+    t.same(kept?.partnerClients, partnerClients)
+    visit.say(stateOf(3, { policy: plain, partners: [] }))
+    const lifted = await applied(3)
+    t.strictSame(lifted?.policy.mode, plain.mode, 'who speaks of them lifts them')
+    t.equal(lifted?.partnerClients, undefined)
+  },
+)
+
 const OUTSIDE: NonNullable<State['outside']> = [
   {
     name: 'shop/partner',
