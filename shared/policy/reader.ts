@@ -28,6 +28,8 @@ export type Reader = {
   oneOf<T extends string>(item: Item, allowed: readonly T[], later?: readonly string[]): T | undefined
 }
 
+/** Of one mapping: each costs a search for what it was meant to be. */
+const MAX_UNKNOWN = 100
 const LATER_HINT = 'leave it out; docs/policy.md lists what this version has'
 
 export function createReader(report: Report): Reader {
@@ -38,7 +40,7 @@ export function createReader(report: Report): Reader {
       return undefined
     }
     const unknown = Object.keys(value).filter(key => !known.some(name => name === key))
-    for (const key of unknown) {
+    for (const key of unknown.slice(0, MAX_UNKNOWN)) {
       if (later.includes(key)) report([...path, key], 'is not supported yet', LATER_HINT)
       else
         report(

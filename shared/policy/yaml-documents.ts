@@ -6,18 +6,16 @@ import {
   isNode,
   isScalar,
   LineCounter,
-  parseAllDocuments,
   visit,
   type YAMLError,
   type YAMLMap,
 } from 'yaml'
 import type { PolicyProblem } from './document.ts'
+import { affords, type Budget, MAX_LENGTH, newBudget, parseYaml } from './parse-yaml.ts'
 import { createReader, type Item, type Path, pathText, type Reader, type Report } from './reader.ts'
 
 /** Aliases may not blow a small text up: the YAML library counts what they expand to. */
 const MAX_ALIASES = 50
-/** Of all files together: the injector reads them between everything else that it does. */
-const MAX_LENGTH = 256 * 1024
 /** Each costs its parser's start, however little is in it. */
 const MAX_FILES = 500
 /** Of one file; each costs a search for its place. */
@@ -64,8 +62,9 @@ export function parseConfigMap<T>(configMap: DocumentConfigMap, reading: Documen
     hint: `${noun} are YAML text under data`,
   }))
   const documents: T[] = []
+  const budget = newBudget()
   for (const [file, text] of Object.entries(configMap.data ?? {})) {
-    const parsed = parseFile(text, file, reading)
+    const parsed = parseFile(text, file, reading, budget)
     if (parsed.kind === 'valid') documents.push(...parsed.documents)
     else problems.push(...parsed.problems)
   }
@@ -79,10 +78,11 @@ export function parseConfigMap<T>(configMap: DocumentConfigMap, reading: Documen
   return problems.length > 0 ? { kind: 'invalid', problems } : { kind: 'valid', documents }
 }
 
-export function parseFile<T>(
+function parseFile<T>(
   text: string,
   file: string,
   { read }: Pick<DocumentReader<T>, 'read'>,
+  budget: Budget,
 ): Parsed<T> {
   const problems: PolicyProblem[] = []
   const documents: T[] = []
@@ -99,17 +99,17 @@ export function parseFile<T>(
       hint,
     })
   }
-  const yaml = parseYaml(text, lines)
-  if (yaml instanceof Error) at(0, [], `is not YAML: ${yaml.message}`, YAML_HINT)
-  for (const document of yaml instanceof Error ? [] : yaml) {
-    const errors = [...document.errors, ...document.warnings]
+  const yaml = parseYaml(text, lines, budget, MAX_PROBLEMS)
+  if ('reason' in yaml) at(yaml.offset, [], yaml.reason, yaml.hint)
+  for (const document of 'reason' in yaml ? [] : yaml) {
+    const errors = [...document.errors.slice(0, MAX_PROBLEMS), ...document.warnings.slice(0, MAX_PROBLEMS)]
     for (const error of errors) at(error.pos[0], [], firstLine(error), YAML_HINT)
     if (errors.length > 0 || isEmpty(document)) continue
     const report: Report = (path, reason, hint) => {
       if (problems.length < MAX_PROBLEMS) at(offsetOf(document, path), path, reason, hint)
     }
     const obstacle = obstacleIn(document)
-    const found = obstacle ? at(...obstacle) : readDocument(document, report, read)
+    const found = obstacle ? at(...obstacle) : readDocument(document, budget, report, read)
     if (found) documents.push(found)
   }
   if (documents.length + problems.length === 0) at(0, [], 'holds no document', 'write one, or remove the key')
@@ -118,18 +118,6 @@ export function parseFile<T>(
 
 const START = { line: 1, column: 1, path: '' } as const
 const YAML_HINT = 'see https://yaml.org/spec/1.2.2'
-
-function parseYaml(text: string, lineCounter: LineCounter): Document[] | Error {
-  try {
-    // uniqueKeys compares each key with each other one: obstacleIn() does it in one pass.
-    const options = { lineCounter, prettyErrors: false, stringKeys: true, uniqueKeys: false }
-    const parsed = parseAllDocuments(text, options)
-    return [...parsed]
-  } catch (thrown) {
-    // Nesting deeper than the stack.
-    return thrown instanceof Error ? thrown : new Error(String(thrown))
-  }
-}
 
 type Obstacle = [offset: number, path: Path, reason: string, hint: string]
 
@@ -169,16 +157,24 @@ function repeatedKey({ items }: YAMLMap) {
   return undefined
 }
 
-function readDocument<T>(document: Document, report: Report, read: DocumentReader<T>['read']): T | undefined {
+function readDocument<T>(
+  document: Document,
+  budget: Budget,
+  report: Report,
+  read: DocumentReader<T>['read'],
+): T | undefined {
   let value: unknown
   try {
     value = document.toJS({ maxAliasCount: MAX_ALIASES })
+    if (!affords(budget, value)) throw new Error(TOO_LONG)
   } catch (thrown) {
     report([], thrown instanceof Error ? thrown.message : String(thrown), 'write it without so many aliases')
     return undefined
   }
   return read(createReader(report), { value, path: [] })
 }
+
+const TOO_LONG = `is longer than ${MAX_LENGTH} characters with its aliases written out`
 
 /** Where a path starts in the text: at the key where a key is meant, else at the nearest thing that exists. */
 function offsetOf(document: Document, path: Path): number {

@@ -498,7 +498,7 @@ t.test('two documents of one kind and name are refused', async t => {
 
 t.test('what anybody may send to the webhook costs no more than its length', async t => {
   const many = (value: string) =>
-    Array.from({ length: 20_000 }, (_, index) => `k${index.toString(36)}: ${value}`).join(',')
+    Array.from({ length: 15_000 }, (_, index) => `k${index.toString(36)}: ${value}`).join(',')
   const began = performance.now()
   for (const [value, kind] of [
     ['a', 'valid'],
