@@ -1,7 +1,9 @@
 // Whom to trust at first contact: the trust bundle that the injector publishes (published-trust.ts), read with the pod's
 // own token over the cluster's CA. Read again at each renewal and when the control stream fails to authenticate, so that a root
 // rotation that was slept through heals; between those, the control stream pushes changes. What is read and what is pushed may
-// be behind each other: either is taken whole, and neither brings back a root that is known to be revoked.
+// be behind each other: either is taken whole, and neither brings back a root that is known to be revoked. While a stream is held,
+// what is published takes away no root that it told of and says nothing of: so it is when etcd was put back to before a rotation,
+// until the leader has published anew.
 import { isDeepStrictEqual } from 'node:util'
 import type { FormerRoots } from '../../shared/former-roots.ts'
 import type { Kube } from '../../shared/kube/rest.ts'
@@ -22,11 +24,15 @@ export type TrustStore = {
    * @throws PosternError PSTN_API_UNAVAILABLE or PSTN_TRUST_INVALID; the last good bundle stays.
    */
   refresh(signal: AbortSignal, doubt?: 'doubt'): Promise<void>
-  /** Takes our domain's bundle from what the control stream pushed. @throws PosternError PSTN_TRUST_INVALID */
-  adopt(bundles: readonly TrustBundle[], former?: FormerRoots): void
+  /**
+   * Takes our domain's bundle from what the control stream pushed; `stream` is aborted when that ends.
+   * @throws PosternError PSTN_TRUST_INVALID
+   */
+  adopt(bundles: readonly TrustBundle[], former?: FormerRoots, stream?: AbortSignal): void
 }
 
 const NOBODY: FormerRoots = { retired: [], revoked: [] }
+const NO_STREAM = AbortSignal.abort()
 
 export async function openTrustStore(
   kube: Kube,
@@ -40,6 +46,7 @@ export async function openTrustStore(
   /** Only grows: whoever does not name one of them may be behind. */
   const revoked = new Set(kept?.revoked)
   let retired: readonly string[] = []
+  let held = NO_STREAM
   const vouchingNow = vouchingRoots()
   const vouching = live(vouchingNow(kept?.bundle.roots ?? [], retired))
 
@@ -66,14 +73,29 @@ export async function openTrustStore(
   return {
     bundle,
     vouching,
-    refresh: async (signal, doubt) =>
-      take(await published.read(signal, { bundle: bundle.get(), doubted: doubt !== undefined })),
-    adopt: (bundles, former = NOBODY) => {
+    refresh: async (signal, doubt) => {
+      const told = await published.read(signal, { bundle: bundle.get(), doubted: doubt !== undefined })
+      const missing = held.aborted || doubt ? undefined : lackedBy(told, bundle.get()?.roots ?? [])
+      if (missing)
+        return passedOver(invalid(`what is published lacks the root ${missing}, and does not say why`))
+      await take(told)
+    },
+    adopt: (bundles, former = NOBODY, stream = NO_STREAM) => {
       const own = bundles.find(candidate => candidate.trustDomain === trustDomain)
       if (!own) throw invalid(`no bundle of ${trustDomain} was sent`)
       void take({ ...checkedBundle(own, trustDomain), former })
+      held = stream
     },
   }
+}
+
+/** Fingerprint of a root of `present` that is in the bundle neither as such nor as one that was retired or revoked. */
+function lackedBy({ roots, former }: OwnTrust, present: readonly string[]): string | undefined {
+  const gone = [...(former?.retired ?? []), ...(former?.revoked ?? [])]
+  return present
+    .filter(root => !roots.includes(root))
+    .map(root => parseCertificate(root).fingerprint256)
+    .find(fingerprint => !gone.includes(fingerprint))
 }
 
 type Kept = { readonly bundle: TrustBundle; readonly revoked: readonly string[] }

@@ -61,6 +61,7 @@ export class ControlSession {
   /** Of the last state applied: versions count anew on each stream. */
   #version = 0
   #heardAt: number
+  readonly #ending = new AbortController()
 
   constructor(context: SessionContext, stream: ControlStream) {
     this.#context = context
@@ -75,8 +76,7 @@ export class ControlSession {
   /** Resolves when it is time for a new stream. @param own with which this one was authenticated. @throws PosternError when this one fails, or the abort reason. */
   async hold(own: Credential, signal: AbortSignal): Promise<void> {
     const { hello, clock, random } = this.#context
-    const ending = new AbortController()
-    const over = AbortSignal.any([signal, ending.signal])
+    const over = AbortSignal.any([signal, this.#ending.signal])
     const life = (own.notAfter.getTime() - clock.now()) * (STREAM_LIFE + (1 - STREAM_LIFE) * random())
     this.#stream.send({ kind: 'hello', ...hello })
     this.#subscribe()
@@ -91,7 +91,7 @@ export class ControlSession {
         this.#untrusted(over),
       ])
     } finally {
-      ending.abort()
+      this.#ending.abort()
     }
   }
 
@@ -131,7 +131,7 @@ export class ControlSession {
   #adopt({ trust: bundles, retired = [], revokedRoots: revoked = [] }: State): void {
     const { trust, observe } = this.#context
     try {
-      trust.adopt(bundles, { retired, revoked })
+      trust.adopt(bundles, { retired, revoked }, this.#ending.signal)
     } catch (thrown) {
       observe({ kind: 'trust-refused', error: asPosternError(thrown, 'PSTN_TRUST_INVALID') })
     }

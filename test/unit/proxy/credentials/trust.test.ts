@@ -1,9 +1,11 @@
 import t, { type Test } from 'tap'
 import { openStateVolume } from '../../../../proxy/credentials/state-volume.ts'
 import { openTrustStore } from '../../../../proxy/credentials/trust.ts'
+import { parseCertificate } from '../../../../shared/x509/certificate.ts'
 import { testAuthority } from '../../../support/certificates.ts'
 import { scratchDirectory } from '../../../support/scratch.ts'
 import { scriptedApi } from '../../../support/scripted-api.ts'
+import { memory } from '../../../support/trust-sources.ts'
 
 const TRUST_DOMAIN = 'cluster.local'
 const first = await testAuthority(TRUST_DOMAIN)
@@ -77,6 +79,45 @@ t.test('a bundle that the control stream pushed is adopted if it is ours', async
   t.throws(() => store.adopt([foreign]), { code: 'PSTN_TRUST_INVALID' })
   t.throws(() => store.adopt([{ trustDomain: TRUST_DOMAIN, roots: [] }]), { code: 'PSTN_TRUST_INVALID' })
   t.same(store.bundle.get(), second.bundle)
+})
+
+t.test('etcd put back to before a rotation costs no root that a control stream tells of', async t => {
+  const { api, volume } = await published(t, good)
+  const told: string[] = []
+  const store = await openTrustStore(api.kube, TRUST_DOMAIN, volume, error => told.push(error.message))
+  const { fingerprint256: present } = parseCertificate(second.root)
+  const stream = new AbortController()
+  store.adopt([second.bundle], undefined, stream.signal)
+  await store.refresh(never)
+  t.same(store.bundle.get(), second.bundle)
+  t.same(store.vouching.get(), [second.root], 'nor a connection')
+  t.match(told, [new RegExp(`lacks the root ${present}`)])
+
+  await t.test('control: what else is published counts', async t => {
+    const third = (await testAuthority(TRUST_DOMAIN)).root
+    for (const [name, trust, roots] of [
+      ['one root more', { 'roots.pem': second.root + third }, [second.root, third]],
+      ['one that was retired', { 'roots.pem': third, 'retired-roots': present }, [third]],
+      ['one that was revoked', { 'roots.pem': first.root, 'revoked-roots': present }, [first.root]],
+    ] as const) {
+      const fresh = await openTrustStore(api.kube, TRUST_DOMAIN, memory())
+      fresh.adopt([second.bundle], undefined, stream.signal)
+      api.trust = { ...good, ...trust }
+      await fresh.refresh(never)
+      t.same(fresh.bundle.get()?.roots, roots, name)
+    }
+  })
+
+  await t.test('control: whoever has no stream, or doubts it, believes what is published', async t => {
+    api.trust = good
+    const doubting = await openTrustStore(api.kube, TRUST_DOMAIN, memory())
+    doubting.adopt([second.bundle], undefined, stream.signal)
+    await doubting.refresh(never, 'doubt')
+    t.same(doubting.bundle.get(), first.bundle)
+    stream.abort()
+    await store.refresh(never)
+    t.same(store.bundle.get(), first.bundle)
+  })
 })
 
 t.test('who pushed a bundle hears that it could not be applied; the process does not end', async t => {

@@ -288,6 +288,21 @@ t.test('a pushed root is taken, a removed one ends the stream at once', async t 
   t.same(trust.bundle.get(), next.bundle)
 })
 
+t.test('what a stream tells of stands against what is published for as long as it is held', async t => {
+  const server = await injector(t)
+  const { trust, signal, seen } = await sidecar(t, server)
+  const first = await server.visit(0)
+  const both = { trustDomain: TRUST_DOMAIN, roots: [ours.root, next.root] }
+  first.say(stateOf(1, { trust: [both] }))
+  await seen('applied')
+  await trust.refresh(signal)
+  t.same(trust.bundle.get(), both, 'the other was not published yet, or not any more')
+  first.stream.close()
+  await seen('lost')
+  await trust.refresh(signal)
+  t.same(trust.bundle.get(), ours.bundle)
+})
+
 t.test('a root that did not vouch for the injector, or is retired, ends no stream when it goes', async t => {
   const server = await injector(t)
   const { trust, signal, seen } = await sidecar(t, server)
