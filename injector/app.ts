@@ -30,6 +30,7 @@ import { createReports, type Reports } from './control/reports.ts'
 import { type ControlServer, type ControlServerOptions, serveControl } from './control/server.ts'
 import { sidecarMetrics } from './control/sidecar-metrics.ts'
 import { createSidecars, type Sidecars } from './control/sidecars.ts'
+import { tlsPortsMetric, tlsPortsReporter } from './control/tls-ports-report.ts'
 import { createDirectory, type Directory } from './directory/directory.ts'
 import { policyReporter, worldMetrics } from './directory/policy-report.ts'
 import { protocolReporter } from './directory/protocol-report.ts'
@@ -286,8 +287,10 @@ async function joinMesh(context: Context, ca: AuthorityKeeper, directory: Direct
     replica,
     directory,
     onReport: alarm.hear,
+    onTlsPortsClosed: tlsPortsReporter(context),
   })
   sidecarMetrics(registry, sidecars, clock)
+  tlsPortsMetric(registry, sidecars)
   const reports = createReports({
     ...context,
     replica,
