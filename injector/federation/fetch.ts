@@ -44,21 +44,35 @@ export async function fetchBundle(
 }
 
 async function ask({ url, roots }: EndpointQuestion, signal: AbortSignal, most: number): Promise<string> {
+  // Interim answers, of which there may be any number before the one that is counted, and another protocol: after that the
+  // client's `response` and `error` never come.
+  const unasked = new AbortController()
+  const ended = AbortSignal.any([signal, unasked.signal])
   const options: RequestOptions = {
     agent: false,
     minVersion: 'TLSv1.2',
     headers: { accept: 'application/json', 'accept-encoding': 'identity', connection: 'close' },
-    signal,
+    signal: ended,
     ...(roots && { ca: [...roots] }),
   }
   const call = request(url, options)
+  const refuse = ({ statusCode }: { readonly statusCode?: number | undefined }) =>
+    unasked.abort(unreachable(`it answered ${statusCode}, which nobody asked for`))
+  call.on('information', refuse)
+  call.on('upgrade', (response, socket) => {
+    socket.destroy()
+    refuse(response)
+  })
   // What comes after the answer has begun is told to its reader.
   call.on('error', () => undefined)
   call.end()
-  const [response] = (await once(call, 'response')) as [IncomingMessage]
   try {
+    const [response] = (await once(call, 'response', { signal: ended })) as [IncomingMessage]
     checkHead(response)
-    return await read(response, most)
+    return await read(response, most, ended)
+  } catch (thrown) {
+    unasked.signal.throwIfAborted()
+    throw thrown
   } finally {
     call.destroy()
   }
@@ -72,7 +86,7 @@ function checkHead({ statusCode = 0, headers }: IncomingMessage): void {
   if (encoding !== 'identity') throw unreachable('its answer is encoded, which nobody asked for')
 }
 
-async function read(response: IncomingMessage, most: number): Promise<string> {
+async function read(response: IncomingMessage, most: number, signal: AbortSignal): Promise<string> {
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of response) {
@@ -80,6 +94,8 @@ async function read(response: IncomingMessage, most: number): Promise<string> {
     if (size > most) throw unreachable(`its answer has more than ${most} bytes`)
     chunks.push(chunk)
   }
+  // One that ends with its connection looks whole when we cut it off.
+  signal.throwIfAborted()
   if (!response.complete) throw unreachable('its answer broke off')
   return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks))
 }

@@ -7,6 +7,8 @@ import { parseCertificate } from '../x509/certificate.ts'
 
 /** All partners' bundles are in one ConfigMap, which holds 1 MiB. */
 const MAX_BUNDLE_PEM = 32 * 1024
+/** Each of them is parsed, here, at every replica and in every sidecar. */
+const MAX_BUNDLE_ROOTS = 64
 
 /** @throws PosternError PSTN_PARTNER_INVALID */
 export function readPartnerBundle(text: string, trustDomain: string): SpiffeBundle {
@@ -30,7 +32,7 @@ export function readPartnerBundle(text: string, trustDomain: string): SpiffeBund
 
 function read(text: string, trustDomain: string) {
   try {
-    return readSpiffeBundle(text, trustDomain)
+    return readSpiffeBundle(text, trustDomain, MAX_BUNDLE_ROOTS)
   } catch (cause) {
     throw invalid(asPosternError(cause, 'PSTN_PARTNER_INVALID').message, cause)
   }

@@ -137,12 +137,10 @@ t.test('what is no bundle of this trust domain', async t => {
   const own = await createRoot('cluster.local', Date.now())
   const rootOf = async (trustDomain: string) =>
     writeSpiffeBundle({ trustDomain, roots: [(await createRoot(trustDomain, Date.now())).certificate] })
-  const many = {
-    ...west.bundle,
-    roots: await Promise.all(
-      Array.from({ length: 80 }, async () => (await testAuthority('west.example')).root),
-    ),
-  }
+  const rootsOf = (count: number, name: string) =>
+    Promise.all(Array.from({ length: count }, async () => (await testAuthority(name)).root))
+  const many = { ...west.bundle, roots: await rootsOf(65, 'west.example') }
+  const large = { ...west.bundle, roots: await rootsOf(60, `${'a'.repeat(60)}.example`) }
   for (const [text, message] of [
     ['<html>', /not JSON/],
     ['', /not JSON/],
@@ -152,7 +150,8 @@ t.test('what is no bundle of this trust domain', async t => {
     ['{"keys": [{"kty": "EC", "use": "jwt-svid"}]}', /holds no root.*1 keys passed over/],
     ['\u0000', /not JSON/],
     [GOOD.replace(/"x5c": \[\s*"MII/, '"x5c": ["AAA'), /x5c/],
-    [writeSpiffeBundle(many), /bytes of PEM/],
+    [writeSpiffeBundle(many), /more than 64 roots/],
+    [writeSpiffeBundle(large), /bytes of PEM/],
   ] as const) {
     web.answer = jsonAnswer(text)
     await t.rejects(ask(), { code: INVALID, message }, text.slice(0, 40))
