@@ -124,7 +124,9 @@ async function answerAll(
     podCertificate('retried')
     log.warn({ request, ...failure(error, 'PSTN_API_UNAVAILABLE') }, 'pod certificate request: retrying')
   }
-  const queue = workQueue(handle, { concurrency: CONCURRENCY, retry: RETRY, clock, signal, random, onError })
+  const turnOf = (key: string) => open.requests.get(key)?.metadata?.namespace ?? ''
+  const turns = { turnOf, concurrency: CONCURRENCY, retry: RETRY }
+  const queue = workQueue(handle, { ...turns, clock, signal, random, onError })
   const unsubscribe = revoked.subscribe(() => addAll(open, queue))
   try {
     await watchList<PodCertificateRequest>(

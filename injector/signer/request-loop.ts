@@ -7,6 +7,7 @@ import { failure, type Logger } from '../../shared/log.ts'
 import { watchList } from '../kube/watch.ts'
 import type { SignerObserver } from './metrics.ts'
 import { CSR_PATH, getRequest } from './objects.ts'
+import { requesterOf } from './request.ts'
 import type { TrackedRequests } from './tracked-requests.ts'
 import { workQueue } from './work-queue.ts'
 
@@ -51,7 +52,13 @@ export function workRequests(
     observer.retried()
     log.warn({ request: name, ...failure(error, 'PSTN_API_UNAVAILABLE') }, 'certificate request: retrying')
   }
-  const queue = workQueue(handle, { concurrency: CONCURRENCY, retry: RETRY, clock, signal, random, onError })
+  // Who may make pods in one namespace can fill the queue: its own sidecars wait then, and no others.
+  const turnOf = (name: string) => {
+    const request = tracked.open(name)
+    return (request && requesterOf(request)?.namespace) ?? ''
+  }
+  const turns = { turnOf, concurrency: CONCURRENCY, retry: RETRY }
+  const queue = workQueue(handle, { ...turns, clock, signal, random, onError })
   const enqueue = (request: V1CertificateSigningRequest) => queue.add(request.metadata?.name ?? '')
   return watchList<V1CertificateSigningRequest>(
     kube,

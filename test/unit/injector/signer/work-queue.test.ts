@@ -3,6 +3,7 @@ import { workQueue } from '../../../../injector/signer/work-queue.ts'
 import { systemClock } from '../../../../shared/clock.ts'
 
 const options = (signal: AbortSignal, concurrency = 2) => ({
+  turnOf: (key: string) => key.split('/')[0] ?? '',
   concurrency,
   retry: { baseMs: 2, capMs: 4 },
   clock: systemClock,
@@ -82,4 +83,61 @@ t.test('nothing is started or retried after the end', async t => {
   queue.add('b')
   await new Promise(resolve => setTimeout(resolve, 20))
   t.equal(attempts, 1)
+})
+
+/** The order in which keys are worked on, while two hundred of one namespace wait already. */
+async function orderOf(later: readonly string[]): Promise<string[]> {
+  const stop = new AbortController()
+  const done: string[] = []
+  const queue = workQueue(
+    async key => {
+      await turn()
+      done.push(key)
+    },
+    options(stop.signal, 4),
+  )
+  for (let key = 0; key < 200; key += 1) queue.add(`noisy/${key}`)
+  for (const key of later) queue.add(key)
+  while (done.length < 200 + later.length) await turn()
+  stop.abort()
+  return done
+}
+
+t.test('however many keys one namespace adds, the others have their turns', async t => {
+  const later = ['shop/0', 'shop/1', 'bank/0', 'shop/2']
+  const order = await orderOf(later)
+  t.same([...order].sort(), [...new Set(order)].sort(), 'each once')
+  t.strictSame(
+    order.slice(4, 11).map(key => (key.startsWith('noisy') ? 'noisy' : key)),
+    ['noisy', 'shop/0', 'bank/0', 'noisy', 'shop/1', 'noisy', 'shop/2'],
+  )
+  t.strictSame(
+    order.filter(key => key.startsWith('noisy')),
+    Array.from({ length: 200 }, (_, key) => `noisy/${key}`),
+    'and within a namespace who came first is first',
+  )
+})
+
+t.test('keys that fail and come back take no turn of others', async t => {
+  const stop = new AbortController()
+  const done: string[] = []
+  let failures = 0
+  const queue = workQueue(
+    async key => {
+      await turn()
+      if (key.startsWith('noisy')) {
+        failures += 1
+        throw new Error('again')
+      }
+      done.push(key)
+    },
+    { ...options(stop.signal, 1), retry: { baseMs: 0, capMs: 0 } },
+  )
+  for (let key = 0; key < 50; key += 1) queue.add(`noisy/${key}`)
+  while (failures < 60) await turn()
+  const before = failures
+  for (let key = 0; key < 10; key += 1) queue.add(`shop/${key}`)
+  while (done.length < 10) await turn()
+  stop.abort()
+  t.ok(failures - before <= 12, `${failures - before} of the failing keys between ten others`)
 })
