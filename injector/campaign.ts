@@ -1,6 +1,7 @@
 // What the leader does, and the race for being it: a part of app.ts, which builds all that is given here.
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../shared/clock.ts'
+import type { ClockSkew } from '../shared/clock-skew.ts'
 import { unless } from '../shared/deadline.ts'
 import type { Kube } from '../shared/kube/rest.ts'
 import { type Live, mapped, type Settable } from '../shared/live.ts'
@@ -32,6 +33,7 @@ export type LeaderContext = {
   readonly kube: Kube
   readonly log: Logger
   readonly clock: Clock
+  readonly skew?: ClockSkew
   readonly random: () => number
   readonly registry: Registry
   /** Aborts when the injector is disposed of. */
@@ -74,17 +76,18 @@ export function startCampaign(context: LeaderContext, parts: LeaderParts) {
     settleMs: () =>
       endpoint.port() === undefined ? undefined : partnersSettleMs(config.bundleRefreshHintSeconds),
   })
-  const onAnswer = reportFederation({ ...context, leads: () => leading.get() }, federation)
+  const told = reportFederation({ ...context, leads: () => leading.get() }, federation)
   const onLeading = async (signal: AbortSignal): Promise<void> => {
     leading.set(true)
     signal.addEventListener('abort', () => leading.set(false), { once: true })
+    await ca.catchUp(signal)
     await Promise.all([
       signer.run(signal),
       publishTrust({ ...context, bundle: trust }, signal),
       keepClusterTrustBundle({ ...context, bundle: trust, behind }, signal),
       keepCaBundle({ ...context, roots: mapped(ca.authority, ({ roots }) => roots) }, signal),
       ca.renew(signal),
-      refreshPartners({ ...context, federation, trust, onAnswer }, signal),
+      refreshPartners({ ...context, federation, trust, told }, signal),
       // Without all pods a rotation would not wait for every one, and every namespace would look unused. They may never
       // come: leading must end all the same.
       unless(signal, watches.synced).then(

@@ -108,6 +108,10 @@ export const CODES = {
     'A partner’s bundle endpoint answered with an older bundle than before (its sequence went back). The newer one stays for three answers; then the older is taken for what the partner wants.',
     'A stale cache before the endpoint, or a partner that was restored from a backup.',
   ),
+  PSTN_PARTNER_UNSETTLED: info(
+    'A partner’s bundle changes its roots again and again: six times at once are taken, then one in ten minutes. The last bundle that was taken stays until then.',
+    'Several servers behind its endpoint that do not agree, or a partner that means harm: ask whoever runs it.',
+  ),
   PSTN_REVOCATION_INVALID: info(
     'The ConfigMap postern-revocations does not parse. The last good list stays; a replica that never read a good one serves no sidecar and signs nothing.',
     'The message names key, entry and reason. Write it with `postern certs revoke`, which checks before.',

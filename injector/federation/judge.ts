@@ -15,6 +15,13 @@ const SHORTEST_REFRESH_SECONDS = 60
 const LONGEST_REFRESH_SECONDS = 3600
 /** A cache that is behind comes round; a partner that was restored from a backup stays. */
 const OLDER_ANSWERS = 3
+/**
+ * A change of roots rewrites the ConfigMap and goes to every sidecar, which looks at its live connections anew. Six may come at
+ * once, more than a rotation and a revocation have; then one in ten minutes.
+ */
+const CHANGE_MS = 10 * 60_000
+const MOST_OWED_MS = 6 * CHANGE_MS
+const UNSETTLED = 'PSTN_PARTNER_UNSETTLED'
 
 export function judge(
   former: FetchedBundle | undefined,
@@ -25,19 +32,50 @@ export function judge(
   const at = new Date(now).toISOString()
   if (answer.kind === 'failure') return failed(former, url, answer, at)
   const { roots, sequence, refreshHintSeconds } = answer.bundle
-  const older = former?.url === url ? olderAnswers(former, sequence) : 0
-  if (former && older > 0 && older < OLDER_ANSWERS) {
-    const reason = `its sequence went back from ${former.sequence} to ${sequence}`
-    return { ...failed(former, url, { code: 'PSTN_PARTNER_STALE', reason }, at), older }
+  // Another URL is the operator's doing: neither its sequence nor its pace is measured by the one before.
+  const known = former?.url === url ? former : undefined
+  const older = known ? olderAnswers(known, sequence) : 0
+  if (known && older > 0 && older < OLDER_ANSWERS) {
+    const reason = `its sequence went back from ${known.sequence} to ${sequence}`
+    return { ...failed(known, url, { code: 'PSTN_PARTNER_STALE', reason }, at), older }
+  }
+  const pace = known && paceOf(known, roots, now)
+  if (known && pace?.kind === 'held') {
+    const reason = `its roots change too often: the next change is taken at ${pace.until}`
+    return failed(known, url, { code: UNSETTLED, reason }, at)
   }
   return {
     url,
-    roots,
+    roots: known && sameRoots(known.roots, roots) ? known.roots : roots,
     ...(sequence !== undefined && { sequence: String(sequence) }),
     ...(refreshHintSeconds !== undefined && { refreshHintSeconds }),
     fetchedAt: at,
+    ...(pace && { pacedUntil: pace.until }),
   }
 }
+
+/** Their order says nothing, and sidecars would be told of it. */
+const sameRoots = (some: readonly string[], others: readonly string[]): boolean =>
+  some.length === others.length && some.every(root => others.includes(root))
+
+type Pace = { readonly kind: 'taken' | 'held'; readonly until: string }
+
+/** The first bundle is free; each change costs ten minutes, of which an hour may be owed. Undefined: nothing is owed. */
+function paceOf(
+  { roots: before, pacedUntil }: FetchedBundle,
+  roots: readonly string[],
+  now: number,
+): Pace | undefined {
+  const most = now + MOST_OWED_MS
+  // A clock that was set back does not make the debt longer.
+  const owed = Math.min(Math.max(Date.parse(pacedUntil ?? '') || now, now), most)
+  const isChange = before.length > 0 && !sameRoots(before, roots)
+  if (!isChange) return owed > now ? { kind: 'taken', until: time(owed) } : undefined
+  const next = owed + CHANGE_MS
+  return next > most ? { kind: 'held', until: time(now + next - most) } : { kind: 'taken', until: time(next) }
+}
+
+const time = (ms: number): string => new Date(ms).toISOString()
 
 /** In a row, with this one. */
 function olderAnswers({ sequence: known, older = 0 }: FetchedBundle, sequence: bigint | undefined): number {
@@ -66,7 +104,9 @@ const RETRY: Pick<Backoff, 'baseMs'> = { baseMs: 10_000 }
 export function pauseMs({ refreshHintSeconds, failure }: FetchedBundle, random: number): number {
   const hint = refreshHintSeconds ?? DEFAULT_REFRESH_SECONDS
   const interval = 1000 * Math.min(Math.max(hint, SHORTEST_REFRESH_SECONDS), LONGEST_REFRESH_SECONDS)
-  if (failure) return backoffMs({ ...RETRY, capMs: interval }, failure.failures - 1, random)
+  // An endpoint that answers is not asked sooner for what it says.
+  if (failure && failure.code !== UNSETTLED)
+    return backoffMs({ ...RETRY, capMs: interval }, failure.failures - 1, random)
   // Up to a tenth early: many meshes may ask one endpoint.
   return Math.round(interval * (1 - 0.1 * random))
 }

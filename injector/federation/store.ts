@@ -11,46 +11,47 @@ const MOST_TRIES = 5
 
 export type PartnerStore = {
   /** Puts what `change` makes of the present entry in its place. @throws KubeError */
-  update(
+  update<T>(
     trustDomain: string,
-    change: (former: FetchedBundle | undefined) => FetchedBundle,
+    change: (former: FetchedBundle | undefined) => Change<T, FetchedBundle>,
     signal: AbortSignal,
-  ): Promise<FetchedBundle>
-  /** Drops the entries of all other trust domains. @throws KubeError */
-  prune(kept: ReadonlySet<string>, signal: AbortSignal): Promise<void>
+  ): Promise<T>
+  /** Drops what is not to be kept, and puts back what is known and gone: whether anything. @throws KubeError */
+  tidy(isKept: (trustDomain: string) => boolean, signal: AbortSignal): Promise<boolean>
 }
+
+/** Without `next` nothing is written. */
+export type Change<T, N> = { readonly result: T; readonly next?: N }
 
 type Data = Readonly<Record<string, string>>
 
-/**
- * @param known What this replica has of all partners: where the ConfigMap was deleted, one partner's answer must not be all that
- * is written, since what is known of the others would be gone until each of them answers again.
- */
+/** @param known What this replica has of the partners: it outlives a ConfigMap that somebody deletes, empties or spoils. */
 export function createPartnerStore(
   kube: Kube,
   known: () => ReadonlyMap<string, FetchedBundle>,
 ): PartnerStore {
-  const lost = (): Data => Object.fromEntries([...known()].map(([name, one]) => [name, writeFetched(one)]))
   let last: Promise<unknown> = Promise.resolve()
   /** One after the other: partners answer at the same time. */
-  const swap = (change: (data: Data) => Data | undefined, signal: AbortSignal): Promise<void> => {
-    const next = last.then(() => compareAndSwap(kube, change, lost, signal))
+  const swap = <T>(change: (data: Data) => Change<T, Data>, signal: AbortSignal): Promise<T> => {
+    const next = last.then(() => compareAndSwap(kube, change, signal))
     last = next.catch(() => undefined)
     return next
   }
   return {
-    update: async (trustDomain, change, signal) => {
-      let result: FetchedBundle | undefined
-      await swap(data => {
-        result = change(entry(data, trustDomain))
-        return { ...data, [trustDomain]: writeFetched(result) }
-      }, signal)
-      return result ?? change(undefined)
-    },
-    prune: (kept, signal) =>
+    update: (trustDomain, change, signal) =>
       swap(data => {
-        const left = Object.entries(data).filter(([trustDomain]) => kept.has(trustDomain))
-        return left.length < Object.keys(data).length ? Object.fromEntries(left) : undefined
+        const { result, next } = change(entry(data, trustDomain) ?? known().get(trustDomain))
+        return { result, ...(next && { next: { ...data, [trustDomain]: writeFetched(next) } }) }
+      }, signal),
+    tidy: (isKept, signal) =>
+      swap(data => {
+        const kept = Object.entries(data).filter(([trustDomain]) => isKept(trustDomain))
+        const gone = [...known()].filter(
+          ([trustDomain]) => isKept(trustDomain) && entry(data, trustDomain) === undefined,
+        )
+        if (kept.length === Object.keys(data).length && gone.length === 0) return { result: false }
+        const written = gone.map(([name, one]): [string, string] => [name, writeFetched(one)])
+        return { result: true, next: Object.fromEntries([...kept, ...written]) }
       }, signal),
   }
 }
@@ -65,26 +66,24 @@ function entry(data: Data, trustDomain: string): FetchedBundle | undefined {
   }
 }
 
-/** `change` gives undefined where nothing is to be written. */
-async function compareAndSwap(
+async function compareAndSwap<T>(
   kube: Kube,
-  change: (data: Data) => Data | undefined,
-  lost: () => Data,
+  change: (data: Data) => Change<T, Data>,
   signal: AbortSignal,
-) {
+): Promise<T> {
   for (let tries = 1; ; tries += 1) {
     const present = await kube.get<V1ConfigMap>(PATH, signal).catch((thrown: unknown) => {
       if (isKubeError(thrown, 404)) return undefined
       throw thrown
     })
-    const data = change(present ? (present.data ?? {}) : lost())
-    if (data === undefined) return
+    const { result, next: data } = change(present?.data ?? {})
+    if (data === undefined) return result
     const metadata = { ...present?.metadata, name: PARTNERS_CONFIGMAP, namespace: SYSTEM_NAMESPACE }
     const wanted: V1ConfigMap = { metadata, data }
     try {
       if (present) await kube.replace(PATH, wanted, signal)
       else await kube.create(COLLECTION, wanted, signal)
-      return
+      return result
     } catch (thrown) {
       if (!isKubeError(thrown, 409) || tries === MOST_TRIES) throw thrown
     }

@@ -3,7 +3,7 @@
 // that there are no partners.
 import type { V1ConfigMap } from '@kubernetes/client-node'
 import type { Clock } from '../../shared/clock.ts'
-import type { PartnerClientsDocument } from '../../shared/federation/document.ts'
+import type { PartnerClientsDocument, TrustDomainDocument } from '../../shared/federation/document.ts'
 import { type FetchedBundle, parseFetched } from '../../shared/federation/fetched.ts'
 import type { Partner, PartnerClients } from '../../shared/federation/model.ts'
 import type { Kube } from '../../shared/kube/rest.ts'
@@ -24,8 +24,10 @@ import {
 export type Federation = {
   /** ConfigMaps in force, oldest first. */
   readonly records: Live<readonly FederationRecord[]>
-  /** By trust domain: what was fetched, of whomever. */
+  /** By trust domain. Of those that a document names it stays when it is gone from the ConfigMap, or cannot be read there. */
   readonly fetched: Live<ReadonlyMap<string, FetchedBundle>>
+  /** Trust domains of which that is so: the leader puts them back. */
+  readonly lost: Live<readonly string[]>
   /** For every sidecar. */
   readonly partners: Live<readonly Partner[]>
   /** Of all pods: `clientsOf` says whose. */
@@ -58,12 +60,17 @@ export function watchFederation(context: FederationContext): Federation {
   const { kube } = context
   const records = live<readonly FederationRecord[]>([])
   const fetched = live<ReadonlyMap<string, FetchedBundle>>(new Map())
+  const lost = live<readonly string[]>([])
+  let stored: ReadonlyMap<string, FetchedBundle> = new Map()
   const partners = live<readonly Partner[]>([])
   const clients = live<readonly PartnerClientsDocument[]>([])
   const known = live(false)
   const listed = new Set<string>()
   const settle = (what: string) => {
     const documents = trustDomainsIn(records.get()).map(({ document }) => document)
+    const kept = remembered(documents, fetched.get(), stored)
+    fetched.set(new Map([...kept, ...stored]))
+    setDifferent(lost, [...kept.keys()])
     setDifferent(partners, partnersOf(documents, fetched.get()))
     setDifferent(clients, clientsIn(records.get()))
     listed.add(what)
@@ -98,9 +105,9 @@ export function watchFederation(context: FederationContext): Federation {
     },
     context,
   )
+  const readable = reader(context.log)
   const takeFetched = (configMap: V1ConfigMap | undefined) => {
-    // One that was deleted is written anew by the leader; until then what is known stays.
-    if (configMap) fetched.set(fetchedIn(configMap, fetched.get(), context.log))
+    stored = readable(configMap?.data ?? {})
     settle('bundles')
   }
   void watchList<V1ConfigMap>(
@@ -113,25 +120,41 @@ export function watchFederation(context: FederationContext): Federation {
     },
     context,
   )
-  return { records, fetched, partners, clients, known }
+  return { records, fetched, lost, partners, clients, known }
 }
 
-/** An entry that cannot be read changes nothing. */
-function fetchedIn(
-  { data = {} }: V1ConfigMap,
-  former: ReadonlyMap<string, FetchedBundle>,
-  log: Logger,
-): ReadonlyMap<string, FetchedBundle> {
-  const entries = Object.entries(data).flatMap(([trustDomain, json]): [string, FetchedBundle][] => {
+/** Of all entries one has changed: each has roots that are parsed. Those that cannot be read are left out, and told once. */
+function reader(log: Logger) {
+  let before = new Map<string, { readonly json: string; readonly bundle: FetchedBundle | undefined }>()
+  const parse = (trustDomain: string, json: string): FetchedBundle | undefined => {
     try {
-      return [[trustDomain, parseFetched(trustDomain, json)]]
+      return parseFetched(trustDomain, json)
     } catch (thrown) {
       log.error({ ...failure(thrown, 'PSTN_PARTNER_INVALID'), trustDomain }, 'partner bundle cannot be read')
-      const before = former.get(trustDomain)
-      return before ? [[trustDomain, before]] : []
+      return undefined
     }
-  })
-  return new Map(entries)
+  }
+  return (data: Readonly<Record<string, string>>): ReadonlyMap<string, FetchedBundle> => {
+    before = new Map(
+      Object.entries(data).map(([trustDomain, json]) => {
+        const known = before.get(trustDomain)
+        return [trustDomain, known?.json === json ? known : { json, bundle: parse(trustDomain, json) }]
+      }),
+    )
+    return new Map([...before].flatMap(([name, { bundle }]) => (bundle ? [[name, bundle]] : [])))
+  }
+}
+
+/** A partner that no document names is forgotten: named again, it is a new one. */
+function remembered(
+  documents: readonly TrustDomainDocument[],
+  former: ReadonlyMap<string, FetchedBundle>,
+  stored: ReadonlyMap<string, FetchedBundle>,
+): ReadonlyMap<string, FetchedBundle> {
+  const fetched = new Set(
+    documents.flatMap(({ trustDomain, source }) => (source.kind === 'endpoint' ? [trustDomain] : [])),
+  )
+  return new Map([...former].filter(([domain]) => fetched.has(domain) && !stored.has(domain)))
 }
 
 function setDifferent<T>(target: { get(): T; set(value: T): void }, next: T): void {

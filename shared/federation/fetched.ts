@@ -5,7 +5,7 @@ import { asPosternError, PosternError } from '../errors.ts'
 import { parseCertificate } from '../x509/certificate.ts'
 
 export type FetchFailure = {
-  /** PSTN_PARTNER_UNREACHABLE, PSTN_PARTNER_INVALID or PSTN_PARTNER_STALE. */
+  /** PSTN_PARTNER_…: UNREACHABLE, INVALID, STALE or UNSETTLED. */
   readonly code: string
   readonly reason: string
   /** Of the first of them in a row. */
@@ -25,6 +25,8 @@ export type FetchedBundle = {
   readonly fetchedAt?: string
   /** How many answers in a row were older than this one. */
   readonly older?: number
+  /** Each change of the roots moves it on, and one that would move it too far is held back: how often all sidecars are told is not the partner's to say. */
+  readonly pacedUntil?: string
   /** Of the latest attempt. */
   readonly failure?: FetchFailure
 }
@@ -50,6 +52,7 @@ const decode: Decode<FetchedBundle> = object<FetchedBundle>({
   refreshHintSeconds: optional(count),
   fetchedAt: optional(time),
   older: optional(count),
+  pacedUntil: optional(time),
   failure: optional(
     object<FetchFailure>({ code: filled, reason: text(() => true, ''), since: time, failures: count }),
   ),

@@ -51,6 +51,7 @@ t.test('a sequence that goes back is taken at its third answer in a row alone', 
     roots: ['old'],
     sequence: '5',
     fetchedAt: at(3),
+    pacedUntil: at(3 + 600),
   })
   const flapping = after(GOOD, older, older, bundle(['A'], { sequence: 7n }), older)
   t.match(flapping, { roots: ['A'], older: 1 }, 'a cache that comes round')
@@ -74,6 +75,45 @@ t.test('another URL: what is known stays until it answers, and its sequence is i
   t.match(after(other, down, bundle(['B'], { sequence: 1n })), { roots: ['B'], sequence: '1' })
 })
 
+t.test('a bundle that changes with each answer: six changes at once, then one in ten minutes', async t => {
+  let known: FetchedBundle | undefined
+  const changes: number[] = []
+  for (let minute = 0; minute < 120; minute += 1) {
+    const next = judge(known, URL, bundle([`root ${minute}`]), T0 + minute * 60_000)
+    if (next.roots !== known?.roots) changes.push(minute)
+    else t.match(next.failure, { code: 'PSTN_PARTNER_UNSETTLED', reason: /the next change is taken at 2026/ })
+    known = next
+  }
+  // The first bundle, six changes, and what ten minutes each have paid for: the seventh when the first change is.
+  t.same(changes.slice(0, 9), [0, 1, 2, 3, 4, 5, 6, 11, 21])
+  t.equal(changes.length, 18)
+  const settled = judge(known, URL, bundle(known?.roots as string[]), T0 + 120 * 60_000)
+  t.notOk(settled.failure, 'what it says is what is known: nothing is held back')
+  t.match(judge(settled, URL, bundle(['last']), T0 + 300 * 60_000), {
+    roots: ['last'],
+    pacedUntil: at(310 * 60),
+  })
+})
+
+t.test('a change of the order is none, and neither is a first bundle nor another URL', async t => {
+  const two = { ...GOOD, roots: ['A', 'B'] }
+  t.equal(after(two, bundle(['B', 'A'], { sequence: 8n }))?.roots, two.roots)
+  t.match(after(two, bundle(['B', 'A', 'C'], { sequence: 8n })), { roots: ['B', 'A', 'C'] }, 'control')
+  const owing = { ...two, url: 'https://former.example/', pacedUntil: at(3600) }
+  t.strictSame(after(owing, bundle(['C'])), { url: URL, roots: ['C'], fetchedAt: at(0) })
+})
+
+t.test('a clock that is set back holds no change for longer than ten minutes', async t => {
+  const owing = { ...GOOD, pacedUntil: at(86_400) }
+  t.match(after(owing, bundle(['B'], { sequence: 8n })), {
+    roots: ['A'],
+    failure: {
+      code: 'PSTN_PARTNER_UNSETTLED',
+      reason: `its roots change too often: the next change is taken at ${at(600)}`,
+    },
+  })
+})
+
 t.test('the interval is the hint, within a minute and an hour, else five minutes', async t => {
   const seconds = (refreshHintSeconds?: number) =>
     pauseMs({ url: URL, roots: [], ...(refreshHintSeconds !== undefined && { refreshHintSeconds }) }, 0) /
@@ -88,4 +128,6 @@ t.test('after failures sooner, and never later than without', async t => {
       pauseMs({ ...GOOD, failure: { code: 'x', reason: '', since: at(0), failures } }, 0.999) / 1000,
   )
   t.same(pauses.map(Math.round), [10, 20, 40, 160, 300, 300])
+  const held = { code: 'PSTN_PARTNER_UNSETTLED', reason: '', since: at(0), failures: 1 }
+  t.equal(pauseMs({ ...GOOD, failure: held }, 0), 300_000, 'what answers is not asked sooner')
 })
