@@ -2,6 +2,7 @@
 // not taken. Needs no right but to read ConfigMaps of the injector's namespace.
 import type { V1ConfigMap, V1ConfigMapList } from '@kubernetes/client-node'
 import { duration } from '../../shared/duration.ts'
+import { asPosternError } from '../../shared/errors.ts'
 import { conflictAmong } from '../../shared/federation/conflicts.ts'
 import { type FetchedBundle, parseFetched } from '../../shared/federation/fetched.ts'
 import { parseFederation } from '../../shared/federation/parse.ts'
@@ -65,7 +66,6 @@ async function readPartners(kube: Kube, signal: AbortSignal): Promise<PartnersVi
   return viewOf(items, (await named(PARTNERS_CONFIGMAP))?.data ?? {}, own)
 }
 
-/** @throws PosternError PSTN_PARTNER_INVALID if what the injector wrote cannot be read. */
 export function viewOf(
   configMaps: readonly V1ConfigMap[],
   fetched: Readonly<Record<string, string>>,
@@ -78,6 +78,7 @@ export function viewOf(
   const documents = read.flatMap(({ configMap, parsed }) =>
     parsed.kind === 'valid' ? parsed.documents.map(document => ({ configMap, document })) : [],
   )
+  const written = readFetched(fetched)
   const conflict = conflictAmong(documents.map(({ document }) => document))
   return {
     partners: documents.flatMap(({ configMap, document }) => {
@@ -85,8 +86,7 @@ export function viewOf(
       const { trustDomain, source } = document
       if (source.kind === 'inline')
         return [{ trustDomain, configMap, source: 'inline', roots: source.roots.map(shown) }]
-      const { [trustDomain]: json } = fetched
-      const { roots = [], url: _, ...rest } = json === undefined ? {} : parseFetched(trustDomain, json)
+      const { roots = [], url: _, ...rest } = written.bundles.get(trustDomain) ?? {}
       return [{ trustDomain, configMap, source: source.url, roots: roots.map(shown), ...rest }]
     }),
     clients: documents.flatMap(({ configMap, document }) => {
@@ -102,8 +102,23 @@ export function viewOf(
           : [],
       ),
       ...(conflict === undefined ? [] : [conflict]),
+      ...written.problems,
     ],
   }
+}
+
+/** What somebody spoilt is not what is in force: the injector goes on with what it knows, and writes that anew. */
+function readFetched(fetched: Readonly<Record<string, string>>) {
+  const bundles = new Map<string, FetchedBundle>()
+  const problems: string[] = []
+  for (const [trustDomain, json] of Object.entries(fetched))
+    try {
+      bundles.set(trustDomain, parseFetched(trustDomain, json))
+    } catch (thrown) {
+      const { message } = asPosternError(thrown, 'PSTN_PARTNER_INVALID')
+      problems.push(`${PARTNERS_CONFIGMAP}: ${message}`)
+    }
+  return { bundles, problems }
 }
 
 const shown = (pem: string) => {

@@ -79,6 +79,32 @@ t.test('whatever a name claims, a CA speaks for its own trust domain alone', asy
   t.same(ours.served, [])
 })
 
+t.test(
+  'a partner that serves another’s root as its own, or ours, gains nothing and harms nobody',
+  async t => {
+    const { ours, a, b } = await oursWithTwoPartners()
+    await using _ = ours
+    const { port } = ours.server
+    // What a bundle holds is public: no key is needed to serve it.
+    ours.setPartners(asPartner(a), asPartner(b, undefined, [a.root, ours.authority.root]))
+    const by = async (issuer: typeof a, domain: string) => issuer.issue({ identity: idIn(domain) })
+    t.equal(await stranger(port, await by(a, A), A), 'welcome', 'the other goes on')
+    t.equal(await stranger(port, await by(ours.authority, OURS), OURS), 'welcome', 'and so do we')
+    t.equal(
+      await stranger(port, await by(a, A), B),
+      'PSTN_PEER_TRUST_DOMAIN',
+      'his name opens it to nobody else',
+    )
+    t.equal(await stranger(port, await by(ours.authority, OURS), B), 'PSTN_PEER_TRUST_DOMAIN')
+    t.equal(
+      await stranger(port, await by(b, B), B),
+      'PSTN_PEER_UNTRUSTED',
+      'control: he has locked himself out',
+    )
+    t.equal(await stranger(port, await by(b, A), A), 'PSTN_PEER_UNTRUSTED')
+  },
+)
+
 t.test('a name that is no partner’s is refused, also of our own', async t => {
   const { ours, a, b } = await oursWithTwoPartners()
   await using _ = ours

@@ -49,6 +49,16 @@ t.test('a partner with its age, sequence, roots and what is wrong', async t => {
   )
 })
 
+t.test('an entry that somebody spoilt is named, and hides no other partner', async t => {
+  const spoilt = { 'west.example': fetched, 'north.example': '{"url": "x", "roots": ["y"]}' }
+  say(
+    t,
+    viewOf([named('west.example'), named('north.example')], spoilt, 'east.example'),
+    /^west\.example .*last good/m,
+    /^not in force as written: postern-partners: north\.example\.roots\[0\]: must be a certificate$/m,
+  )
+})
+
 t.test('a bundle that is written, partner clients, and nothing', async t => {
   const jwks = `jwks: '${writeSpiffeBundle(west.bundle).replaceAll('\n', '')}'`
   say(
