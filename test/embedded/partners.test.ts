@@ -105,6 +105,16 @@ t.test(
   },
 )
 
+t.test('a root of a last good bundle vouches until it expires', async t => {
+  await using ours = await partnerMesh(OURS)
+  const old = await testAuthority(A, 'CN=old', undefined, new Date(Date.now() - 1000))
+  const next = await testAuthority(A)
+  ours.setPartners(asPartner(old, undefined, [old.root, next.root]))
+  const caller = async (authority: typeof old) => authority.issue({ identity: idIn(A) })
+  t.equal(await stranger(ours.server.port, await caller(old), A), 'PSTN_PEER_EXPIRED')
+  t.equal(await stranger(ours.server.port, await caller(next), A), 'welcome', 'control: the root beside it')
+})
+
 t.test('a name that is no partner’s is refused, also of our own', async t => {
   const { ours, a, b } = await oursWithTwoPartners()
   await using _ = ours

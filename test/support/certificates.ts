@@ -82,13 +82,14 @@ export async function testAuthority(
   trustDomain: string,
   subject = `CN=${trustDomain} root`,
   given?: Keys,
+  notAfter = new Date(Date.now() + 365 * DAY_MS),
 ): Promise<TestAuthority> {
   const keys = given ?? (await generateKeys())
   const certificate = await X509CertificateGenerator.createSelfSigned({
     serialNumber: serialNumber(),
     name: subject,
     notBefore: new Date(Date.now() - DAY_MS),
-    notAfter: new Date(Date.now() + 365 * DAY_MS),
+    notAfter,
     keys,
     signingAlgorithm: ALGORITHM,
     extensions: caExtensions(),
