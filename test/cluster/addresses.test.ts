@@ -5,17 +5,7 @@ import t from 'tap'
 import { requireCluster } from '../support/requirements.ts'
 import { http } from './applications.ts'
 import { type Cluster, useCluster } from './cluster.ts'
-import {
-  apply,
-  appPod,
-  appService,
-  createNamespace,
-  eventually,
-  INJECTED,
-  serviceAccount,
-  waitForPod,
-  waitForService,
-} from './pods.ts'
+import { appPod, appService, eventually, INJECTED, populate, serviceAccount } from './pods.ts'
 import { installPostern, policies, strict } from './postern.ts'
 import { accessLog, addressOf } from './sidecar.ts'
 
@@ -29,12 +19,9 @@ t.before(async () => {
   if (skip) return
   cluster = await useCluster(t)
   await installPostern(cluster)
-  const namespace = await createNamespace(cluster, NS)
-  t.teardown(() => namespace[Symbol.asyncDispose]())
-  await apply(cluster, ...['server', 'client'].map(name => serviceAccount(NS, name)))
   const alias = { type: 'ExternalName', externalName: `server.${NS}.svc.cluster.local`, selector: null }
-  await apply(
-    cluster,
+  await populate(t, cluster, NS, [
+    ...['server', 'client'].map(name => serviceAccount(NS, name)),
     // So that whatever comes past the tunnel is refused, and a 200 proves it.
     policies(NS, 'strict', strict('server')),
     appPod(NS, 'server', 'http-server', { ...INJECTED, serviceAccount: 'server' }),
@@ -46,9 +33,7 @@ t.before(async () => {
       spec: { clusterIP: 'None', selector: { app: 'server' }, ports: [{ port: PORT }] },
     },
     appService(NS, 'alias', PORT, alias),
-  )
-  await Promise.all(['server', 'client', 'outsider'].map(pod => waitForPod(cluster, NS, pod)))
-  await waitForService(cluster, NS, 'server')
+  ])
 })
 
 /** Asks `host` from `caller`, and waits for the line of the called sidecar that names the caller. */

@@ -3,16 +3,7 @@
 import t from 'tap'
 import { requireCluster } from '../support/requirements.ts'
 import { type Cluster, useCluster } from './cluster.ts'
-import {
-  appContainer,
-  apply,
-  appPod,
-  appService,
-  createNamespace,
-  exec,
-  waitForPod,
-  waitForService,
-} from './pods.ts'
+import { appContainer, appPod, appService, exec, populate } from './pods.ts'
 import { installPostern } from './postern.ts'
 import { crashes, metric } from './sidecar.ts'
 
@@ -31,17 +22,15 @@ t.before(async () => {
   if (skip) return
   cluster = await useCluster(t)
   await installPostern(cluster, { maxLeafLifetimeSeconds: LIFETIME_SECONDS })
-  const namespace = await createNamespace(cluster, NS)
-  t.teardown(() => namespace[Symbol.asyncDispose]())
-  await apply(cluster, appService(NS, 'server', 8443))
   const bystanders = [appContainer('app', 'tls-server'), appContainer('bystander')]
   const migrate = {
     ...appContainer('migrate'),
     command: ['sh', '-c', `cd ${FILES} && cat tls.key tls.crt ca.crt tls-combined.pem`],
   }
   const other = { runAsUser: 4711, runAsGroup: 4711, fsGroup: 4712, runAsNonRoot: true }
-  await apply(
-    cluster,
+  await populate(t, cluster, NS, [
+    // First: its names are in the certificates.
+    appService(NS, 'server', 8443),
     appPod(NS, 'server', undefined, {
       ...annotations('app,migrate', { 'postern.dev/cert-files-hook': '8081/reload' }),
       spec: { containers: bystanders, initContainers: [migrate] },
@@ -50,9 +39,7 @@ t.before(async () => {
       ...annotations('app', { 'postern.dev/cert-files-env': 'NODE_EXTRA_CA_CERTS' }),
       spec: { securityContext: other },
     }),
-  )
-  await Promise.all(['server', 'client'].map(pod => waitForPod(cluster, NS, pod)))
-  await waitForService(cluster, NS, 'server')
+  ])
 })
 
 const inside = (pod: string, container: string, script: string) =>

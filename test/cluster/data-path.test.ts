@@ -6,18 +6,7 @@ import { requireCluster, requireCommands } from '../support/requirements.ts'
 import { banner, http } from './applications.ts'
 import { capture } from './capture.ts'
 import { type Cluster, useCluster } from './cluster.ts'
-import {
-  apply,
-  appPod,
-  appService,
-  createNamespace,
-  eventually,
-  INJECTED,
-  logs,
-  serviceAccount,
-  waitForPod,
-  waitForService,
-} from './pods.ts'
+import { appPod, appService, eventually, INJECTED, logs, populate, serviceAccount } from './pods.ts'
 import { allowFrom, installPostern, policies, strict } from './postern.ts'
 import { accessLog, addressOf, metric, sidecarLog } from './sidecar.ts'
 
@@ -31,11 +20,8 @@ t.before(async () => {
   if (skip) return
   cluster = await useCluster(t)
   await installPostern(cluster)
-  const namespace = await createNamespace(cluster, NS)
-  t.teardown(() => namespace[Symbol.asyncDispose]())
-  await apply(cluster, ...['client', 'stranger'].map(name => serviceAccount(NS, name)))
-  await apply(
-    cluster,
+  await populate(t, cluster, NS, [
+    ...['client', 'stranger'].map(name => serviceAccount(NS, name)),
     policies(NS, 'policy', strict('guarded'), allowFrom('guarded-callers', 'guarded', 'client')),
     appPod(NS, 'server', 'http-server', INJECTED),
     appPod(NS, 'guarded', 'http-server', INJECTED),
@@ -48,10 +34,7 @@ t.before(async () => {
     appService(NS, 'guarded', 8080),
     appService(NS, 'banner', 2525),
     appService(NS, 'plain-server', 8080),
-  )
-  const pods = ['server', 'guarded', 'banner', 'client', 'stranger', 'plain-server', 'outsider']
-  await Promise.all(pods.map(pod => waitForPod(cluster, NS, pod)))
-  for (const name of ['server', 'guarded', 'banner', 'plain-server']) await waitForService(cluster, NS, name)
+  ])
 })
 
 t.test('a canary reaches the application, and the wire never shows it', { skip }, async t => {

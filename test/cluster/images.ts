@@ -102,12 +102,16 @@ async function archive(recipe: Recipe, base: string): Promise<string> {
   await using context = await temporaryDirectory()
   await copyInto(context.path, files)
   await writeFile(join(context.path, 'Dockerfile'), dockerfile)
-  await bud(context.path, image, `--build-arg=BASE=${base}`)
-  await buildah('rmi', '--prune')
-  await buildah('push', image, `docker-archive:${target}.new:${image}`)
+  // Somebody else may be building the same, of this source or of another.
+  const mine = `${image}-${process.pid}`
+  const unfinished = `${target}.${process.pid}`
+  await bud(context.path, mine, `--build-arg=BASE=${base}`)
+  await buildah('push', mine, `docker-archive:${unfinished}:${image}`)
+  await buildah('rmi', mine)
   for (const old of await readdir(imageDirectory()))
-    if (old.startsWith(`${short}-`) && old.endsWith('.tar')) await rm(join(imageDirectory(), old))
-  await rename(`${target}.new`, target)
+    if (old.startsWith(`${short}-`) && old.endsWith('.tar'))
+      await rm(join(imageDirectory(), old), { force: true })
+  await rename(unfinished, target)
   return target
 }
 

@@ -14,8 +14,8 @@ import {
   eventually,
   INJECTED,
   logs,
+  populate,
   waitForPod,
-  waitForService,
 } from './pods.ts'
 import { allowFrom, installPostern, policies, withoutInjector } from './postern.ts'
 import { accessLog, crashes, kill, podOf, sidecarLog, sidecarState } from './sidecar.ts'
@@ -33,23 +33,15 @@ t.before(async () => {
   if (skip) return
   cluster = await useCluster(t)
   await installPostern(cluster, { maxLeafLifetimeSeconds: LIFETIME_SECONDS })
-  for (const [name, labels] of [
-    [NS, {}],
-    [LABELLED, { 'postern.dev/inject': 'enabled' }],
-  ] as const) {
-    const namespace = await createNamespace(cluster, name, labels)
-    t.teardown(() => namespace[Symbol.asyncDispose]())
-  }
-  await apply(
-    cluster,
+  const labelled = await createNamespace(cluster, LABELLED, { 'postern.dev/inject': 'enabled' })
+  t.teardown(() => labelled[Symbol.asyncDispose]())
+  await populate(t, cluster, NS, [
     appPod(NS, 'server', 'http-server', INJECTED),
     appPod(NS, 'client', undefined, INJECTED),
     appPod(NS, 'phoenix', 'http-server', INJECTED),
     appService(NS, 'server', 8080),
     appService(NS, 'phoenix', 8080),
-  )
-  await Promise.all(['server', 'client', 'phoenix'].map(pod => waitForPod(cluster, NS, pod)))
-  for (const name of ['server', 'phoenix']) await waitForService(cluster, NS, name)
+  ])
 })
 
 /** A pod that calls a server until after the outage, all by itself: nothing that it needs is in the API server. */

@@ -1,6 +1,6 @@
 // Small things that each cluster test does with pods: apply manifests, wait for phases, read logs, run commands.
 import { setTimeout as delay } from 'node:timers/promises'
-import type { V1Container, V1Pod, V1PodSpec } from '@kubernetes/client-node'
+import type { KubernetesObject, V1Container, V1Pod, V1PodSpec } from '@kubernetes/client-node'
 import { stringify } from 'yaml'
 import { INJECT_KEY } from '../../shared/names.ts'
 import type { Output } from '../support/processes.ts'
@@ -75,6 +75,39 @@ export async function createNamespace(
   }
 }
 
+export type Resource = KubernetesObject & { readonly spec?: object }
+
+/** Neither headless nor an alias: the node has a rule for it. */
+const isRouted = ({ spec = {} }: Resource): boolean => !('clusterIP' in spec || 'externalName' in spec)
+
+/**
+ * A namespace for one test file with these objects in it, applied in their order. Its pods are ready then, and its Services
+ * lead to one.
+ */
+export async function populate(
+  test: { teardown(after: () => unknown): unknown },
+  cluster: Cluster,
+  name: string,
+  objects: readonly Resource[],
+  labels: Record<string, string> = {},
+): Promise<void> {
+  const namespace = await createNamespace(cluster, name, labels)
+  test.teardown(() => namespace[Symbol.asyncDispose]())
+  await apply(cluster, ...objects)
+  const namesOf = (kind: string) =>
+    objects
+      .filter(object => object.kind === kind && isRouted(object))
+      .map(({ metadata }) => metadata?.name ?? '')
+  await Promise.all([
+    ...namesOf('Pod').map(pod => waitForPod(cluster, name, pod)),
+    ...namesOf('Deployment').map(deployment => rolledOut(cluster, name, deployment)),
+  ])
+  await Promise.all(namesOf('Service').map(service => waitForService(cluster, name, service)))
+}
+
+const rolledOut = (cluster: Cluster, namespace: string, name: string): Promise<string> =>
+  checked(cluster, ['rollout', 'status', `--namespace=${namespace}`, `deployment/${name}`, '--timeout=90s'])
+
 /** Asks until the answer is true. */
 export async function eventually(
   test: () => Promise<boolean>,
@@ -138,14 +171,14 @@ export const appContainer = (name: string, program?: string, more: object = {}):
 /** For `AppOptions`. */
 export const INJECTED = { annotations: { [INJECT_KEY]: 'enabled' } }
 
-export const serviceAccount = (namespace: string, name: string): object => ({
+export const serviceAccount = (namespace: string, name: string): Resource => ({
   apiVersion: 'v1',
   kind: 'ServiceAccount',
   metadata: { name, namespace },
 })
 
 /** A Service named and selecting like the pod `name`. */
-export const appService = (namespace: string, name: string, port: number, spec: object = {}): object => ({
+export const appService = (namespace: string, name: string, port: number, spec: object = {}): Resource => ({
   apiVersion: 'v1',
   kind: 'Service',
   metadata: { name, namespace },

@@ -3,17 +3,7 @@ import t from 'tap'
 import { requireCluster } from '../support/requirements.ts'
 import { hold, http } from './applications.ts'
 import { type Cluster, useCluster } from './cluster.ts'
-import {
-  apply,
-  appPod,
-  appService,
-  createNamespace,
-  eventually,
-  INJECTED,
-  serviceAccount,
-  waitForPod,
-  waitForService,
-} from './pods.ts'
+import { apply, appPod, appService, eventually, INJECTED, populate, serviceAccount } from './pods.ts'
 import { allowFrom, installPostern, policies } from './postern.ts'
 import { metric, sidecarLog } from './sidecar.ts'
 
@@ -35,21 +25,16 @@ t.before(async () => {
   if (skip) return
   cluster = await useCluster(t)
   await installPostern(cluster)
-  const namespace = await createNamespace(cluster, NS)
-  t.teardown(() => namespace[Symbol.asyncDispose]())
   const callers = ['one', 'two']
-  await apply(cluster, ...callers.map(name => serviceAccount(NS, name)))
-  await apply(
-    cluster,
+  await populate(t, cluster, NS, [
+    ...callers.map(name => serviceAccount(NS, name)),
     allow('one', 'two'),
     ...callers.map(name => appPod(NS, name, undefined, { ...INJECTED, serviceAccount: name })),
     appPod(NS, 'web', 'http-server', INJECTED),
     appPod(NS, 'banner', 'tcp-banner', INJECTED),
     appService(NS, 'web', 8080),
     appService(NS, 'banner', 2525),
-  )
-  await Promise.all(['web', 'banner', ...callers].map(pod => waitForPod(cluster, NS, pod)))
-  for (const name of ['web', 'banner']) await waitForService(cluster, NS, name)
+  ])
 })
 
 t.test('an edited policy is felt by the live connection and by the next one', { skip }, async t => {

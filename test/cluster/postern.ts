@@ -3,7 +3,7 @@
 import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { V1Lease, V1Pod, V1PodList } from '@kubernetes/client-node'
+import type { V1ConfigMap, V1Lease, V1Pod, V1PodList } from '@kubernetes/client-node'
 import { stringify } from 'yaml'
 import type { Settings } from '../../injector/config.ts'
 import { INJECTOR_NAME, LEADER_LEASE, POLICY_LABEL, SYSTEM_NAMESPACE } from '../../shared/names.ts'
@@ -118,7 +118,7 @@ const refusesMisspelt = (cluster: Cluster): Promise<boolean> =>
   )
 
 /** A ConfigMap of policy documents, for `apply`. */
-export const policies = (namespace: string, name: string, ...documents: object[]): object => ({
+export const policies = (namespace: string, name: string, ...documents: object[]): V1ConfigMap => ({
   apiVersion: 'v1',
   kind: 'ConfigMap',
   metadata: { name, namespace, labels: { [POLICY_LABEL]: 'true' } },

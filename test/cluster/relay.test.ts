@@ -8,7 +8,7 @@ import { PORTS } from '../../shared/ports.ts'
 import { requireCluster } from '../support/requirements.ts'
 import { banner, http } from './applications.ts'
 import { type Cluster, useCluster } from './cluster.ts'
-import { apply, appPod, checked, createNamespace, INJECTED, logs, waitForPod } from './pods.ts'
+import { appPod, checked, INJECTED, logs, populate } from './pods.ts'
 import { installPostern } from './postern.ts'
 import { NODE_ADDRESS } from './sandbox.ts'
 import { addressOf, type LogLine, sidecarLog } from './sidecar.ts'
@@ -25,16 +25,12 @@ t.before(async () => {
   if (skip) return
   cluster = await useCluster(t)
   await installPostern(cluster)
-  const namespace = await createNamespace(cluster, NS)
-  t.teardown(() => namespace[Symbol.asyncDispose]())
-  await apply(
-    cluster,
+  await populate(t, cluster, NS, [
     appPod(NS, 'server', 'http-server', INJECTED),
     appPod(NS, 'bystander', 'http-server', INJECTED),
     appPod(NS, 'neighbour', undefined, INJECTED),
     appPod(NS, 'outsider', undefined),
-  )
-  await Promise.all(['server', 'bystander', 'neighbour', 'outsider'].map(pod => waitForPod(cluster, NS, pod)))
+  ])
   server = await addressOf(cluster, NS, 'server')
   bystander = await addressOf(cluster, NS, 'bystander')
 })

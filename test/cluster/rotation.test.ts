@@ -3,18 +3,9 @@ import t from 'tap'
 import { requireCluster } from '../support/requirements.ts'
 import { type HttpSummary, http } from './applications.ts'
 import { type Cluster, useCluster } from './cluster.ts'
-import {
-  apply,
-  appPod,
-  appService,
-  createNamespace,
-  eventually,
-  INJECTED,
-  waitForPod,
-  waitForService,
-} from './pods.ts'
+import { appPod, appService, eventually, INJECTED, populate } from './pods.ts'
 import { installPostern } from './postern.ts'
-import { accessLog, crashes, sidecarLog } from './sidecar.ts'
+import { accessLog, crashes, serialsOf } from './sidecar.ts'
 
 const skip = requireCluster()
 const NS = 'rotation'
@@ -26,22 +17,12 @@ t.before(async () => {
   if (skip) return
   cluster = await useCluster(t)
   await installPostern(cluster, { maxLeafLifetimeSeconds: LIFETIME_SECONDS })
-  const namespace = await createNamespace(cluster, NS)
-  t.teardown(() => namespace[Symbol.asyncDispose]())
-  await apply(
-    cluster,
+  await populate(t, cluster, NS, [
     appPod(NS, 'server', 'http-server', INJECTED),
     appPod(NS, 'client', undefined, INJECTED),
     appService(NS, 'server', 8080),
-  )
-  await Promise.all(['server', 'client'].map(pod => waitForPod(cluster, NS, pod)))
-  await waitForService(cluster, NS, 'server')
+  ])
 })
-
-const issued = async (pod: string): Promise<(string | undefined)[]> =>
-  (await sidecarLog(cluster, NS, pod))
-    .filter(({ msg }) => msg === 'certificate issued')
-    .map(({ serial }) => serial)
 
 const distinct = (serials: (string | undefined)[]): string[] => [
   ...new Set(serials.filter(serial => serial !== undefined)),
@@ -72,7 +53,7 @@ t.test('no request of thousands notices three rotations on both sides', { skip }
     (await accessLog(cluster, NS, 'server')).some(({ durationMs = 0 }) => durationMs > (SECONDS - 1) * 1000)
   await eventually(oneLasted, 'the kept connection was one connection, and is in the access log')
 
-  const [clients, servers] = [await issued('client'), await issued('server')]
+  const [clients, servers] = [await serialsOf(cluster, NS, 'client'), await serialsOf(cluster, NS, 'server')]
   const seenByServer = distinct((await accessLog(cluster, NS, 'server')).map(({ source }) => source?.serial))
   const seenByClient = distinct(
     (await accessLog(cluster, NS, 'client')).map(({ destination }) => destination?.serial),

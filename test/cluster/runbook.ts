@@ -9,16 +9,14 @@ import { http } from './applications.ts'
 import type { Cluster } from './cluster.ts'
 import type { Operator } from './operator.ts'
 import {
-  apply,
   appPod,
   appService,
   checked,
-  createNamespace,
   eventually,
   INJECTED,
+  populate,
+  type Resource,
   serviceAccount,
-  waitForPod,
-  waitForService,
 } from './pods.ts'
 
 /** As it is called in the runbooks. */
@@ -65,23 +63,18 @@ export async function follow(operator: Operator, title: string): Promise<void> {
 
 /** Two workloads as the runbooks name them, and a caller of `web` that none of them touches. */
 export async function openShop(t: Test, cluster: Cluster): Promise<void> {
-  const namespace = await createNamespace(cluster, SHOP, { 'postern.dev/inject': 'enabled' })
-  t.teardown(() => namespace[Symbol.asyncDispose]())
-  await apply(
-    cluster,
+  const objects = [
     serviceAccount(SHOP, 'web'),
     serviceAccount(SHOP, 'cart'),
     deployment('web', 'http-server'),
     deployment('cart', undefined),
     appPod(SHOP, 'caller', undefined, INJECTED),
     appService(SHOP, 'web', 8080),
-  )
-  for (const name of ['web', 'cart']) await rolledOut(cluster, name)
-  await waitForPod(cluster, SHOP, 'caller')
-  await waitForService(cluster, SHOP, 'web')
+  ]
+  await populate(t, cluster, SHOP, objects, { 'postern.dev/inject': 'enabled' })
 }
 
-function deployment(name: string, program: string | undefined): object {
+function deployment(name: string, program: string | undefined): Resource {
   const { metadata, spec } = appPod(SHOP, name, program, { serviceAccount: name })
   const template = { metadata: { labels: metadata?.labels }, spec }
   return {
@@ -91,9 +84,6 @@ function deployment(name: string, program: string | undefined): object {
     spec: { replicas: 1, selector: { matchLabels: metadata?.labels }, template },
   }
 }
-
-export const rolledOut = (cluster: Cluster, name: string): Promise<string> =>
-  checked(cluster, ['rollout', 'status', `--namespace=${SHOP}`, `deployment/${name}`, '--timeout=90s'])
 
 /** The pod of a Deployment that is there to stay. */
 export async function podOfApp(cluster: Cluster, app: string): Promise<string> {
@@ -108,6 +98,9 @@ export async function podOfApp(cluster: Cluster, app: string): Promise<string> {
   if (!name) throw new Error(`no pod of ${app}: ${names}`)
   return name.trim()
 }
+
+/** Fingerprint of the one that signs, as `postern ca status` prints it. */
+export const rootOf = (status: string): string => /^root +([0-9a-f]{64}),/m.exec(status)?.[1] ?? ''
 
 const WEB = 'http://web:8080/'
 

@@ -11,8 +11,8 @@ import { type Cluster, useCluster } from './cluster.ts'
 import { type Operator, operator as operatorOf } from './operator.ts'
 import { apply, appPod, checked, eventually, waitForPod } from './pods.ts'
 import { injectorPods, installPostern, leaderOf, waitForPostern } from './postern.ts'
-import { costing, isRefused, openShop, podOfApp, reaches, runbook, SHOP } from './runbook.ts'
-import { sidecarLog } from './sidecar.ts'
+import { costing, isRefused, openShop, podOfApp, reaches, rootOf, runbook, SHOP } from './runbook.ts'
+import { serialsOf } from './sidecar.ts'
 
 const skip = requireCluster()
 const IN_SYSTEM = `--namespace=${SYSTEM_NAMESPACE}`
@@ -29,15 +29,10 @@ t.before(async () => {
   await reaches(cluster, 'caller')
 })
 
-const issued = async (pod: string): Promise<string[]> =>
-  (await sidecarLog(cluster, SHOP, pod))
-    .filter(({ msg }) => msg === 'certificate issued')
-    .map(({ serial = '' }) => serial)
+const issued = (pod: string): Promise<string[]> => serialsOf(cluster, SHOP, pod)
 
 const renewed = (pod: string, before: number): Promise<void> =>
   eventually(async () => (await issued(pod)).length > before, `another certificate for ${pod}`)
-
-const rootOf = (status: string): string => /^root +([0-9a-f]{64}),/m.exec(status)?.[1] ?? ''
 
 const secretExists = async (): Promise<boolean> =>
   (await cluster.kubectl(['get', 'secret', CA_SECRET, IN_SYSTEM])).code === 0

@@ -34,6 +34,17 @@ export async function accessLog(cluster: Cluster, namespace: string, pod: string
   return (await sidecarLog(cluster, namespace, pod)).filter(({ msg }) => msg === 'connection')
 }
 
+/** Of the certificates that came to it in this way, in that order. */
+export async function serialsOf(
+  cluster: Cluster,
+  namespace: string,
+  pod: string,
+  came: 'issued' | 'taken' | 'restored' = 'issued',
+): Promise<string[]> {
+  const lines = await sidecarLog(cluster, namespace, pod)
+  return lines.filter(({ msg }) => msg === `certificate ${came}`).flatMap(({ serial = [] }) => serial)
+}
+
 /** The value of one series, `name{label="value"}`; 0 when it is not there. */
 export async function metric(
   cluster: Cluster,
@@ -83,9 +94,13 @@ export async function crashes(cluster: Cluster, namespace: string, ...pods: stri
   return found
 }
 
-/** As the kernel would for lack of memory: SIGKILL to every process of the container. Needs no API server. */
-export async function kill(cluster: Cluster, { containerId }: SidecarState): Promise<void> {
-  const script = 'grep -l "$0" /proc/[0-9]*/cgroup | cut -d/ -f3 | xargs kill -KILL'
+/** To every process of the container; KILL as the kernel does for lack of memory. Needs no API server. */
+export async function kill(
+  cluster: Cluster,
+  { containerId }: SidecarState,
+  signal: 'KILL' | 'STOP' | 'CONT' = 'KILL',
+): Promise<void> {
+  const script = `grep -l "$0" /proc/[0-9]*/cgroup | cut -d/ -f3 | xargs kill -${signal}`
   const { code, stderr } = await cluster.onNode('sh', '-c', script, containerId)
-  if (code !== 0) throw new Error(`no process of container ${containerId} could be killed: ${stderr}`)
+  if (code !== 0) throw new Error(`kill -${signal} of container ${containerId}: ${stderr}`)
 }

@@ -12,12 +12,11 @@ import {
   appPod,
   appService,
   checked,
-  createNamespace,
   eventually,
   INJECTED,
   logs,
+  populate,
   waitForPod,
-  waitForService,
 } from './pods.ts'
 import { installPostern, policies, strict } from './postern.ts'
 import { addressOf, kill, metric, podOf, sidecarLog, sidecarState } from './sidecar.ts'
@@ -30,18 +29,13 @@ t.before(async () => {
   if (skip) return
   cluster = await useCluster(t)
   await installPostern(cluster)
-  const namespace = await createNamespace(cluster, NS)
-  t.teardown(() => namespace[Symbol.asyncDispose]())
-  await apply(
-    cluster,
+  await populate(t, cluster, NS, [
     policies(NS, 'strict', strict('honest'), strict('failing')),
     appPod(NS, 'server', 'http-server', INJECTED),
     appPod(NS, 'client', undefined, INJECTED),
     appPod(NS, 'outsider', undefined),
     appService(NS, 'server', 8080),
-  )
-  await Promise.all(['server', 'client', 'outsider'].map(pod => waitForPod(cluster, NS, pod)))
-  await waitForService(cluster, NS, 'server')
+  ])
 })
 
 t.test('a Job completes, and its sidecar ends with it', { skip }, async t => {

@@ -4,15 +4,13 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { V1CertificateSigningRequest } from '@kubernetes/client-node'
 import t from 'tap'
-import { certsRevoke } from '../../cli/certs/revoke.ts'
-import { connectCluster } from '../../cli/kubeconfig.ts'
-import { run } from '../../cli/run.ts'
 import { podCertificateRequests } from '../../injector/podcertificates/objects.ts'
 import { isAnswered, type PodCertificateRequest } from '../../injector/podcertificates/request.ts'
 import { CSR_PATH } from '../../injector/signer/objects.ts'
 import { INJECT_KEY, WORKLOAD_SIGNER } from '../../shared/names.ts'
 import { http } from '../cluster/applications.ts'
 import { type Cluster, useCluster } from '../cluster/cluster.ts'
+import { operator as operatorOf } from '../cluster/operator.ts'
 import {
   apply,
   appPod,
@@ -26,7 +24,7 @@ import {
   waitForService,
 } from '../cluster/pods.ts'
 import { installPostern } from '../cluster/postern.ts'
-import { accessLog, crashes, podOf, sidecarLog } from '../cluster/sidecar.ts'
+import { accessLog, crashes, podOf, serialsOf, sidecarLog } from '../cluster/sidecar.ts'
 import { requireCluster } from '../support/requirements.ts'
 
 const skip = requireCluster()
@@ -82,10 +80,7 @@ t.before(async () => {
   await Promise.all(SERVERS.map(name => waitForService(cluster, NS, name)))
 })
 
-const taken = async (pod: string): Promise<string[]> =>
-  (await sidecarLog(cluster, NS, pod))
-    .filter(({ msg }) => msg === 'certificate taken')
-    .flatMap(({ serial = '' }) => serial)
+const taken = (pod: string): Promise<string[]> => serialsOf(cluster, NS, pod, 'taken')
 
 const uidOf = async (pod: string) => (await podOf(cluster, NS, pod)).metadata?.uid ?? ''
 
@@ -127,7 +122,7 @@ t.test('mTLS both ways with a pod that asks for its certificate itself', { skip 
     ['written', 'injected'],
   ]) {
     t.match(await get(from, to, '--count=20', '--new-connections'), { statuses: { 200: 20 }, errors: {} })
-    const serials = [...(await taken(from)), ...(await issued(from))]
+    const serials = [...(await taken(from)), ...(await serialsOf(cluster, NS, from))]
     const entered = (await accessLog(cluster, NS, to)).filter(({ source }) =>
       serials.includes(source?.serial ?? ''),
     )
@@ -139,11 +134,6 @@ t.test('mTLS both ways with a pod that asks for its certificate itself', { skip 
     })
   }
 })
-
-const issued = async (pod: string): Promise<string[]> =>
-  (await sidecarLog(cluster, NS, pod))
-    .filter(({ msg }) => msg === 'certificate issued')
-    .flatMap(({ serial = '' }) => serial)
 
 t.test('a key that no SVID has: denied, and the pod’s own event says which to ask for', { skip }, async t => {
   await apply(cluster, written('wrong-key', 'ECDSAP384'))
@@ -198,11 +188,12 @@ t.test(
     const after = await taken('injected')
     t.equal(new Set(after).size, after.length)
     for (const [pod, to] of Object.entries(CALLERS)) {
-      const ended = async () => (await podOf(cluster, NS, pod)).status?.phase === 'Succeeded'
-      await eventually(ended, `${pod} has ended with nothing but 200`, PATIENCE_MS)
+      const phase = async () => (await podOf(cluster, NS, pod)).status?.phase ?? ''
+      await eventually(async () => /Succeeded|Failed/.test(await phase()), `the end of ${pod}`, PATIENCE_MS)
       const { statuses, errors } = JSON.parse((await logs(cluster, NS, pod, 'app')).trim())
-      t.same(Object.keys(statuses), ['200'])
       t.same(errors, {})
+      t.same(Object.keys(statuses), ['200'])
+      t.equal(await phase(), 'Succeeded')
       t.ok(statuses[200] > 300, `${statuses[200]} new connections to ${to}`)
     }
     t.ok((await taken('calls-with-volume')).length >= 2, 'one of the callers changed its own meanwhile')
@@ -210,30 +201,14 @@ t.test(
   },
 )
 
-async function typed(...words: string[]): Promise<string> {
-  const out: string[] = []
-  const write = (text: string) => void out.push(text)
-  const code = await run(
-    ['certs', 'revoke', '--kubeconfig', `${cluster.directory}/admin.kubeconfig`, ...words],
-    {
-      commands: [certsRevoke],
-      sink: { out: write, err: write },
-      signal: AbortSignal.timeout(30_000),
-      version: 'test',
-      connect: connectCluster,
-    },
-  )
-  if (code !== 0) throw new Error(out.join(''))
-  return out.join('')
-}
-
 t.test(
   'one pod is revoked, refused at once, gets nothing new, and is healed by lifting it',
   { skip },
   async t => {
     const former = (await requestOf('written'))?.metadata?.name
-    t.match(await typed(`${NS}/written`, '--reason', 'test'), /^revoked: pod pod-certificates\/written/)
-    t.teardown(() => typed(`${NS}/written`, '--undo').catch(() => undefined))
+    await using operator = await operatorOf(cluster)
+    const revoke = (...words: string[]) => operator.postern('certs', 'revoke', `${NS}/written`, ...words)
+    t.match(await revoke('--reason', 'test'), /^revoked: pod pod-certificates\/written/)
     // Where it has been before: of whom it does not know yet the injector tells it nothing any more.
     const refused = async () => (await get('written', 'injected')).statuses[200] === undefined
     await eventually(refused, 'it is refused')
@@ -253,7 +228,7 @@ t.test(
     const waiting = await another()
     t.notOk(waiting && isAnswered(waiting), 'the request waits')
     const before = await taken('written')
-    await typed(`${NS}/written`, '--undo')
+    await revoke('--undo')
     await eventually(async () => (await taken('written')).length > before.length, 'it gets one', PATIENCE_MS)
     await eventually(async () => Boolean((await get('written', 'injected')).statuses[200]), 'and is let in')
   },
