@@ -3,10 +3,9 @@
 import type { Clock } from '../../shared/clock.ts'
 import { healthOf } from '../../shared/control/certificate-health.ts'
 import type { SidecarReport } from '../../shared/control/sidecar-report.ts'
-import { isKubeError, type Kube } from '../../shared/kube/rest.ts'
-import { failure, type Logger } from '../../shared/log.ts'
 import type { World } from '../directory/world.ts'
-import { EVENTS_PER_MINUTE, eventLimiter } from '../webhook/events.ts'
+import { type EventWriter, writeEvent } from '../events/event.ts'
+import { EVENTS_PER_MINUTE, eventLimiter } from '../events/limiter.ts'
 import { failureEvent, type RenewalEvent, recoveryEvent } from './renewal-event.ts'
 import type { Reports } from './reports.ts'
 
@@ -17,13 +16,9 @@ export type RenewalAlarm = {
   follow(reports: Reports, signal: AbortSignal): Promise<void>
 }
 
-export type AlarmOptions = {
-  readonly kube: Kube
+export type AlarmOptions = EventWriter & {
   readonly clock: Clock
-  readonly log: Logger
   readonly world: Pick<World, 'pods'>
-  /** Ends writing. */
-  readonly signal: AbortSignal
 }
 
 /** `name`: of the Event; none where it could not be written. */
@@ -33,7 +28,8 @@ type Told = { readonly state: 'failing' | 'over'; name: string | undefined; read
 const POD_SHARE_MS = 15_000
 const FOLLOW_MS = 60_000
 
-export function createRenewalAlarm({ kube, clock, log, world, signal }: AlarmOptions): RenewalAlarm {
+export function createRenewalAlarm(options: AlarmOptions): RenewalAlarm {
+  const { clock, world, signal } = options
   const told = new Map<string, Told>()
   const mayWrite = eventLimiter({ repeatMs: 0, ...EVENTS_PER_MINUTE })
 
@@ -42,11 +38,8 @@ export function createRenewalAlarm({ kube, clock, log, world, signal }: AlarmOpt
     if (signal.aborted || !mayWrite(namespace, name, clock.monotonic())) return
     const entry: Told = { state, name, atMs: clock.monotonic() }
     told.set(podUid, entry)
-    kube.create(`/api/v1/namespaces/${namespace}/events`, event, signal).catch(error => {
-      // Another replica has written it.
-      if (isKubeError(error, 409)) return
-      entry.name = undefined
-      log.debug(failure(error, 'PSTN_API_UNAVAILABLE'), 'event not written')
+    void writeEvent(options, event).then(written => {
+      if (!written) entry.name = undefined
     })
   }
 

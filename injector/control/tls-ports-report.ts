@@ -1,26 +1,18 @@
 // Says which pods have ports with TLS and a sidecar that is older than those: it refuses there whoever comes without a tunnel,
 // and its own log takes that for plaintext at a strict port.
 import type { Clock } from '../../shared/clock.ts'
-import type { Kube } from '../../shared/kube/rest.ts'
-import { failure, type Logger } from '../../shared/log.ts'
 import type { Registry } from '../../shared/metrics.ts'
-import { warningEvent } from '../directory/warning-event.ts'
-import { EVENTS_PER_MINUTE, eventLimiter } from '../webhook/events.ts'
+import { type EventWriter, eventOn, writeEvent } from '../events/event.ts'
+import { EVENTS_PER_MINUTE, eventLimiter } from '../events/limiter.ts'
 import type { Sidecars } from './sidecars.ts'
 import type { Connected } from './stream.ts'
-
-export type TlsPortsReporter = {
-  readonly kube: Kube
-  readonly clock: Clock
-  readonly log: Logger
-  readonly signal: AbortSignal
-}
 
 /** Below the hour after which an API server forgets Events; streams are opened anew more often than that. */
 const TOLD_AGAIN_MS = 50 * 60_000
 
 /** Called with a sidecar whose `closedTlsPorts` have changed, and with one that comes back: a log line, and an Event on the pod. */
-export function tlsPortsReporter({ kube, clock, log, signal }: TlsPortsReporter) {
+export function tlsPortsReporter(reporter: EventWriter & { readonly clock: Clock }) {
+  const { clock, log, signal } = reporter
   const mayTell = eventLimiter({ repeatMs: TOLD_AGAIN_MS, ...EVENTS_PER_MINUTE })
   return ({ pod, podUid, namespace, version, closedTlsPorts: ports = [] }: Connected): void => {
     if (signal.aborted || ports.length === 0) return
@@ -30,13 +22,8 @@ export function tlsPortsReporter({ kube, clock, log, signal }: TlsPortsReporter)
       `The sidecar (${version}) is older than portLevelTls: on port ${ports.join(', ')} it refuses whoever has no sidecar, ` +
       'with TLS or without (PSTN_PLAINTEXT_REFUSED). Recreate the pod'
     const object = { kind: 'Pod', namespace, name: pod, uid: podUid } as const
-    kube
-      .create(
-        `/api/v1/namespaces/${namespace}/events`,
-        warningEvent(object, 'SidecarOutdated', message, clock.now()),
-        signal,
-      )
-      .catch(error => log.debug(failure(error, 'PSTN_API_UNAVAILABLE'), 'event not written'))
+    const told = { type: 'Warning', reason: 'SidecarOutdated', message } as const
+    void writeEvent(reporter, eventOn(object, { ...told, now: clock.now() }))
   }
 }
 

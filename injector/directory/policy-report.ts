@@ -1,31 +1,28 @@
 // Says what is wrong with policy ConfigMaps where people look for it: the log, a metric and an Event on the ConfigMap.
 // Admission refuses most of it; what was written while the webhook was away, or before it, ends here.
 import type { Clock } from '../../shared/clock.ts'
-import type { Kube } from '../../shared/kube/rest.ts'
-import { failure, type Logger } from '../../shared/log.ts'
 import type { Registry } from '../../shared/metrics.ts'
+import { type EventWriter, eventOn, type KubeEvent, writeEvent } from '../events/event.ts'
 import type { PolicyRecord } from './policies.ts'
-import { type WarningEvent, warningEvent } from './warning-event.ts'
 import type { World } from './world.ts'
 
-export function policyEvent({ namespace, name, problems, inForce }: PolicyRecord, now: number): WarningEvent {
+export function policyEvent({ namespace, name, problems, inForce }: PolicyRecord, now: number): KubeEvent {
   const consequence =
     inForce === 'deny all' ? 'all that it could cover is denied' : 'the last good version stays'
   const message = `PSTN_POLICY_INVALID: ${problems.join('. ')} (${consequence})`
-  return warningEvent({ kind: 'ConfigMap', namespace, name }, 'PolicyInvalid', message, now)
+  const told = { type: 'Warning', reason: 'PolicyInvalid', message, now } as const
+  return eventOn({ kind: 'ConfigMap', namespace, name }, told)
 }
 
-export type PolicyReporter = {
-  readonly kube: Kube
+export type PolicyReporter = EventWriter & {
   readonly clock: Clock
-  readonly log: Logger
-  readonly signal: AbortSignal
   /** Of all replicas the leader alone writes Events. */
   readonly leads: () => boolean
 }
 
 /** Reports each set of problems once. */
-export function policyReporter({ kube, clock, log, signal, leads }: PolicyReporter) {
+export function policyReporter(reporter: PolicyReporter) {
+  const { clock, log, leads } = reporter
   const reported = new Map<string, string>()
   return (record: PolicyRecord): void => {
     const { namespace, name, problems, inForce } = record
@@ -38,10 +35,7 @@ export function policyReporter({ kube, clock, log, signal, leads }: PolicyReport
       { code: 'PSTN_POLICY_INVALID', namespace, configMap: name, inForce, problems },
       'policy is invalid',
     )
-    if (!leads()) return
-    kube
-      .create(`/api/v1/namespaces/${namespace}/events`, policyEvent(record, clock.now()), signal)
-      .catch(error => log.debug(failure(error, 'PSTN_API_UNAVAILABLE'), 'event not written'))
+    if (leads()) void writeEvent(reporter, policyEvent(record, clock.now()))
   }
 }
 

@@ -1,11 +1,9 @@
 // Says where Services disagree about what a port of their pods speaks. The port carries opaque bytes then, which whoever
 // wrote a policy about its requests would not notice: nothing is refused that was not before, but nothing is read.
 import type { Clock } from '../../shared/clock.ts'
-import type { Kube } from '../../shared/kube/rest.ts'
-import { failure, type Logger } from '../../shared/log.ts'
+import { type EventWriter, eventOn, writeEvent } from '../events/event.ts'
 import { disputedPorts, type Said } from './protocols.ts'
 import type { PodRecord } from './records.ts'
-import { warningEvent } from './warning-event.ts'
 import type { Changes, World } from './world.ts'
 
 export type Dispute = {
@@ -42,18 +40,16 @@ const describe = ({ port, said }: Dispute): string => {
   )
 }
 
-export type ProtocolReporter = {
+export type ProtocolReporter = EventWriter & {
   readonly world: World
-  readonly kube: Kube
   readonly clock: Clock
-  readonly log: Logger
-  readonly signal: AbortSignal
   /** Of all replicas the leader alone writes Events. */
   readonly leads: () => boolean
 }
 
 /** Reports each dispute once while it lasts: a log line, and an Event on the first of the Services. */
-export function protocolReporter({ world, kube, clock, log, signal, leads }: ProtocolReporter) {
+export function protocolReporter(reporter: ProtocolReporter) {
+  const { world, clock, log, leads } = reporter
   const reported = new Map<string, Dispute>()
 
   const report = (dispute: Dispute): void => {
@@ -62,10 +58,8 @@ export function protocolReporter({ world, kube, clock, log, signal, leads }: Pro
     const [first] = said
     if (!first || !leads()) return
     const service = { kind: 'Service', namespace, name: first.service } as const
-    const event = warningEvent(service, 'ProtocolDisputed', describe(dispute), clock.now())
-    kube
-      .create(`/api/v1/namespaces/${namespace}/events`, event, signal)
-      .catch(error => log.debug(failure(error, 'PSTN_API_UNAVAILABLE'), 'event not written'))
+    const told = { type: 'Warning', reason: 'ProtocolDisputed', message: describe(dispute) } as const
+    void writeEvent(reporter, eventOn(service, { ...told, now: clock.now() }))
   }
 
   return ({ namespaces, pods }: Changes): void => {

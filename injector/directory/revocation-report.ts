@@ -1,32 +1,25 @@
 // Says what is wrong with the ConfigMap of revocations where people look for it, and how much is in force: the log, metrics
 // and an Event on the ConfigMap.
-import { failure } from '../../shared/log.ts'
 import type { Registry } from '../../shared/metrics.ts'
 import { REVOCATIONS_CONFIGMAP, SYSTEM_NAMESPACE } from '../../shared/names.ts'
+import { eventOn, type KubeEvent, writeEvent } from '../events/event.ts'
 import type { PolicyReporter } from './policy-report.ts'
 import type { RevocationRecord } from './revocations.ts'
-import { type WarningEvent, warningEvent } from './warning-event.ts'
 
 const inForceOf = ({ revocations }: RevocationRecord): string => (revocations ? 'last good' : 'nothing')
 
-export function revocationEvent(record: RevocationRecord, now: number): WarningEvent {
+export function revocationEvent(record: RevocationRecord, now: number): KubeEvent {
   const consequence = record.revocations
     ? 'the last good version stays'
     : 'this replica serves no sidecar and signs nothing until it can read it'
   const message = `PSTN_REVOCATION_INVALID: ${record.problems.join('. ')} (${consequence})`
   const object = { kind: 'ConfigMap', namespace: SYSTEM_NAMESPACE, name: REVOCATIONS_CONFIGMAP } as const
-  return warningEvent(object, 'RevocationsInvalid', message, now)
+  return eventOn(object, { type: 'Warning', reason: 'RevocationsInvalid', message, now })
 }
 
 /** Reports each set of problems once, and what is in force when that changes. */
-export function revocationReporter({
-  kube,
-  clock,
-  log,
-  signal,
-  leads,
-  registry,
-}: PolicyReporter & { readonly registry: Registry }) {
+export function revocationReporter(reporter: PolicyReporter & { readonly registry: Registry }) {
+  const { clock, log, leads, registry } = reporter
   let latest: RevocationRecord | undefined
   registry.gauge(
     'postern_revocations',
@@ -62,9 +55,6 @@ export function revocationReporter({
     log.error({ code: 'PSTN_REVOCATION_INVALID', inForce, problems }, 'revocations cannot be read')
     // A replica that cannot start may never lead.
     if (!leads() && revocations) return
-    const path = `/api/v1/namespaces/${SYSTEM_NAMESPACE}/events`
-    kube
-      .create(path, revocationEvent(record, clock.now()), signal)
-      .catch(error => log.debug(failure(error, 'PSTN_API_UNAVAILABLE'), 'event not written'))
+    void writeEvent(reporter, revocationEvent(record, clock.now()))
   }
 }
