@@ -2,6 +2,7 @@
 // the leader alone approves, signs, publishes and tidies up.
 import { setMaxListeners } from 'node:events'
 import type { Clock } from '../shared/clock.ts'
+import type { ClockSkew } from '../shared/clock-skew.ts'
 import { unless } from '../shared/deadline.ts'
 import type { Kube } from '../shared/kube/rest.ts'
 import { type Live, live, until } from '../shared/live.ts'
@@ -60,6 +61,8 @@ export type InjectorParts = {
   readonly kube: Kube
   readonly log: Logger
   readonly clock: Clock
+  /** How far it is from the API server's; absent: nobody measures it. */
+  readonly skew?: ClockSkew
   readonly random: () => number
   readonly version: string
   readonly timing?: { readonly lease: LeaseTiming; readonly drain: DrainTiming }

@@ -1,5 +1,6 @@
 // The injector's process: configuration, start, and an orderly end at SIGTERM.
 import { systemClock } from '../shared/clock.ts'
+import { clockSkew } from '../shared/clock-skew.ts'
 import { connectKube } from '../shared/kube/rest.ts'
 import { endsWithin, shutdownSignal } from '../shared/lifecycle.ts'
 import { createLogger, failure, type Logger } from '../shared/log.ts'
@@ -11,8 +12,9 @@ import { type InjectorConfig, readConfig } from './config.ts'
 const DRAIN_LIMIT_MS = 25_000
 
 async function run(config: InjectorConfig, log: Logger, shutdown: AbortSignal): Promise<void> {
-  using kube = connectKube(config.api)
-  const parts = { config, kube, log, clock: systemClock, random: Math.random, version: VERSION }
+  const skew = clockSkew(systemClock)
+  using kube = connectKube({ ...config.api, onDate: skew.observe })
+  const parts = { config, kube, skew, log, clock: systemClock, random: Math.random, version: VERSION }
   await using injector = await startInjector(parts, shutdown)
   if (!shutdown.aborted) {
     await new Promise(resolve => shutdown.addEventListener('abort', resolve, { once: true }))

@@ -12,7 +12,7 @@ import { NOBODY_REVOKED, type RevocationCheck, revocationCheck } from '../shared
 import type { TrustBundle } from '../shared/trust-bundle.ts'
 import { NEVER_READY, nextReadiness, type Readiness } from './admin/readiness.ts'
 import { openCertFiles } from './cert-files/keeper.ts'
-import { clockSkew } from './credentials/clock-skew.ts'
+import { clockSkew } from '../shared/clock-skew.ts'
 import type { Credential } from './credentials/credential.ts'
 import { CSR_TIMEOUT_MS } from './credentials/csr-source.ts'
 import { createRenewalRecord } from './credentials/renewal-record.ts'

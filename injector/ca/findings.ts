@@ -3,6 +3,7 @@
 import type { Holder, Rotation } from '../../shared/ca/record.ts'
 import type { LingeringRoot, UnconfirmedPod } from '../../shared/ca/status.ts'
 import type { Clock } from '../../shared/clock.ts'
+import type { ClockSkew } from '../../shared/clock-skew.ts'
 import type { Gathered } from '../../shared/control/sidecar-report.ts'
 import { asPosternError } from '../../shared/errors.ts'
 import type { Kube } from '../../shared/kube/rest.ts'
@@ -28,6 +29,8 @@ export type FindingsContext = {
   readonly longestLeafMs: number
   /** How long a next root is published at least. Absent: as long as the machine says. */
   readonly settleMs?: () => number | undefined
+  /** How far our clock is from the API server's. Absent: nobody measures it. */
+  readonly skew?: Pick<ClockSkew, 'ms'>
 }
 
 /** What was found out for one step. */
@@ -65,6 +68,7 @@ export async function findOut(
       obstacles,
       now: clock.now(),
       ...(settleMs && { settleMs }),
+      ...(context.skew?.ms !== undefined && { skewMs: context.skew.ms }),
     },
     pods,
   }

@@ -26,6 +26,7 @@ import {
 } from './store.ts'
 
 const POLL_MS = 60_000
+const RETRY_MS = 1_000
 const DAY_MS = 24 * 3_600_000
 
 export type AuthorityKeeper = {
@@ -34,6 +35,11 @@ export type AuthorityKeeper = {
   readonly stored: Live<StoredCa>
   /** Follows the Secret until aborted. Every replica runs it. */
   follow(signal: AbortSignal): Promise<void>
+  /**
+   * Reads the Secret once, for as long as the API server is away: whoever comes to lead may be behind the one before, and what
+   * he signed or published then would be of a root that is gone. A Secret that is refused changes nothing, here too.
+   */
+  catchUp(signal: AbortSignal): Promise<void>
   /** Restores the Secret and renews the issuer when due until aborted. Only the leader runs it. */
   renew(signal: AbortSignal): Promise<void>
   /**
@@ -76,9 +82,14 @@ export async function loadOrCreateAuthority(
         throw refusal(place, `holds another root: ${missing.slice(0, 12)} is gone without a record`)
       const [back] = revived(recordOf(stored.get().material).former, next.material)
       if (back) throw refusal(place, `holds the root ${back.slice(0, 12)} again, which was revoked`)
-      stored.set(next)
-      if (!isSame(present, opened)) {
-        authority.set(opened)
+      const isNew = !isSame(present, opened)
+      try {
+        stored.set(next)
+      } finally {
+        // Whatever becomes of one who was told: what signs and what is stored are never two CAs.
+        if (isNew) authority.set(opened)
+      }
+      if (isNew) {
         const { issuer, roots } = opened
         log.info({ issuer: issuer.serial, notAfter: issuer.notAfter, roots: roots.length }, 'CA in use')
       }
@@ -126,6 +137,14 @@ export async function loadOrCreateAuthority(
     stored,
     follow: async stop => {
       await Promise.all([everyMinute(async () => adopt(await reload()), stop), watch(stop)])
+    },
+    catchUp: async stop => {
+      while (!stop.aborted) {
+        const outcome = await inTurn(async () => adopt(await reload())).catch((thrown: unknown) => thrown)
+        if (outcome === undefined || outcome instanceof PosternError) return
+        log.warn(failure(outcome, 'PSTN_API_UNAVAILABLE'), 'CA not read: nothing is signed or published yet')
+        await clock.sleep(RETRY_MS, stop).catch(() => undefined)
+      }
     },
     renew: stop => everyMinute(keep, stop),
     swap: async (before, material, answered, stop) => {

@@ -32,6 +32,8 @@ export type MeshFacts = {
   readonly longestLeafMs: number
   /** Absent: SETTLE_MS. Longer while partners fetch our bundle, at intervals of their own. */
   readonly settleMs?: number
+  /** Our clock less the API server's; absent while it is not known. */
+  readonly skewMs?: number
 }
 
 export type Step =
@@ -54,28 +56,35 @@ export const fingerprintOf = (pem: string): string => parseCertificate(pem).fing
 
 export function nextStep(material: CaMaterial, facts: MeshFacts): Step {
   const { phase, rotation } = recordOf(material)
-  if (!rotation) return { kind: 'rest' }
-  switch (phase) {
-    case 'idle':
-      return { kind: 'rest' }
-    case 'publishing': {
-      const settled = Date.parse(rotation.began) + (facts.settleMs ?? SETTLE_MS)
-      if (facts.obstacles.length > 0) return { kind: 'wait', for: facts.obstacles }
-      if (facts.now < settled) {
-        const why = `the next root is published until ${iso(settled)} at least, before it signs`
-        return { kind: 'wait', for: [why], until: settled }
-      }
-      return { kind: 'switch' }
-    }
-    case 'switched': {
-      if (rotation.drop === undefined || facts.released)
-        return { kind: 'schedule', ...scheduleOf(rotation, facts) }
-      const drop = Date.parse(rotation.drop)
-      if (facts.now >= drop) return { kind: 'drop' }
-      const why = `the last certificate under the old root expires before ${iso(drop)}`
-      return { kind: 'wait', for: [`${why}${holding(rotation)}`], until: drop }
-    }
-  }
+  if (!rotation || phase === 'idle') return { kind: 'rest' }
+  const isPublishing = phase === 'publishing'
+  const obstacles = [...(isPublishing ? facts.obstacles : []), ...doubts(facts)]
+  if (obstacles.length > 0) return { kind: 'wait', for: obstacles }
+  return isPublishing ? afterPublishing(rotation, facts) : afterSwitch(rotation, facts)
+}
+
+/** A clock that was set wrong would drop a root while certificates under it are in use. */
+function doubts({ skewMs = 0 }: MeshFacts): readonly string[] {
+  if (Math.abs(skewMs) <= SKEW_MS) return []
+  const seconds = Math.round(Math.abs(skewMs) / 1000)
+  const how = `${seconds} s ${skewMs > 0 ? 'ahead of' : 'behind'} the API server’s`
+  return [`the leader’s clock is ${how}: one of them is wrong`]
+}
+
+function afterPublishing({ began }: Rotation, { now, settleMs = SETTLE_MS }: MeshFacts): Step {
+  const settled = Date.parse(began) + settleMs
+  if (now >= settled) return { kind: 'switch' }
+  const why = `the next root is published until ${iso(settled)} at least, before it signs`
+  return { kind: 'wait', for: [why], until: settled }
+}
+
+function afterSwitch(rotation: Rotation, facts: MeshFacts): Step {
+  if (rotation.drop === undefined || facts.released)
+    return { kind: 'schedule', ...scheduleOf(rotation, facts) }
+  const drop = Date.parse(rotation.drop)
+  if (facts.now >= drop) return { kind: 'drop' }
+  const why = `the last certificate under the old root expires before ${iso(drop)}`
+  return { kind: 'wait', for: [`${why}${holding(rotation)}`], until: drop }
 }
 
 /**

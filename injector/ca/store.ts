@@ -1,7 +1,6 @@
 // The CA lives in one Secret. Whoever comes first creates it (creation is atomic: the loser reads the winner's);
 // every change is a compare-and-swap on resourceVersion. A CA that cannot be read is never overwritten.
-import type { FormerRoot } from '../../shared/ca/record.ts'
-import { CA_STATUS_KEY, decodeCaStatus } from '../../shared/ca/status.ts'
+import { CA_STATUS_KEY, type CaStatus, decodeCaStatus } from '../../shared/ca/status.ts'
 import { PosternError } from '../../shared/errors.ts'
 import { isKubeError, type Kube } from '../../shared/kube/rest.ts'
 import { CA_CONFIGMAP, CA_SECRET, TRUST_CONFIGMAP } from '../../shared/names.ts'
@@ -10,6 +9,7 @@ import { parseCertificate } from '../../shared/x509/certificate.ts'
 import { type CaMaterial, createIssuer, createRoot } from './authority.ts'
 import { revived, unexplained } from './lineage.ts'
 import { anew, fromSecret, type SecretObject, toSecret, withMaterial } from './material.ts'
+import { fingerprintOf } from './rotation.ts'
 
 export type CaPlace = { readonly namespace: string; readonly trustDomain: string }
 export type StoredCa = {
@@ -42,12 +42,12 @@ export async function readOrCreateCa(
   now: number,
   signal?: AbortSignal,
 ): Promise<StoredCa> {
-  const [present, published, former] = await Promise.all([
+  const [present, published, told] = await Promise.all([
     readCa(kube, place, now, signal).catch(absent),
     publishedRoots(kube, place, signal),
-    formerRoots(kube, place, signal),
+    statusOf(kube, place, signal),
   ])
-  if (present) return succeeding(present, { published, former }, place)
+  if (present) return succeeding(present, { published, told }, place)
   if (published) throw refusal(place, `is gone, ConfigMap ${TRUST_CONFIGMAP} still publishes its root`)
   const root = await createRoot(place.trustDomain, now)
   const issuer = await createIssuer(root, place.trustDomain, now)
@@ -69,34 +69,40 @@ async function publishedRoots(
   return published?.data?.['roots.pem'] || undefined
 }
 
-/** What the status remembers of roots that are gone; a status that cannot be read says nothing. */
-async function formerRoots(
+/** What the status says of the CA as it was last; one that cannot be read says nothing. */
+async function statusOf(
   kube: Kube,
   { namespace }: CaPlace,
   signal?: AbortSignal,
-): Promise<readonly FormerRoot[]> {
+): Promise<CaStatus | undefined> {
   const path = `/api/v1/namespaces/${namespace}/configmaps/${CA_CONFIGMAP}`
   const status = await kube.get<{ data?: Record<string, string> }>(path, signal).catch(absent)
   try {
-    return decodeCaStatus(JSON.parse(status?.data?.[CA_STATUS_KEY] ?? ''), CA_CONFIGMAP).former
+    return decodeCaStatus(JSON.parse(status?.data?.[CA_STATUS_KEY] ?? ''), CA_CONFIGMAP)
   } catch {
-    return []
+    return undefined
   }
 }
 
-type Known = { readonly published: string | undefined; readonly former: readonly FormerRoot[] }
+type Known = { readonly published: string | undefined; readonly told: CaStatus | undefined }
 
 /**
  * The root of another mesh, or of a backup from before a rotation, would end every connection of one that trusts another;
- * one that was revoked is in somebody else's hands.
+ * one that was revoked is in somebody else's hands, and a backup from before a switch would bring back a root whose key was
+ * destroyed, and end every connection under the one that signs.
  */
-function succeeding(present: StoredCa, { published, former }: Known, place: CaPlace): StoredCa {
-  const [revoked] = revived(former, present.material)
+function succeeding(present: StoredCa, { published, told }: Known, place: CaPlace): StoredCa {
+  const [revoked] = revived(told?.former ?? [], present.material)
   if (revoked) {
     const way = `ConfigMap ${CA_CONFIGMAP} says so; without it this Secret would be taken`
     throw refusal(place, `trusts root ${revoked.slice(0, 12)} again, which is revoked: ${way}`)
   }
   const roots = readable(published ?? '')
+  const signing = roots.filter(root => fingerprintOf(root) === told?.root.fingerprint)
+  if (unexplained(signing, present.material).length > 0) {
+    const where = `ConfigMaps ${CA_CONFIGMAP} and ${TRUST_CONFIGMAP} say so`
+    throw refusal(place, `lacks root ${told?.root.fingerprint.slice(0, 12)}, which signs: ${where}`)
+  }
   if (roots.length === 0 || unexplained(roots, present.material).length < roots.length) return present
   throw refusal(
     place,

@@ -1,12 +1,12 @@
 // Certificates from the Kubernetes CSR API. Renewal needs the API server and the signer, never the mesh, so that an
 // expired sidecar recovers by itself; whatever fails, a valid certificate is kept, and so is a request under way.
 import { createPrivateKey, createPublicKey, generateKeyPairSync } from 'node:crypto'
+import type { ClockSkew } from '../../shared/clock-skew.ts'
 import { asPosternError, PosternError } from '../../shared/errors.ts'
 import { CSR_SLOTS, csrName } from '../../shared/names.ts'
 import type { SpiffeId } from '../../shared/spiffe-id.ts'
 import { checkIssuedChain, describeSkew, type IssuedChain } from '../../shared/x509/answer.ts'
 import { createCsr } from '../../shared/x509/csr.ts'
-import type { ClockSkew } from './clock-skew.ts'
 import type { Credential, CredentialSource } from './credential.ts'
 import { askedSeconds, awaitAnswer, type CsrApi, type PendingRequest, submit } from './csr-request.ts'
 import { isTrusted, watchDistrust } from './distrust.ts'

@@ -1,10 +1,10 @@
 // Credentials that something else makes and rotates: looked at again and again, taken when they are new and fit, and told of
 // when they do not. Nothing can be asked for here, so that what is at hand is kept as long as it is good.
 import type { Clock } from '../../shared/clock.ts'
+import type { ClockSkew } from '../../shared/clock-skew.ts'
 import { asPosternError, PosternError } from '../../shared/errors.ts'
 import type { SpiffeId } from '../../shared/spiffe-id.ts'
 import type { TrustBundle } from '../../shared/trust-bundle.ts'
-import type { ClockSkew } from './clock-skew.ts'
 import type { Credential, CredentialSource } from './credential.ts'
 import type { IssuanceEvent } from './csr-source.ts'
 import { checkOffer, isSameOffer, type Offer, type TakenOffer } from './offer.ts'

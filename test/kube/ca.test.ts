@@ -1,10 +1,10 @@
 // The CA's Secret on a real API server: creation is a race that one replica wins, renewal a compare-and-swap.
 import { readFile } from 'node:fs/promises'
 import t, { type Test } from 'tap'
-import { createIssuer, createRoot } from '../../injector/ca/authority.ts'
-import { loadOrCreateAuthority } from '../../injector/ca/keeper.ts'
+import { bundleOf, type CaMaterial, createIssuer, createRoot } from '../../injector/ca/authority.ts'
+import { type AuthorityKeeper, loadOrCreateAuthority } from '../../injector/ca/keeper.ts'
 import { type SecretObject, toSecret } from '../../injector/ca/material.ts'
-import { begin, replaceRoot } from '../../injector/ca/rotation.ts'
+import { begin, dropRetired, replaceRoot, switchRoots } from '../../injector/ca/rotation.ts'
 import { publishStatus, statusOf } from '../../injector/ca/status.ts'
 import { type CaPlace, readCa, readOrCreateCa, renewIssuer } from '../../injector/ca/store.ts'
 import { type Clock, systemClock } from '../../shared/clock.ts'
@@ -140,7 +140,7 @@ async function lead(t: Test, at: CaPlace, kube = server.kube, headStartMs = 0) {
       async () => registry.render().includes(`postern_ca_refused ${value}\n`) || undefined,
       `postern_ca_refused ${value}`,
     )
-  return { authority: keeper.authority, pass, refused, run }
+  return { keeper, authority: keeper.authority, pass, refused, run }
 }
 
 t.test('the leader restores a Secret that was deleted, with what it held', { skip }, async t => {
@@ -219,6 +219,58 @@ t.test('a backup of a rotation does not bring back a root that was revoked since
   await server.kube.replace(secretPath('revived'), toSecret(present, at.namespace))
   t.match(await readOrCreateCa(server.kube, at, now), { material: { root } }, 'the right one is taken')
 })
+
+t.test('a backup from before a switch is not taken at a start, and the one of now is', { skip }, async t => {
+  const at = await place('before-switch')
+  const now = Date.now()
+  const [old, root] = [await createRoot(at.trustDomain, now), await createRoot(at.trustDomain, now)]
+  const under = (signer: typeof root) => createIssuer(signer, at.trustDomain, now)
+  const backup = { root: old, issuer: await under(old) }
+  const publishing = begin(backup, root, [], { by: 'alice', now })
+  const switched = switchRoots(publishing, await under(root), now)
+  const secrets = `/api/v1/namespaces/${at.namespace}/secrets`
+  await server.kube.create(secrets, toSecret(backup, at.namespace))
+  const told = async (material: CaMaterial) => {
+    const status = statusOf(material, { waitingFor: [], unconfirmed: [], lingering: [] })
+    await publishStatus(server.kube, at.namespace, status, new AbortController().signal)
+    const path = `/api/v1/namespaces/${at.namespace}/configmaps`
+    const trust = { metadata: { name: TRUST_CONFIGMAP }, data: { 'roots.pem': bundleOf(material).join('') } }
+    await server.kube.delete(`${path}/${TRUST_CONFIGMAP}`).catch(() => {})
+    await server.kube.create(path, trust)
+  }
+  await told(publishing)
+  t.match(await readOrCreateCa(server.kube, at, now), { material: { root: old } }, 'nothing was signed yet')
+  await told(switched)
+  await t.rejects(readOrCreateCa(server.kube, at, now), {
+    code: 'PSTN_CA_REFUSED',
+    message: /lacks root .*, which signs/,
+  })
+  await server.kube.replace(secretPath(at.namespace), toSecret(switched, at.namespace))
+  t.match(await readOrCreateCa(server.kube, at, now), { material: { root } })
+  const over = dropRetired(switched, now)
+  await server.kube.replace(secretPath(at.namespace), toSecret(over, at.namespace))
+  t.match(
+    await readOrCreateCa(server.kube, at, now),
+    { material: { root } },
+    'one that is newer than both is',
+  )
+})
+
+t.test('who was told and fails keeps nobody on another CA than the one that is stored', { skip }, async t => {
+  const at = await place('thrower')
+  const { keeper, run } = await lead(t, at)
+  keeper.stored.subscribe(() => {
+    throw new Error('cannot be told')
+  })
+  run()
+  await renewIssuer(server.kube, at, keeper.stored.get(), Date.now())
+  await eventually(async () => (await isInUse(keeper, at)) || undefined, 'the issuer that is stored to sign')
+})
+
+const isInUse = async ({ authority }: AuthorityKeeper, at: CaPlace) => {
+  const { material } = await readCa(server.kube, at, Date.now())
+  return authority.get().issuer.pem === parseCertificate(material.issuer.certificate).pem
+}
 
 t.test('what was read before a renewal is not adopted after it', { skip }, async t => {
   const at = await place('stale')

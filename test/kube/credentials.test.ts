@@ -1,7 +1,7 @@
 // The sidecar's own certificate, from the first token to rotation, outage and restart: its source against a real API
 // server, the real approver and the real signer.
 import t, { type Test } from 'tap'
-import { clockSkew } from '../../proxy/credentials/clock-skew.ts'
+import { clockSkew } from '../../shared/clock-skew.ts'
 import type { Credential } from '../../proxy/credentials/credential.ts'
 import { csrCredentialSource, type IssuanceEvent } from '../../proxy/credentials/csr-source.ts'
 import { openStateVolume } from '../../proxy/credentials/state-volume.ts'

@@ -91,8 +91,10 @@ t.test('a rotation of the root', { skip: lacking }, async t => {
     outbound: [{ port: 9080, destination: APP }],
   })
   await mesh.startReplica('injector-1')
+  const trustData = async () =>
+    (await kube.get<V1ConfigMap>(systemPath(`configmaps/${TRUST_CONFIGMAP}`))).data ?? {}
   const published = async () => {
-    const { data = {} } = await kube.get<V1ConfigMap>(systemPath(`configmaps/${TRUST_CONFIGMAP}`))
+    const data = await trustData()
     return splitPem(data['roots.pem'] ?? '').map(pem => parseCertificate(pem).fingerprint256)
   }
   const phaseIs = async (phase: CaStatus['phase']) => {
@@ -179,6 +181,7 @@ t.test('a rotation of the root', { skip: lacking }, async t => {
       t.ok(Date.now() >= Date.parse(rotation?.drop ?? ''), 'not before its time')
       const { root, former } = await statusOf(mesh)
       t.same(await published(), [root.fingerprint])
+      t.match(await trustData(), { 'retired-roots': first, 'revoked-roots': '' }, 'in the same write')
       t.match(former, [{ fingerprint: first, end: 'retired', by: 'admin' }])
       t.equal(former.length, 1)
     },
@@ -215,6 +218,7 @@ t.test('a rotation of the root', { skip: lacking }, async t => {
       by: 'admin',
     })
     await until(async () => (await published()).join() === after.root.fingerprint)
+    t.match(await trustData(), { 'retired-roots': first, 'revoked-roots': root.fingerprint })
     await until(async () => (await call(URL_OF_APP)).status === 200)
     t.comment(`requests pass again after ${Math.round(performance.now() - started)} ms`)
     for (const [index, { name, lines }] of [server, client].entries()) {

@@ -3,7 +3,7 @@
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Test } from 'tap'
-import { clockSkew } from '../../../proxy/credentials/clock-skew.ts'
+import { clockSkew } from '../../../shared/clock-skew.ts'
 import type { Credential } from '../../../proxy/credentials/credential.ts'
 import { csrCredentialSource, type IssuanceEvent } from '../../../proxy/credentials/csr-source.ts'
 import { openStateVolume } from '../../../proxy/credentials/state-volume.ts'

@@ -114,6 +114,24 @@ const steps: readonly [string, CaMaterial, Partial<MeshFacts>, object][] = [
     { now: drop, obstacles: ['shop/web'] },
     { kind: 'drop' },
   ],
+  [
+    'a clock that differs by what clocks may decides nothing else',
+    switched,
+    { now: drop, skewMs: 300_000 },
+    { kind: 'drop' },
+  ],
+  ...[switched, seen].map((material): (typeof steps)[number] => [
+    'a leader whose clock is a day ahead neither drops a root nor says when',
+    material,
+    { now: drop + 24 * HOUR, skewMs: 24 * HOUR },
+    { kind: 'wait', for: [/86400 s ahead of the API server’s/] as unknown as string[] },
+  ]),
+  [
+    'nor does it take a next root for published long enough',
+    publishing,
+    { skewMs: -24 * HOUR },
+    { kind: 'wait', for: [/86400 s behind/] as unknown as string[] },
+  ],
 ]
 for (const [name, material, facts, step] of steps) {
   t.test(name, async t => {

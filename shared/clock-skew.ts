@@ -1,6 +1,6 @@
 // How far this node's clock is from the API server's, by the `Date` of its answers: a certificate's times are the
 // signer's, an outside one may backdate or not, and a request may have waited, so that only this tells whose clock is off.
-import type { Clock } from '../../shared/clock.ts'
+import type { Clock } from './clock.ts'
 
 export type ClockSkew = {
   /** Our clock less the API server's, to a second or so; undefined before its first answer. */
