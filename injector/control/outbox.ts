@@ -118,7 +118,8 @@ export function createOutbox(options: OutboxOptions): Outbox {
       const prefixes = [...known.prefixes, ...kept.prefixes]
       const policy = policyFor(known.policy)
       const { trustDomain, roots } = trust()
-      const told = { policy, prefixes, trust: [{ trustDomain, roots }] }
+      // A set: that another of them signs now is no news to anybody.
+      const told = { policy, prefixes, trust: [{ trustDomain, roots: roots.toSorted() }] }
       const content: Omit<State, 'kind' | 'version'> = { ...known, ...told }
       const news = revokedSince()
       const text = JSON.stringify(content)

@@ -38,7 +38,7 @@ export function directoryOf({ web = pod('web', { ips: ['10.1.0.1'] }), ...option
 export const outboxTo = (
   sent: FromInjector[],
   { world }: Directory,
-  options: Partial<Pick<OutboxOptions, 'features' | 'revocations' | 'federation'>> = {},
+  options: Partial<Pick<OutboxOptions, 'features' | 'trust' | 'revocations' | 'federation'>> = {},
 ) =>
   createOutbox({
     world,
