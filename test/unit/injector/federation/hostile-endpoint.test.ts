@@ -9,6 +9,7 @@ import { judge, pauseMs } from '../../../../injector/federation/judge.ts'
 import { writeSpiffeBundle } from '../../../../shared/spiffe-bundle.ts'
 import { createAuthority } from '../../../support/authority.ts'
 import { testAuthority } from '../../../support/certificates.ts'
+import { openssl, requireOpenssl } from '../../../support/openssl.ts'
 import { jsonAnswer, startWebServer } from '../../../support/web-server.ts'
 
 const west = await testAuthority('west.example')
@@ -228,3 +229,40 @@ t.test('what of a hostile bundle is believed', async t => {
     t.equal(pauseMs(judge(undefined, 'x', { kind: 'bundle', bundle }, 0), 0), ms, `a hint of ${hint}`)
   }
 })
+
+t.test(
+  'roots whose keys make every check of a caller slow, or are weak',
+  { skip: requireOpenssl() },
+  async t => {
+    await using web = await startWebServer(jsonAnswer(GOOD), 0, authority)
+    const { port } = new URL(web.url)
+    const served = (...key: readonly string[]) => {
+      const options = key.flatMap(option => ['-pkeyopt', option])
+      const usage = 'keyUsage=critical,keyCertSign,cRLSign'
+      const args = [
+        '-newkey',
+        'rsa',
+        ...options,
+        '-nodes',
+        '-keyout',
+        'key',
+        '-subj',
+        '/CN=west',
+        '-addext',
+        usage,
+      ]
+      const der = openssl(['req', '-x509', ...args, '-outform', 'DER'])
+      web.answer = jsonAnswer(
+        JSON.stringify({ keys: [{ kty: 'RSA', use: 'x509-svid', x5c: [der.toString('base64')] }] }),
+      )
+      return ask(Number(port))
+    }
+    t.equal((await served('rsa_keygen_bits:2048')).roots.length, 1, 'control: as others are')
+    const exponent = (2n ** 1000n + 1n).toString()
+    await t.rejects(served('rsa_keygen_bits:2048', `rsa_keygen_pubexp:${exponent}`), {
+      code: INVALID,
+      message: /public exponent of more than 32 bits/,
+    })
+    await t.rejects(served('rsa_keygen_bits:1024'), { code: INVALID, message: /an RSA key of 1024 bits/ })
+  },
+)
