@@ -8,7 +8,7 @@ import { PosternError } from '../../shared/errors.ts'
 import { refuseRevoked } from '../../shared/revocation.ts'
 import type { VerifiedPeer } from '../../shared/tls/peer-verifier.ts'
 import type { Directory } from '../directory/directory.ts'
-import type { Revocations } from '../directory/revocations.ts'
+import type { Revocations } from '../revocation/watch.ts'
 import { type Admission, admit } from './admit.ts'
 
 /** How long a hello may take to come, and then its pod to become known. */

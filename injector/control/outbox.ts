@@ -15,10 +15,10 @@ import { renewalOf } from '../../shared/renewal-order.ts'
 import type { Revoked } from '../../shared/revocation.ts'
 import type { OwnTrust } from '../../shared/trust-bundle.ts'
 import { answer } from '../directory/answer.ts'
-import type { Revocations } from '../directory/revocations.ts'
 import { type Snapshot, snapshotFor } from '../directory/snapshot.ts'
 import type { Changes, World } from '../directory/world.ts'
 import { clientsOf, type Federation } from '../federation/watch.ts'
+import type { Revocations } from '../revocation/watch.ts'
 import { withheld } from './withheld.ts'
 
 export type Outbox = {

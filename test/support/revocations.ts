@@ -1,5 +1,5 @@
 // Who is revoked and who is to renew, as a test says it, in the form that watchRevocations gives.
-import type { Revocations } from '../../injector/directory/revocations.ts'
+import type { Revocations } from '../../injector/revocation/watch.ts'
 import { live } from '../../shared/live.ts'
 import type { RenewalOrder } from '../../shared/renewal-order.ts'
 import {

@@ -1,6 +1,6 @@
 import t from 'tap'
-import { revocationEvent } from '../../../../injector/directory/revocation-report.ts'
-import { revocationRecord } from '../../../../injector/directory/revocations.ts'
+import { revocationEvent } from '../../../../injector/revocation/report.ts'
+import { revocationRecord } from '../../../../injector/revocation/watch.ts'
 
 const INJECTOR = 'spiffe://cluster.local/ns/postern-system/sa/postern-injector'
 const serial = { kind: 'serial', serial: '4f0a', since: '2026-11-21T11:00:00Z', reason: '', by: 'alice' }

@@ -1,12 +1,11 @@
 // What the kubelet and Prometheus ask: /healthz (the process answers), /readyz (it may be sent work) and /metrics. Any pod
 // may dial the port, and none may keep the kubelet out, which would restart the injector.
-
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import type { Live } from '../shared/live.ts'
-import { METRICS_CONTENT_TYPE, type Registry } from '../shared/metrics.ts'
-import { limitCallers } from '../shared/shares.ts'
+import type { Live } from '../../shared/live.ts'
+import { METRICS_CONTENT_TYPE, type Registry } from '../../shared/metrics.ts'
+import { limitCallers } from '../../shared/shares.ts'
 
 export type StatusServerOptions = {
   readonly host: string

@@ -1,10 +1,10 @@
 import { once } from 'node:events'
 import { request } from 'node:http'
 import t from 'tap'
-import { serveStatus } from '../../../injector/status-server.ts'
-import { live } from '../../../shared/live.ts'
-import { createRegistry } from '../../../shared/metrics.ts'
-import { greedyCaller } from '../../support/greedy-caller.ts'
+import { serveStatus } from '../../../../injector/admin/status-server.ts'
+import { live } from '../../../../shared/live.ts'
+import { createRegistry } from '../../../../shared/metrics.ts'
+import { greedyCaller } from '../../../support/greedy-caller.ts'
 
 t.test('health, readiness with its reasons, and metrics', async t => {
   const registry = createRegistry()

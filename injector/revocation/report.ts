@@ -2,9 +2,9 @@
 // and an Event on the ConfigMap.
 import type { Registry } from '../../shared/metrics.ts'
 import { REVOCATIONS_CONFIGMAP, SYSTEM_NAMESPACE } from '../../shared/names.ts'
+import type { PolicyReporter } from '../directory/policy-report.ts'
 import { eventOn, type KubeEvent, writeEvent } from '../events/event.ts'
-import type { PolicyReporter } from './policy-report.ts'
-import type { RevocationRecord } from './revocations.ts'
+import type { RevocationRecord } from './watch.ts'
 
 const inForceOf = ({ revocations }: RevocationRecord): string => (revocations ? 'last good' : 'nothing')
 
