@@ -16,6 +16,7 @@ const [old, next] = await Promise.all(
 if (!old || !next) throw new Error('two roots')
 const fingerprint = parseCertificate(old).fingerprint256
 const never = new AbortController().signal
+const HELD = new AbortController().signal
 
 const step = (roots: readonly string[], former: Partial<FormerRoots> = {}): OwnTrust => ({
   trustDomain: TRUST_DOMAIN,
@@ -48,13 +49,13 @@ function* sequences(events: readonly Event[], length: number): Generator<readonl
 }
 
 /** What the sidecar makes of it after each event: begun with the first step, as it was pushed. */
-async function* replay(history: readonly OwnTrust[], events: readonly Event[]) {
+async function* replay(history: readonly OwnTrust[], events: readonly Event[], stream: AbortSignal) {
   const files = new Map()
   const answers: { clusterTrustBundle?: OwnTrust; configMap?: OwnTrust } = {}
   const open = () => openTrustStore(publishedBy(answers), TRUST_DOMAIN, memory(files))
   const at = (index: number) => history[index] ?? both
   let store = await open()
-  const push = ({ former, ...bundle }: OwnTrust) => store.adopt([bundle], former)
+  const push = ({ former, ...bundle }: OwnTrust) => store.adopt([bundle], former, stream)
   push(both)
   for (const event of events) {
     if (event.kind === 'pushed') push(at(event.step))
@@ -71,7 +72,7 @@ async function* replay(history: readonly OwnTrust[], events: readonly Event[]) {
 const trusts = ({ bundle }: TrustStore) => bundle.get()?.roots.includes(old) === true
 const keeps = ({ vouching }: TrustStore) => vouching.get().includes(old)
 
-/** Calls `check` after each event of each sequence, and counts them; tells the first that goes wrong. */
+/** Calls `check` after each event of each sequence, with a stream that is held and without; tells the first that goes wrong. */
 async function all(
   t: Test,
   history: readonly OwnTrust[],
@@ -79,18 +80,22 @@ async function all(
   judge: () => (event: Event, store: TrustStore) => string | undefined,
 ) {
   let count = 0
-  for (const sequence of sequences(events, 3)) {
-    const check = judge()
-    for await (const { event, store } of replay(history, sequence)) {
-      const wrong = check(event, store)
-      if (!wrong) continue
-      t.fail(`${wrong}: ${JSON.stringify(sequence)}`)
-      return
+  for (const [stream, length] of [
+    [HELD, 2],
+    [AbortSignal.abort(), 3],
+  ] as const)
+    for (const sequence of sequences(events, length)) {
+      const check = judge()
+      for await (const { event, store } of replay(history, sequence, stream)) {
+        const wrong = check(event, store)
+        if (!wrong) continue
+        t.fail(`${wrong}: ${JSON.stringify(sequence)}`)
+        return
+      }
+      count += 1
     }
-    count += 1
-  }
   t.comment(`${count} sequences`)
-  t.ok(count === events.length ** 3, 'control: they were all played')
+  t.ok(count === events.length ** 2 + events.length ** 3, 'control: they were all played')
 }
 
 t.test('a root that is retired costs no connection, whoever is behind', async t => {
@@ -121,7 +126,11 @@ t.test(
 )
 
 t.test('a root that was retired and is revoked after all: the same', async t => {
-  await all(t, [both, retired, revoked], eventsOf(3), () => {
+  // Objects that differ were two steps' affair above.
+  const alike = eventsOf(3).filter(
+    event => event.kind !== 'read' || event.clusterTrustBundle === event.configMap,
+  )
+  await all(t, [both, retired, revoked], alike, () => {
     let isGone = false
     return (event, store) => {
       if (event.kind === 'restart') return isGone && trusts(store) ? 'it came back' : undefined
