@@ -1,6 +1,7 @@
 // The ConfigMap of partners' bundles on a real API server, with the injector's own rights: how often a partner can make it be
 // written, what is done while it cannot be, and what becomes of it when somebody deletes, empties or spoils it, or a partner
 // comes and goes. Two replicas watch; one of them leads.
+import type { Socket } from 'node:net'
 import type { V1ConfigMap, V1Role } from '@kubernetes/client-node'
 import { pino } from 'pino'
 import t from 'tap'
@@ -330,6 +331,23 @@ t.test('partners’ bundles on a real API server', { skip }, async t => {
       await until(async () => !('south.example' in (await entries())))
     },
   )
+
+  await t.test('a leader ends at once, whatever an endpoint does with its question', async t => {
+    for (const [index, how] of [
+      (socket: Socket) =>
+        socket.write('HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n'),
+      () => undefined,
+    ].entries()) {
+      const asked = web.asked()
+      web.answer = request => how(request.socket)
+      await name('east', named('east.example', `${web.url}?${index}`, ca))
+      await until(async () => web.asked() > asked)
+      const began = performance.now()
+      await leader.kill()
+      t.ok(performance.now() - began < 2_000)
+      leader = first.lead()
+    }
+  })
 })
 
 const isSame = (
