@@ -51,8 +51,9 @@ import { createSigner, type SignerController } from './signer/controller.ts'
 import { signerMetrics } from './signer/metrics.ts'
 import { outsideRoots } from './trust/outside-roots.ts'
 import { ownTrust } from './trust/own-trust.ts'
+import { isApiServer } from './webhook/callers.ts'
 import { eventRecorder } from './webhook/events.ts'
-import { injectionReporter } from './webhook/report.ts'
+import { injectionReporter, reviewCounter } from './webhook/report.ts'
 import { webhookRoutes } from './webhook/routes.ts'
 import { serveWebhook } from './webhook/server.ts'
 
@@ -209,7 +210,15 @@ async function startWebhook(
     },
     { trustDomain, present: records.get, prefixes: () => world.prefixes.asked() },
   )
-  return serveWebhook({ host: config.listenAddress, port: config.webhookPort, serving, routes, log })
+  return serveWebhook({
+    host: config.listenAddress,
+    port: config.webhookPort,
+    serving,
+    routes,
+    isApiServer: isApiServer(world),
+    onReview: reviewCounter(registry),
+    log,
+  })
 }
 
 function startDirectory(context: Context): { directory: Directory; watches: Watches } {

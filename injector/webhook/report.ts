@@ -1,6 +1,7 @@
-// What became of each pod that was asked about: one log line, one metric, one event.
+// What became of each pod that was asked about: one log line, one metric, one event. And who asks.
 import type { Logger } from '../../shared/log.ts'
 import type { Registry } from '../../shared/metrics.ts'
+import type { CallerKind } from './callers.ts'
 import type { InjectionReport } from './pods.ts'
 
 export type InjectionReporter = {
@@ -24,4 +25,13 @@ export function injectionReporter({ registry, log, event }: InjectionReporter) {
     else log.info(line, 'injection')
     event(report)
   }
+}
+
+export function reviewCounter(registry: Registry): (caller: CallerKind) => void {
+  const reviews = registry.counter(
+    'postern_webhook_reviews_total',
+    'Reviews that were sent to the webhook; caller says whether from an address that API servers publish (api-server) or another (other).',
+    ['caller'],
+  )
+  return caller => reviews.inc({ caller })
 }

@@ -7,14 +7,23 @@ import { asPosternError, type Code } from '../../shared/errors.ts'
 import { createLineQuota } from '../../shared/line-quota.ts'
 import type { Live } from '../../shared/live.ts'
 import { failure, type Logger } from '../../shared/log.ts'
-import { createShares, limitCallers } from '../../shared/shares.ts'
+import { createShares } from '../../shared/shares.ts'
 import {
   type AdmissionAnswer,
   type AdmissionRequest,
   admissionReview,
   parseAdmissionReview,
 } from './admission.ts'
-import { createMemory, HttpRefusal, readBody } from './body.ts'
+import { HttpRefusal, readBody } from './body.ts'
+import {
+  allowances,
+  type CallerKind,
+  type ConnectionLimits,
+  callerOf,
+  limitConnections,
+  placeOf,
+  type ReviewLimits,
+} from './callers.ts'
 import { createTurns } from './turns.ts'
 
 export type AdmissionHandler = (request: AdmissionRequest, signal: AbortSignal) => Promise<AdmissionAnswer>
@@ -22,26 +31,17 @@ export type AdmissionHandler = (request: AdmissionRequest, signal: AbortSignal) 
 /** PEM. */
 export type ServingCertificate = { readonly key: string; readonly chain: string }
 
-export type WebhookLimits = {
-  readonly bodyBytes: number
-  readonly concurrent: number
-  readonly connections: number
-  /** One address's share of the two above: API servers are few, and any pod may dial the port. */
-  readonly concurrentPerAddress: number
-  /** However many the others have under way, an address may have these. */
-  readonly concurrentReserved: number
-  /** Of one address, about one namespace: who creates objects in it must not keep the other namespaces out. */
-  readonly concurrentPerNamespace: number
-  /** Of bodies that are held; an address's share of them. */
-  readonly heldBytes: number
-  readonly heldBytesPerAddress: number
-  readonly connectionsPerAddress: number
-  /** A whole request, and what a handler may take: below the 5 s that the API server waits. */
-  readonly requestMs: number
-  readonly handlerMs: number
-  /** How long requests under way may go on at the end. */
-  readonly drainMs: number
-}
+export type WebhookLimits = ConnectionLimits &
+  ReviewLimits & {
+    readonly bodyBytes: number
+    /** Of one address, about one namespace: who creates objects in it must not keep the other namespaces out. */
+    readonly concurrentPerNamespace: number
+    /** A whole request, and what a handler may take: below the 5 s that the API server waits. */
+    readonly requestMs: number
+    readonly handlerMs: number
+    /** How long requests under way may go on at the end. */
+    readonly drainMs: number
+  }
 
 /** etcd holds objects of 1.5 MiB; a review carries the object twice and more. */
 export const WEBHOOK_LIMITS: WebhookLimits = {
@@ -65,6 +65,9 @@ export type WebhookOptions = {
   readonly serving: Live<ServingCertificate>
   /** By path: what answers the reviews that are sent there. */
   readonly routes: ReadonlyMap<string, AdmissionHandler>
+  /** Whether an API server is known to have this address. Only for who comes first: nobody is refused for it. */
+  readonly isApiServer: (address: string) => boolean
+  readonly onReview?: (caller: CallerKind) => void
   readonly log: Logger
   readonly limits?: Partial<WebhookLimits>
 }
@@ -73,7 +76,7 @@ export type WebhookServer = AsyncDisposable & { readonly port: number }
 
 /** Serves until disposed; then lets the requests under way end. */
 export async function serveWebhook(options: WebhookOptions): Promise<WebhookServer> {
-  const { port, host, serving, routes, log } = options
+  const { port, host, serving, routes, isApiServer, onReview = () => undefined, log } = options
   const limits = { ...WEBHOOK_LIMITS, ...options.limits }
   const quota = createLineQuota(log)
   const logRefusal = (refusal: Refusal) => {
@@ -91,11 +94,10 @@ export async function serveWebhook(options: WebhookOptions): Promise<WebhookServ
       // The API server keeps idle connections for 90 s; closing first would race with its next request.
       keepAliveTimeout: 120_000,
     },
-    respond({ routes, limits, logRefusal }),
+    respond({ routes, isApiServer, onReview, limits, logRefusal }),
   )
-  server.maxConnections = limits.connections
-  limitCallers(server, limits.connectionsPerAddress, address =>
-    logRefusal({ code: 'PSTN_LIMIT', error: 'too many connections of this address', source: address }),
+  limitConnections(server, limits, isApiServer, (error, source) =>
+    logRefusal({ code: 'PSTN_LIMIT', error, source }),
   )
   server.on('tlsClientError', error =>
     log.debug(failure(error, 'PSTN_TLS_FAILED'), 'webhook handshake failed'),
@@ -133,24 +135,25 @@ type Refusal = {
   readonly path?: string | undefined
 }
 
-type Context = Pick<WebhookOptions, 'routes'> & {
+type Context = Required<Pick<WebhookOptions, 'routes' | 'isApiServer' | 'onReview'>> & {
   readonly limits: WebhookLimits
   readonly logRefusal: (refusal: Refusal) => void
 }
 
-function respond({ routes, limits, logRefusal }: Context) {
+function respond({ routes, isApiServer, onReview, limits, logRefusal }: Context) {
   const turns = createTurns()
-  const memory = createMemory(limits.heldBytes, limits.heldBytesPerAddress)
-  const takePlace = places(limits)
+  const allowed = allowances(limits)
   const namespaces = createShares(limits.concurrentPerNamespace)
   const answer = async (request: IncomingMessage): Promise<object> => {
     const handler = handlerOf(request, routes)
-    const { remoteAddress: caller = '' } = request.socket
-    using _place = takePlace(caller)
-    using body = await readBody(request, limits.bodyBytes, memory, caller)
+    const { address, kind } = callerOf(request.socket, isApiServer)
+    onReview(kind)
+    const { takePlace, memory } = allowed[kind]
+    using _place = takePlace(address)
+    using body = await readBody(request, limits.bodyBytes, memory, address)
     const namespace = namespaceIn(body.bytes)
-    using _share = placeOf(namespaces.take(`${caller} ${namespace}`))
-    return await turns.take(caller, namespace, async () => {
+    using _share = placeOf(namespaces.take(`${address} ${namespace}`))
+    return await turns.take({ caller: address, group: namespace, first: kind === 'api-server' }, async () => {
       if (request.socket.destroyed) throw new HttpRefusal(400, 'the caller went away')
       const review = parseAdmissionReview(body.bytes)
       return admissionReview(review.uid, await handler(review, AbortSignal.timeout(limits.handlerMs)))
@@ -168,32 +171,6 @@ function respond({ routes, limits, logRefusal }: Context) {
       sendJson(response, thrown instanceof HttpRefusal ? thrown.status : 400, { code, message })
     }
   }
-}
-
-/** A place among the reviews under way. @throws HttpRefusal where there is none. */
-function places(limits: WebhookLimits): (caller: string) => Disposable {
-  const shares = createShares(limits.concurrentPerAddress)
-  const reserved = createShares(limits.concurrentReserved)
-  let underWay = 0
-  return caller => {
-    const own = reserved.take(caller)
-    const release = own || underWay < limits.concurrent ? shares.take(caller) : undefined
-    if (!release) own?.()
-    const place = placeOf(release)
-    underWay += 1
-    return {
-      [Symbol.dispose]: () => {
-        underWay -= 1
-        own?.()
-        place[Symbol.dispose]()
-      },
-    }
-  }
-}
-
-function placeOf(release: (() => void) | undefined): Disposable {
-  if (!release) throw new HttpRefusal(503, 'too many reviews at once', 'PSTN_LIMIT')
-  return { [Symbol.dispose]: release }
 }
 
 /** The API server writes it before the object. Only for whose account the work is on: the review itself is read when its turn comes. */

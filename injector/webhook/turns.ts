@@ -1,11 +1,20 @@
 // Whose review is looked at next. Reading one takes up to a second or two, legally, and nothing else happens in this process
 // meanwhile: so it is one at a time, the event loop has as long a time for control streams and probes in between, and the
 // caller that has cost least goes first. Callers are not authenticated; the API server is one of them, and pays for itself alone.
+// Where it is known by its address it goes before all others, since many strangers have cost little each.
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises'
 
 export type Turns = {
-  /** Starts the work when it is its turn. `group`: of what the caller sends, what shares one account within its own. */
-  take<T>(caller: string, group: string, work: () => Promise<T>): Promise<T>
+  /** Starts the work when it is its turn. */
+  take<T>(whose: Whose, work: () => Promise<T>): Promise<T>
+}
+
+export type Whose = {
+  readonly caller: string
+  /** Of what the caller sends, what shares one account within its own. */
+  readonly group: string
+  /** Before all that are not. */
+  readonly first: boolean
 }
 
 /** What was spent this long ago counts half. */
@@ -16,7 +25,7 @@ const LONGEST_REST_MS = 1_000
 /** Callers and groups that nothing is remembered of once they have cost this little. */
 const FORGOTTEN_MS = 1
 
-type Waiting = { readonly caller: string; readonly group: string; readonly start: () => void }
+type Waiting = Whose & { readonly start: () => void }
 
 export function createTurns(now: () => number = () => performance.now()): Turns {
   const waiting: Waiting[] = []
@@ -24,14 +33,15 @@ export function createTurns(now: () => number = () => performance.now()): Turns 
   const groups = createAccounts()
   let running = false
 
-  /** By what the caller has cost, then by what the group has, then by who came first. */
+  /** Whoever goes first; then by what the caller has cost, then by what the group has, then by who came first. */
   const nextInLine = (at: number): Waiting | undefined => {
-    const costs = waiting.map(one => [callers.of(one.caller, at), groups.of(groupOf(one), at)] as const)
+    const ranks = waiting.map(one => [
+      Number(!one.first),
+      callers.of(one.caller, at),
+      groups.of(groupOf(one), at),
+    ])
     let best = 0
-    for (const [index, [caller, group]] of costs.entries()) {
-      const [leastOfCallers, leastOfGroups] = costs[best] ?? [0, 0]
-      if (caller < leastOfCallers || (caller === leastOfCallers && group < leastOfGroups)) best = index
-    }
+    for (const [index, rank] of ranks.entries()) if (isBelow(rank, ranks[best] ?? [])) best = index
     const [next] = waiting.splice(best, 1)
     return next
   }
@@ -50,16 +60,21 @@ export function createTurns(now: () => number = () => performance.now()): Turns 
     running = false
   }
   return {
-    take: <T>(caller: string, group: string, work: () => Promise<T>) => {
+    take: <T>(whose: Whose, work: () => Promise<T>) => {
       const { promise, resolve, reject } = Promise.withResolvers<T>()
-      waiting.push({ caller, group, start: () => void work().then(resolve, reject) })
+      waiting.push({ ...whose, start: () => void work().then(resolve, reject) })
       if (!running) void run()
       return promise
     },
   }
 }
 
-const groupOf = ({ caller, group }: Waiting): string => `${caller} ${group}`
+function isBelow(rank: readonly number[], other: readonly number[]): boolean {
+  const difference = rank.map((value, index) => value - (other[index] ?? 0)).find(value => value !== 0)
+  return difference !== undefined && difference < 0
+}
+
+const groupOf = ({ caller, group }: Whose): string => `${caller} ${group}`
 
 /** Milliseconds by name, less and less as time passes. */
 function createAccounts() {

@@ -55,6 +55,7 @@ t.test('the webhook on a real API server', { skip: requireApiServer() }, async t
       host: '127.0.0.1',
       serving,
       log,
+      isApiServer: () => false,
       routes: webhookRoutes(
         {
           settings: { mesh, sidecar, version },

@@ -84,6 +84,7 @@ const serve = (options: Partial<WebhookOptions> = {}) =>
     host: '127.0.0.1',
     serving: live(certificate),
     routes: webhookRoutes(silence, NO_FEDERATION),
+    isApiServer: () => false,
     log,
     ...options,
   })
@@ -418,6 +419,35 @@ t.test('a caller that is alone has its place, however many others there are', as
   t.same(new Set((await Promise.all(greedy)).map(({ status }) => status)), new Set([200]))
 })
 
+t.test(
+  'an API server that is known by its address is answered, however many strangers there are',
+  async t => {
+    const limits = { concurrent: 2, concurrentReserved: 0 }
+    for (const [isKnown, status] of [
+      [true, 200],
+      [false, 503],
+    ] as const) {
+      const { started, release, routes } = held()
+      const seen: string[] = []
+      const isApiServer = (address: string) => isKnown && address === '127.0.0.1'
+      const onReview = (caller: string) => seen.push(caller)
+      await using server = await serve({ routes, limits, isApiServer, onReview })
+      const body = JSON.stringify(podReview)
+      const strangers = ['127.0.0.2', '127.0.0.3'].map(localAddress =>
+        call(server.port, { body, localAddress }),
+      )
+      await started
+      await new Promise(resolve => setTimeout(resolve, 100))
+      const own = call(server.port, { body })
+      await new Promise(resolve => setTimeout(resolve, 100))
+      release()
+      t.equal((await own).status, status)
+      await Promise.all(strangers)
+      t.strictSame(seen, ['other', 'other', isKnown ? 'api-server' : 'other'])
+    }
+  },
+)
+
 t.test('who creates objects in one namespace does not keep the others out', async t => {
   const { started, release, routes } = held()
   await using server = await serve({ routes, limits: { concurrentPerNamespace: 2 } })
@@ -451,7 +481,12 @@ t.test(
   async t => {
     await using server = await serve()
     const expensive = withRequest(
-      { object: { metadata: { labels: { 'postern.dev/policy': 'true' } }, data: { a: '}'.repeat(5_000) } } },
+      {
+        object: {
+          metadata: { labels: { 'postern.dev/policy': 'true' } },
+          data: { a: `a: [${'[],'.repeat(8_000)}]` },
+        },
+      },
       policyReview,
     )
     let [longest, last] = [0, performance.now()]

@@ -8,13 +8,15 @@ const busy = (ms: number) => {
   while (performance.now() < end);
 }
 
+const whose = (caller: string) => ({ caller, group: 'x', first: false })
+
 t.test(
   'a caller that costs little goes before one that has cost much, and within one caller a group',
   async t => {
     const turns = createTurns()
     const order: string[] = []
     const ask = (caller: string, group: string, ms: number) =>
-      turns.take(caller, group, async () => {
+      turns.take({ caller, group, first: caller === 'known' }, async () => {
         busy(ms)
         order.push(`${caller}/${group}`)
       })
@@ -22,6 +24,12 @@ t.test(
     const api = [ask('api', 'noisy', 5), ask('api', 'noisy', 5), ask('api', 'shop', 1)]
     await Promise.all([...flood, ...api])
     t.same(order.slice(0, 4), ['pod/x', 'api/noisy', 'api/shop', 'api/noisy'])
+    order.length = 0
+    await ask('known', 'x', 30)
+    const another = ask('api', 'x', 1)
+    const fresh = ['a', 'b', 'c', 'd'].map(caller => ask(caller, 'x', 5))
+    await Promise.all([another, ...fresh, ask('known', 'x', 1)])
+    t.same(order.slice(0, 2), ['known/x', 'known/x'], 'one that is known before those that have cost nothing')
   },
 )
 
@@ -34,7 +42,7 @@ t.test('the event loop has as long in between as a review took', async t => {
     last = performance.now()
   }, 5)
   const started = performance.now()
-  await Promise.all(Array.from({ length: 10 }, () => turns.take('pod', 'x', async () => busy(40))))
+  await Promise.all(Array.from({ length: 10 }, () => turns.take(whose('pod'), async () => busy(40))))
   clearInterval(beat)
   t.ok(longest < 120, `${longest} ms without a heartbeat`)
   t.ok(performance.now() - started > 10 * 40 * 1.5, 'half of the time at most is spent on reviews')
@@ -43,10 +51,10 @@ t.test('the event loop has as long in between as a review took', async t => {
 t.test('what fails is told to its caller, and the others go on', async t => {
   const turns = createTurns()
   await t.rejects(
-    turns.take('a', 'x', () => Promise.reject(new Error('no'))),
+    turns.take(whose('a'), () => Promise.reject(new Error('no'))),
     /no/,
   )
-  t.equal(await turns.take('a', 'x', async () => 7), 7)
+  t.equal(await turns.take(whose('a'), async () => 7), 7)
   await delay(5)
-  t.equal(await turns.take('b', 'x', async () => 8), 8)
+  t.equal(await turns.take(whose('b'), async () => 8), 8)
 })
