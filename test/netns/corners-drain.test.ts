@@ -1,9 +1,8 @@
 // The end of a sidecar whose pod is told to stop: its application may go on with what it has begun, for as long as its
 // owner allows, and not a moment longer.
-import { once } from 'node:events'
 import t from 'tap'
 import { until } from '../kube/support/installation.ts'
-import type { RunningPod } from '../support/namespace-kubelet.ts'
+import { terminate } from '../support/namespace-kubelet.ts'
 import { startApplication } from '../support/netns-applications.ts'
 import type { Script } from '../support/netns-conversation.ts'
 import { isConnection } from '../support/netns-mesh.ts'
@@ -70,12 +69,3 @@ t.test('the end of a sidecar', { skip: requireNetns() || requireApiServer() }, a
     await untilNothingIsOpen(pair)
   })
 })
-
-/** What the kubelet does first, and what comes of it. */
-async function terminate({ sidecar }: RunningPod): Promise<{ status: number | null; ms: number }> {
-  const started = performance.now()
-  const exited = once(sidecar, 'exit')
-  sidecar.kill('SIGTERM')
-  const [status] = await exited
-  return { status, ms: performance.now() - started }
-}

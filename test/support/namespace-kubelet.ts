@@ -205,6 +205,17 @@ function createLog(): Pick<RunningPod, 'lines' | 'line'> & { follow(output: Read
   }
 }
 
+/** What is done first to a pod that is deleted, and what comes of it. */
+export async function terminate({
+  sidecar,
+}: Pick<RunningPod, 'sidecar'>): Promise<{ status: number | null; ms: number }> {
+  const started = performance.now()
+  const exited = once(sidecar, 'exit')
+  sidecar.kill('SIGTERM')
+  const [status] = await exited
+  return { status, ms: performance.now() - started }
+}
+
 async function stop(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return
   const exited = once(child, 'exit')

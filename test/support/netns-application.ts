@@ -2,6 +2,7 @@
 // The test calls it through netns-applications.ts.
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
+import { createServer as createTlsServer } from 'node:tls'
 import {
   type Conversation,
   type ConversationOptions,
@@ -45,6 +46,8 @@ export type Serve = {
   readonly meet?: boolean
   readonly backlog?: number
   readonly timeoutMs?: number
+  /** It speaks TLS itself, with this certificate (PEM). */
+  readonly tls?: { readonly key: string; readonly cert: string }
 }
 
 export type Outcomes = {
@@ -74,10 +77,11 @@ const dialled = new Map<number, Conversation>()
 export const operations = {
   ...httpOperations,
 
-  async serve({ port, host = '::', script, meet = false, backlog = 4_096, timeoutMs }: Serve): Promise<void> {
+  async serve(options: Serve): Promise<void> {
+    const { port, host = '::', script, meet = false, backlog = 4_096, timeoutMs, tls } = options
     const listener: Listener = { live: new Set(), ended: [], counts: {}, wake: () => {} }
     listeners.set(port, listener)
-    const server = createServer({ allowHalfOpen: true, noDelay: true }, socket => {
+    const meetOne = (socket: Socket) => {
       const conversation = begin(socket, {
         end: 'server',
         script: scriptOf(script, 'server'),
@@ -92,7 +96,9 @@ export const operations = {
         if (listener.ended.length > KEPT_TRANSCRIPTS) listener.ended.shift()
         listener.wake()
       })
-    })
+    }
+    const handling = { allowHalfOpen: true, noDelay: true }
+    const server = tls ? createTlsServer({ ...handling, ...tls }, meetOne) : createServer(handling, meetOne)
     await once(server.listen({ port, host, backlog }), 'listening')
   },
 

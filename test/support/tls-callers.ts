@@ -6,7 +6,8 @@ import { join } from 'node:path'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 import { type Conversation, converse, type Script } from './netns-conversation.ts'
 
-export type Target = { readonly host: string; readonly port: number }
+/** Or a connection to it of which nothing has been used. */
+export type Target = { readonly host: string; readonly port: number } | { readonly socket: Socket }
 
 export type CallerOptions = {
   readonly script: Script
@@ -18,7 +19,7 @@ export type CallerOptions = {
 }
 
 export function call(target: Target, { script, tls, introduce, gate = NEVER }: CallerOptions): Conversation {
-  const socket = connect({ ...target, noDelay: true })
+  const socket = 'socket' in target ? target.socket : connect({ ...target, noDelay: true })
   return converse(tls ? encrypted(socket, tls) : socket, {
     end: 'client',
     script: () => script,
