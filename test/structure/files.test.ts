@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { linesOfCode, sourceFiles } from '../support/source-files.ts'
 
@@ -20,6 +21,17 @@ t.test(`no file has more than ${MOST_LINES} lines of code`, async t => {
 t.test('the first thing in a file says why it exists', async t => {
   const silent = code.filter(({ text }) => !/^(?:#!.*\n)?\/[/*]/.test(text)).map(({ path }) => path)
   t.same(silent, [])
+})
+
+t.test('ARCHITECTURE.md names every folder', async t => {
+  const page = readFileSync(new URL('../../ARCHITECTURE.md', import.meta.url), 'utf8')
+  const [, ...programs] = page.split(/\(`(?=(?:proxy|injector|cli|shared)\/`\))/)
+  for (const { path } of sourceFiles('proxy', 'injector', 'cli', 'shared')) {
+    const [program, folder] = path.split('/')
+    if (folder?.endsWith('.ts')) continue
+    const about = programs.find(text => text.startsWith(`${program}/`))
+    t.ok(about?.includes(`\`${folder}\``), `${program}/${folder}`)
+  }
 })
 
 t.test('names are kebab-case, and nothing is called utils', async t => {
