@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { connect as connectHttp2, constants } from 'node:http2'
+import { type ClientHttp2Session, connect as connectHttp2, constants } from 'node:http2'
 import { connect as connectTcp, createServer, type Socket } from 'node:net'
 import { mock } from 'node:test'
 import { setTimeout as delay, setInterval } from 'node:timers/promises'
-import { connect as connectTls, type TLSSocket } from 'node:tls'
+import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
 import { FrameReader } from '../../proxy/http2/frame-reader.ts'
 import {
@@ -28,6 +28,7 @@ import {
   readAll,
   SERVER_ID,
   TRUST_DOMAIN,
+  type TunnelPair,
   tunnelPair,
 } from '../support/tunnel-pair.ts'
 
@@ -59,6 +60,21 @@ function acceptor() {
     },
   }
 }
+
+/** A TLS client with the pair’s certificate, which is not our dialler. */
+const tlsTo = (
+  { clientTls, server: { port } }: TunnelPair,
+  options: ConnectionOptions = { host: '127.0.0.1', port },
+): TLSSocket =>
+  connectTls({
+    ...clientTls.get()?.context,
+    ALPNProtocols: ['h2'],
+    rejectUnauthorized: false,
+    ...options,
+  })
+
+const http2Over = (socket: TLSSocket): ClientHttp2Session =>
+  connectHttp2('https://127.0.0.1', { createConnection: () => socket })
 
 t.test('a stream carries bytes both ways, and each side knows who the other is', async t => {
   const requests: TunnelRequest[] = []
@@ -148,14 +164,7 @@ t.test('a refusal carries its status and code', async t => {
 
 t.test('what is no CONNECT is answered 400', async t => {
   await using pair = await tunnelPair({ onRequest: echo })
-  const socket = connectTls({
-    ...pair.clientTls.get()?.context,
-    port: pair.server.port,
-    host: '127.0.0.1',
-    ALPNProtocols: ['h2'],
-    rejectUnauthorized: false,
-  })
-  const session = connectHttp2(`https://127.0.0.1:${pair.server.port}`, { createConnection: () => socket })
+  const session = http2Over(tlsTo(pair))
   const stream = session.request({ ':method': 'GET', ':path': '/' })
   const [headers] = await once(stream, 'response')
   t.match(headers, { ':status': 400, 'postern-code': 'PSTN_TUNNEL_MALFORMED' })
@@ -164,14 +173,7 @@ t.test('what is no CONNECT is answered 400', async t => {
 
 t.test('of what a peer sent a refusal quotes little', async t => {
   await using pair = await tunnelPair({ onRequest: echo })
-  const socket = connectTls({
-    ...pair.clientTls.get()?.context,
-    port: pair.server.port,
-    host: '127.0.0.1',
-    ALPNProtocols: ['h2'],
-    rejectUnauthorized: false,
-  })
-  const session = connectHttp2('https://127.0.0.1', { createConnection: () => socket })
+  const session = http2Over(tlsTo(pair))
   const long = 'X'.repeat(5_000)
   const other = session.request({ ':method': long, ':path': '/' })
   await once(other, 'response')
@@ -188,14 +190,7 @@ t.test('of what a peer sent a refusal quotes little', async t => {
 t.test('a peer that resets its requests has no more of them under way than one that waits', async t => {
   const requests: TunnelRequest[] = []
   await using pair = await tunnelPair({ onRequest: request => requests.push(request) })
-  const socket = connectTls({
-    ...pair.clientTls.get()?.context,
-    port: pair.server.port,
-    host: '127.0.0.1',
-    ALPNProtocols: ['h2'],
-    rejectUnauthorized: false,
-  })
-  const session = connectHttp2('https://127.0.0.1', { createConnection: () => socket })
+  const session = http2Over(tlsTo(pair))
   session.on('error', () => {})
   const ask = () =>
     session.request({ ':method': 'CONNECT', ':authority': '127.0.0.1:8080' }).on('error', () => {})
@@ -221,8 +216,7 @@ t.test('a client without a certificate, without h2 or without TLS gets nothing',
   const { port } = pair.server
   const { key: _key, cert: _cert, ...anonymous } = pair.clientTls.get()?.context ?? {}
   const options = { host: '127.0.0.1', port, rejectUnauthorized: false, ALPNProtocols: ['h2'] }
-  const socket = connectTls({ ...anonymous, ...options })
-  const session = connectHttp2('https://127.0.0.1', { createConnection: () => socket })
+  const session = http2Over(connectTls({ ...anonymous, ...options }))
   session.on('error', () => {})
   const [code, , opaque] = await once(session, 'goaway')
   t.equal(code, constants.NGHTTP2_INADEQUATE_SECURITY)
@@ -237,12 +231,7 @@ t.test('one neighbour cannot take all handshakes, and each of its refusals is co
   await using pair = await tunnelPair({ onRequest: echo })
   const { port } = pair.server
   const greedy = await greedyCaller(t, port, 400)
-  const other = connectTls({
-    ...pair.clientTls.get()?.context,
-    socket: connectTcp({ host: '127.0.0.1', localAddress: '127.0.0.2', port }),
-    ALPNProtocols: ['h2'],
-    rejectUnauthorized: false,
-  })
+  const other = tlsTo(pair, { socket: connectTcp({ host: '127.0.0.1', localAddress: '127.0.0.2', port }) })
   await once(other, 'secureConnect')
   other.destroy()
   t.equal(greedy.open().length, 64)
@@ -400,14 +389,7 @@ t.test('a server tells even an idle client that ignores it: the connection ends 
   const notAfter = new Date(Date.now() + 2_000)
   const short = (await pair.authority.issue({ identity: SERVER_ID, notAfter })).credential(2)
   pair.serverTls.set(tunnelTls(short, pair.authority.bundle))
-  const socket = connectTls({
-    ...pair.clientTls.get()?.context,
-    port: pair.server.port,
-    host: '127.0.0.1',
-    ALPNProtocols: ['h2'],
-    rejectUnauthorized: false,
-  })
-  const session = connectHttp2('https://127.0.0.1', { createConnection: () => socket })
+  const session = http2Over(tlsTo(pair))
   await once(session, 'goaway')
   t.ok(Date.now() >= notAfter.getTime() - 1_000)
   await once(session, 'close')
@@ -437,13 +419,7 @@ t.test('a connection whose handshake was under way when the drain began takes no
   await once(slow, 'connect')
   await delay(20)
   const drained = pair.server.drain()
-  const socket = connectTls({
-    ...pair.clientTls.get()?.context,
-    socket: slow,
-    ALPNProtocols: ['h2'],
-    rejectUnauthorized: false,
-  })
-  const session = connectHttp2('https://127.0.0.1', { createConnection: () => socket })
+  const session = http2Over(tlsTo(pair, { socket: slow }))
   const stream = session.request({ ':method': 'CONNECT', ':authority': '127.0.0.1:8080' })
   const ends = [once(session, 'close'), once(stream, 'error'), drained]
   t.ok(await Promise.race([Promise.all(ends), delay(2_000)]))
