@@ -38,7 +38,9 @@ export function directoryOf({ web = pod('web', { ips: ['10.1.0.1'] }), ...option
 export const outboxTo = (
   sent: FromInjector[],
   { world }: Directory,
-  options: Partial<Pick<OutboxOptions, 'features' | 'trust' | 'revocations' | 'federation'>> = {},
+  options: Partial<
+    Pick<OutboxOptions, 'features' | 'trust' | 'revocations' | 'federation' | 'onTlsPortsClosed'>
+  > = {},
 ) =>
   createOutbox({
     world,
