@@ -8,7 +8,6 @@ import { caRevokeRoot } from '../../cli/ca/revoke-root.ts'
 import { caRotate } from '../../cli/ca/rotate.ts'
 import { caStatus } from '../../cli/ca/status.ts'
 import { connectCluster } from '../../cli/kubeconfig.ts'
-import { run } from '../../cli/run.ts'
 import { createIssuer, createRoot } from '../../injector/ca/authority.ts'
 import { type SecretObject, toSecret } from '../../injector/ca/material.ts'
 import { pendingRequests } from '../../injector/ca/requests.ts'
@@ -17,6 +16,7 @@ import type { CaAnswer } from '../../shared/ca/record.ts'
 import type { CaStatus } from '../../shared/ca/status.ts'
 import { CA_CONFIGMAP, CA_SECRET, SYSTEM_NAMESPACE } from '../../shared/names.ts'
 import { startApiServer } from '../support/api-server.ts'
+import { typed as typedAt } from '../support/command-line.ts'
 import { requireApiServer } from '../support/requirements.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 import { createNamespace, createServiceAccount, systemPath } from './support/installation.ts'
@@ -82,22 +82,11 @@ t.test('postern ca on a real API server', { skip: requireApiServer() }, async t 
     }),
   )
   const typed = async (words: string, signal = AbortSignal.timeout(30_000)) => {
-    let [out, err] = ['', '']
-    const code = await run([...words.split(' '), '--kubeconfig', file], {
+    return typedAt([...words.split(' '), '--kubeconfig', file], {
       commands: [caStatus, caRotate, caRevokeRoot],
-      sink: {
-        out: text => {
-          out += text
-        },
-        err: text => {
-          err += text
-        },
-      },
       signal,
-      version: 'test',
       connect: connectCluster,
     })
-    return { code, out, err }
   }
   const publish = (answers: readonly CaAnswer[], more: Partial<CaStatus> = {}) => {
     const status = { ...statusOf(material, { waitingFor: [], unconfirmed: [], lingering: [] }), answers }

@@ -11,7 +11,6 @@ import type {
 import t, { type Test } from 'tap'
 import { certsRenew } from '../../cli/certs/renew.ts'
 import { certsRevoke } from '../../cli/certs/revoke.ts'
-import { run } from '../../cli/run.ts'
 import { type ControlStream, openControlStream } from '../../proxy/resolve/control-stream.ts'
 import { KNOWN_FEATURES, type State } from '../../shared/control/messages.ts'
 import { connectKube, type Kube } from '../../shared/kube/rest.ts'
@@ -29,6 +28,7 @@ import { splitPem, type TrustBundle } from '../../shared/trust-bundle.ts'
 import { parseCertificate } from '../../shared/x509/certificate.ts'
 import { createCsr } from '../../shared/x509/csr.ts'
 import { type ApiServer, startApiServer } from '../support/api-server.ts'
+import { typed as typedAt } from '../support/command-line.ts'
 import { requireApiServer } from '../support/requirements.ts'
 import { type InjectorProcess, startInjectorProcess } from './support/injector-process.ts'
 import { createNamespace, createServiceAccount, install, systemPath, until } from './support/installation.ts'
@@ -88,23 +88,11 @@ t.test('revocation on a real API server', { skip }, async t => {
   await injector.ready()
 
   const typed = async (words: string, account = 'operator') => {
-    let [out, err] = ['', '']
     const endpoint = server.endpointFor(await server.tokenFor('people', account))
-    const code = await run(words.split(' '), {
+    return typedAt(words.split(' '), {
       commands: [certsRevoke, certsRenew],
-      sink: {
-        out: text => {
-          out += text
-        },
-        err: text => {
-          err += text
-        },
-      },
-      signal: new AbortController().signal,
-      version: 'test',
       connect: async () => connectKube(endpoint),
     })
-    return { code, out, err }
   }
   const [first, second, db] = [
     await runningPod(kube, 'web-0', 'web'),

@@ -4,7 +4,6 @@ import type { V1ConfigMap } from '@kubernetes/client-node'
 import t from 'tap'
 import { caRevokeRoot } from '../../cli/ca/revoke-root.ts'
 import { caStatus } from '../../cli/ca/status.ts'
-import { run } from '../../cli/run.ts'
 import type { SecretObject } from '../../injector/ca/material.ts'
 import type { CaStatus } from '../../shared/ca/status.ts'
 import { type ClusterTrustBundle, clusterTrustBundlePath } from '../../shared/cluster-trust-bundle.ts'
@@ -19,6 +18,7 @@ import {
 import { splitPem } from '../../shared/trust-bundle.ts'
 import { parseCertificate } from '../../shared/x509/certificate.ts'
 import { CLUSTER_TRUST_BUNDLE_FLAGS, startApiServer } from '../support/api-server.ts'
+import { typed as typedAt } from '../support/command-line.ts'
 import { requireApiServer } from '../support/requirements.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 import { type InjectorProcess, startInjectorProcess } from './support/injector-process.ts'
@@ -48,22 +48,10 @@ t.test('a revoked root', { skip: requireApiServer() }, async t => {
     await kube.delete(`/apis/coordination.k8s.io/v1/namespaces/${SYSTEM_NAMESPACE}/leases/${LEADER_LEASE}`)
   }
   const postern = async (...words: string[]) => {
-    let [out, err] = ['', '']
-    const code = await run(words, {
+    return typedAt(words, {
       commands: [caStatus, caRevokeRoot],
-      sink: {
-        out: text => {
-          out += text
-        },
-        err: text => {
-          err += text
-        },
-      },
-      signal: AbortSignal.timeout(60_000),
-      version: 'test',
       connect: async () => connectKube(server.endpoint),
     })
-    return { code, out, err }
   }
   const status = async (): Promise<CaStatus> => JSON.parse((await postern('ca', 'status', '--json')).out)
   const printsOf = (pem = '') => splitPem(pem).map(one => parseCertificate(one).fingerprint256)

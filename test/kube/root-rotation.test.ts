@@ -8,7 +8,6 @@ import t from 'tap'
 import { caRevokeRoot } from '../../cli/ca/revoke-root.ts'
 import { caRotate } from '../../cli/ca/rotate.ts'
 import { caStatus } from '../../cli/ca/status.ts'
-import { run } from '../../cli/run.ts'
 import { call } from '../../embedded/calls.ts'
 import { createIssuer, createRoot } from '../../injector/ca/authority.ts'
 import { type SecretObject, toSecret } from '../../injector/ca/material.ts'
@@ -17,6 +16,7 @@ import { connectKube } from '../../shared/kube/rest.ts'
 import { CA_SECRET, SYSTEM_NAMESPACE, TRUST_CONFIGMAP } from '../../shared/names.ts'
 import { splitPem } from '../../shared/trust-bundle.ts'
 import { parseCertificate } from '../../shared/x509/certificate.ts'
+import { typed as typedAt } from '../support/command-line.ts'
 import { releasedSources } from '../support/released.ts'
 import { requireApiServer, requireCommands } from '../support/requirements.ts'
 import { systemPath, until } from './support/installation.ts'
@@ -34,22 +34,10 @@ const URL_OF_APP = `http://${CLIENT}:9080/`
 
 /** Types a command as the administrator. */
 async function postern({ server }: LoopbackMesh, ...words: string[]) {
-  let [out, err] = ['', '']
-  const code = await run(words, {
+  return typedAt(words, {
     commands: [caStatus, caRotate, caRevokeRoot],
-    sink: {
-      out: text => {
-        out += text
-      },
-      err: text => {
-        err += text
-      },
-    },
-    signal: AbortSignal.timeout(120_000),
-    version: 'test',
     connect: async () => connectKube(server.endpoint),
   })
-  return { code, out, err }
 }
 
 const statusOf = async (mesh: LoopbackMesh): Promise<CaStatus> =>

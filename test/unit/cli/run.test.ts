@@ -1,27 +1,15 @@
 import t from 'tap'
 import { type Command, type CommandContext, UsageError } from '../../../cli/command.ts'
-import { run } from '../../../cli/run.ts'
 import { PosternError } from '../../../shared/errors.ts'
+import { typed as typedAt } from '../../support/command-line.ts'
 
 /** Runs the words against the commands; `code` is the exit code. */
-async function typed(words: string, ...commands: Command[]) {
-  let [out, err] = ['', '']
-  const code = await run(words.split(' ').filter(Boolean), {
+const typed = (words: string, ...commands: Command[]) =>
+  typedAt(words.split(' ').filter(Boolean), {
     commands,
-    sink: {
-      out: text => {
-        out += text
-      },
-      err: text => {
-        err += text
-      },
-    },
-    signal: new AbortController().signal,
     version: '1.2.3',
     connect: () => Promise.reject(new PosternError('PSTN_CONFIG_INVALID', 'no cluster')),
   })
-  return { code, out, err }
-}
 
 const command = (name: string, act: (context: CommandContext) => Promise<number>): Command => ({
   name,

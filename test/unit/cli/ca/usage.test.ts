@@ -4,28 +4,18 @@ import { caRevokeRoot } from '../../../../cli/ca/revoke-root.ts'
 import { caRotate } from '../../../../cli/ca/rotate.ts'
 import { caStatus } from '../../../../cli/ca/status.ts'
 import { partners } from '../../../../cli/partners/list.ts'
-import { run } from '../../../../cli/run.ts'
+import { typed as typedAt } from '../../../support/command-line.ts'
 
 async function typed(words: string) {
-  let [out, err, asked] = ['', '', 0]
-  const code = await run(words.split(' '), {
+  let asked = 0
+  const printed = await typedAt(words.split(' '), {
     commands: [caStatus, caRotate, caRevokeRoot, partners],
-    sink: {
-      out: text => {
-        out += text
-      },
-      err: text => {
-        err += text
-      },
-    },
-    signal: new AbortController().signal,
-    version: 'test',
     connect: () => {
       asked += 1
       return Promise.reject(new Error('no cluster'))
     },
   })
-  return { code, out, err, asked }
+  return { ...printed, asked }
 }
 
 const senseless: readonly [string, RegExp][] = [

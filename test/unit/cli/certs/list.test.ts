@@ -1,11 +1,11 @@
 // The command against a real admin server, by a port-forward that the caller has.
 import t, { type Test } from 'tap'
 import { certs } from '../../../../cli/certs/list.ts'
-import { run } from '../../../../cli/run.ts'
 import { serveAdmin } from '../../../../injector/admin/server.ts'
 import type { Gathered, SidecarReport } from '../../../../shared/control/sidecar-report.ts'
 import { PosternError } from '../../../../shared/errors.ts'
 import { createLogger } from '../../../../shared/log.ts'
+import { typed as typedAt } from '../../../support/command-line.ts'
 
 const HOUR_MS = 3_600_000
 const at = (hours: number): string => new Date(Date.now() + hours * HOUR_MS).toISOString()
@@ -43,17 +43,11 @@ async function typed(t: Test, gathered: object, words = '') {
   return command(`certs --injector http://127.0.0.1:${server.port} ${words}`)
 }
 
-async function command(words: string) {
-  const [out, err]: string[][] = [[], []]
-  const code = await run(words.split(' ').filter(Boolean), {
+const command = (words: string) =>
+  typedAt(words.split(' ').filter(Boolean), {
     commands: [certs],
-    sink: { out: text => out?.push(text), err: text => err?.push(text) },
-    signal: new AbortController().signal,
-    version: 'test',
     connect: () => Promise.reject(new PosternError('PSTN_CONFIG_INVALID', 'no cluster')),
   })
-  return { code, out: out?.join('') ?? '', err: err?.join('') ?? '' }
-}
 
 t.test('all good: exit code 0, and what expires first', async t => {
   const { code, out } = await typed(t, { ...nothing, reports: [web] })
