@@ -6,6 +6,7 @@ import { FrameReader } from '../../proxy/http2/frame-reader.ts'
 import {
   CONNECTION_PREFACE,
   headersFrames,
+  INITIAL,
   settingsAckFrame,
   settingsFrame,
 } from '../../proxy/http2/frames.ts'
@@ -46,7 +47,12 @@ export type Wire = {
   close(): void
 }
 
-export function sessionWire(role: 'client' | 'server', options: Partial<SessionOptions> = {}): Wire {
+/** `maxFrameSize` is the peer's, who has yet to say so. */
+export function sessionWire(
+  role: 'client' | 'server',
+  options: Partial<SessionOptions> = {},
+  maxFrameSize: number = INITIAL.maxFrameSize,
+): Wire {
   const [ours, theirs] = memoryPair()
   const requests: TunnelStream[] = []
   const limits: string[] = []
@@ -65,7 +71,7 @@ export function sessionWire(role: 'client' | 'server', options: Partial<SessionO
     },
     ...options,
   })
-  const seen = watch(theirs, role)
+  const seen = watch(theirs, role, maxFrameSize)
   const encoder = new HpackEncoder()
   const block = (headers: readonly Header[]) => encoder.encode(headers)
   let looked = 0
@@ -111,7 +117,7 @@ export function sessionWire(role: 'client' | 'server', options: Partial<SessionO
   }
 }
 
-function watch(socket: Duplex, from: 'client' | 'server'): FrameEvent[] {
+function watch(socket: Duplex, from: 'client' | 'server', maxFrameSize: number): FrameEvent[] {
   const seen: FrameEvent[] = []
   const decoder = new HpackDecoder({ maxTableSize: 4096, maxListSize: 16_384 })
   const reader = new FrameReader(
@@ -128,7 +134,7 @@ function watch(socket: Duplex, from: 'client' | 'server'): FrameEvent[] {
       unknown: type => seen.push(['unknown', type]),
       streamError: error => seen.push(['streamError', error.message]),
     },
-    { from, maxFrameSize: 16_384 },
+    { from, maxFrameSize },
   )
   socket.on('data', chunk => reader.push(chunk))
   socket.on('error', () => {})
