@@ -56,6 +56,8 @@ const written = (name: string, keyType = 'ECDSAP256') =>
   })
 
 const SERVERS = ['injected', 'written', 'asking']
+/** A kubelet that is started again calls its pods not ready until it has asked them: a Service would have no endpoint. */
+const ALWAYS = { publishNotReadyAddresses: true }
 
 t.before(async () => {
   if (skip) return
@@ -74,7 +76,7 @@ t.before(async () => {
     }),
     written('written'),
     appPod(NS, 'asking', 'http-server', INJECTED),
-    ...SERVERS.map(name => appService(NS, name, 8080)),
+    ...SERVERS.map(name => appService(NS, name, 8080, ALWAYS)),
   )
   await Promise.all(SERVERS.map(pod => waitForPod(cluster, NS, pod, 'Ready', 180)))
   await Promise.all(SERVERS.map(name => waitForService(cluster, NS, name)))
