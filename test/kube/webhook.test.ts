@@ -1,8 +1,17 @@
 // The webhook as the API server sees it: real configurations, real admission plugins around it, real kubectl.
-import type { CoreV1EventList, V1Namespace, V1Pod, V1ReplicaSet } from '@kubernetes/client-node'
+import type {
+  CoreV1EventList,
+  V1EndpointSliceList,
+  V1Namespace,
+  V1Pod,
+  V1ReplicaSet,
+} from '@kubernetes/client-node'
 import t from 'tap'
+import { reduce } from '../../injector/directory/reduce.ts'
+import { createWorld } from '../../injector/directory/world.ts'
 import { whyNoPodCertificates } from '../../injector/podcertificates/offered.ts'
 import { keepCaBundle } from '../../injector/webhook/ca-bundle.ts'
+import { isApiServer } from '../../injector/webhook/callers.ts'
 import { eventRecorder } from '../../injector/webhook/events.ts'
 import type { InjectionReport } from '../../injector/webhook/pods.ts'
 import { webhookRoutes } from '../../injector/webhook/routes.ts'
@@ -12,6 +21,7 @@ import { live } from '../../shared/live.ts'
 import { createLogger } from '../../shared/log.ts'
 import { type ApiServer, POD_CERTIFICATE_FLAGS, startApiServer } from '../support/api-server.ts'
 import { createAuthority } from '../support/authority.ts'
+import { WORLD_SETTINGS } from '../support/directory.ts'
 import { NO_FEDERATION } from '../support/federation.ts'
 import { CONTEXT, containerOf, pod, settingsOf } from '../support/pods.ts'
 import { freePorts } from '../support/processes.ts'
@@ -20,10 +30,13 @@ import { webhookConfigurations } from './support/webhook-configurations.ts'
 
 const SERVICE = 'postern-injector.postern-system.svc'
 const log = createLogger('injector', 'error')
+/** Loopback may not be published. */
+const ADVERTISED = '192.0.2.1'
 
 t.test('the webhook on a real API server', { skip: requireApiServer() }, async t => {
   await using undo = new AsyncDisposableStack()
-  const api = undo.use(await startApiServer())
+  const flags = ['--endpoint-reconciler-type=lease', `--advertise-address=${ADVERTISED}`]
+  const api = undo.use(await startApiServer({ flags }))
   const stopped = new AbortController()
 
   const namespaces: Record<string, Record<string, string>> = {
@@ -99,6 +112,18 @@ t.test('the webhook on a real API server', { skip: requireApiServer() }, async t
   await t.test('the kept caBundle makes the API server trust the webhook', async t => {
     await eventually(async () => {
       t.strictSame(sidecars(await create('plain', pod(), '?dryRun=All')), OURS)
+    })
+  })
+
+  await t.test('an API server publishes its address where the webhook looks for it', async t => {
+    await eventually(async () => {
+      const path = '/apis/discovery.k8s.io/v1/namespaces/default/endpointslices'
+      const { items } = await api.kube.get<V1EndpointSliceList>(path)
+      const world = createWorld(WORLD_SETTINGS)
+      reduce(world, { kind: 'list', resource: 'endpointslices', items })
+      const known = isApiServer(world)
+      if (!known(ADVERTISED)) throw new Error(`unknown: ${JSON.stringify(items)}`)
+      t.notOk(known('192.0.2.2'))
     })
   })
 
