@@ -17,7 +17,7 @@ import { scratchDirectory } from './scratch.ts'
 
 export const MESH_NAMESPACE = 'shop'
 /** Of Services: routed to the node, and captured before. */
-export const SERVICE_PREFIXES = ['10.96.0.0/16', 'fd96::/112'] as const
+const SERVICE_PREFIXES = ['10.96.0.0/16', 'fd96::/112'] as const
 /** Of the first mesh, and of one beside it. */
 export const POD_PREFIXES = [
   ['10.77.0.0/24', 'fd77::/64'],
