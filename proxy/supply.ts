@@ -1,5 +1,7 @@
 // What keeps the sidecar supplied: certificate, trust bundle, control stream, and what follows from them. The data path
 // follows each as a Live and goes on with the last good value; app.ts joins the two.
+
+import { clockSkew } from '../shared/clock-skew.ts'
 import { KNOWN_FEATURES, type State } from '../shared/control/messages.ts'
 import type { Code } from '../shared/errors.ts'
 import type { Partners } from '../shared/federation/partners.ts'
@@ -12,7 +14,6 @@ import { NOBODY_REVOKED, type RevocationCheck, revocationCheck } from '../shared
 import type { TrustBundle } from '../shared/trust-bundle.ts'
 import { NEVER_READY, nextReadiness, type Readiness } from './admin/readiness.ts'
 import { openCertFiles } from './cert-files/keeper.ts'
-import { clockSkew } from '../shared/clock-skew.ts'
 import type { Credential } from './credentials/credential.ts'
 import { CSR_TIMEOUT_MS } from './credentials/csr-source.ts'
 import { createRenewalRecord } from './credentials/renewal-record.ts'

@@ -18,8 +18,7 @@ export type ClusterTrustBundle = {
   readonly spec: { readonly signerName: string; readonly trustBundle: string }
 }
 
-const certificatesApi = (version: ClusterTrustBundleVersion): string =>
-  `/apis/certificates.k8s.io/${version}`
+const certificatesApi = (version: ClusterTrustBundleVersion): string => `/apis/certificates.k8s.io/${version}`
 
 export const clusterTrustBundles = (version: ClusterTrustBundleVersion): string =>
   `${certificatesApi(version)}/clustertrustbundles`

@@ -1,12 +1,12 @@
 // The sidecar's own certificate, from the first token to rotation, outage and restart: its source against a real API
 // server, the real approver and the real signer.
 import t, { type Test } from 'tap'
-import { clockSkew } from '../../shared/clock-skew.ts'
 import type { Credential } from '../../proxy/credentials/credential.ts'
 import { csrCredentialSource, type IssuanceEvent } from '../../proxy/credentials/csr-source.ts'
 import { openStateVolume } from '../../proxy/credentials/state-volume.ts'
 import { openTrustStore } from '../../proxy/credentials/trust.ts'
 import { systemClock } from '../../shared/clock.ts'
+import { clockSkew } from '../../shared/clock-skew.ts'
 import { SYSTEM_NAMESPACE, TRUST_CONFIGMAP, WORKLOAD_SIGNER } from '../../shared/names.ts'
 import { workloadSpiffeId } from '../../shared/spiffe-id.ts'
 import { requireApiServer } from '../support/requirements.ts'

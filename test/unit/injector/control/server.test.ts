@@ -316,7 +316,11 @@ t.test('a new root reaches the sidecar at once', async t => {
   stream.send(hello)
   await read()
   trust.set({ trustDomain: 'cluster.local', roots: [authority.root, next.root] })
-  t.match(await read(), { kind: 'state', version: 2, trust: [{ roots: [authority.root, next.root].toSorted() }] })
+  t.match(await read(), {
+    kind: 'state',
+    version: 2,
+    trust: [{ roots: [authority.root, next.root].toSorted() }],
+  })
 })
 
 t.test(

@@ -1,11 +1,11 @@
 // A node's clock that is set, is off, or stops in suspend, with a signer and an API server that have the time: what
 // costs nothing, what is told as PSTN_CLOCK_SKEW, and that nothing has to be restarted for it.
 import t, { type Test } from 'tap'
-import { clockSkew } from '../../../../shared/clock-skew.ts'
 import type { Credential } from '../../../../proxy/credentials/credential.ts'
 import { csrCredentialSource, type IssuanceEvent } from '../../../../proxy/credentials/csr-source.ts'
 import { openStateVolume } from '../../../../proxy/credentials/state-volume.ts'
 import { openTrustStore } from '../../../../proxy/credentials/trust.ts'
+import { clockSkew } from '../../../../shared/clock-skew.ts'
 import { parseSpiffeId } from '../../../../shared/spiffe-id.ts'
 import { parseCsr } from '../../../../shared/x509/csr.ts'
 import { testAuthority } from '../../../support/certificates.ts'
