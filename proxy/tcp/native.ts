@@ -40,8 +40,6 @@ export type Request<Owner> = {
   owner?: Owner
   /** Ours: the memory that the kernel may still read. */
   chunk?: Buffer
-  /** Ours: bytes of memory that are not free before it is over. */
-  holds?: number
   oncomplete?: (this: Request<Owner>, status: number) => void
 }
 

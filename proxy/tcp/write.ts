@@ -13,9 +13,6 @@ export type Writer = {
 /** Of a socket that is connected, whose handshake is done, and to which nobody else writes. */
 export type SocketWriter = Writer & { readonly socket: Duplex }
 
-/** What became of a write. While it is in flight nothing else may be written; `lent` means that until then the chunk is not to change. */
-export type Written = 'done' | 'taken' | 'lent'
-
 /** The memory of all writes that the kernel has not taken yet. */
 export const inFlight = { bytes: 0 }
 
@@ -31,8 +28,7 @@ export function writeToHandle(handle: StreamHandle, writer: Writer, chunk: Buffe
   const error = handle.writeBuffer(request, chunk)
   if (error === 0 && streamBaseState[kLastWriteWasAsync]) {
     request.chunk = chunk
-    request.holds = encrypts(handle) ? chunk.length : chunk.buffer.byteLength
-    inFlight.bytes += request.holds
+    inFlight.bytes += chunk.buffer.byteLength
     spare = undefined
     return false
   }
@@ -42,36 +38,30 @@ export function writeToHandle(handle: StreamHandle, writer: Writer, chunk: Buffe
 }
 
 /** The same for a socket of net or tls; for one without a handle, as a test's, through its Writable. */
-export function writeToSocket(writer: SocketWriter, chunk: Buffer): Written {
+export function writeToSocket(writer: SocketWriter, chunk: Buffer): boolean {
   const { socket } = writer
-  if (socket.destroyed) return 'done'
+  if (socket.destroyed) return true
   const handle = handleOf(socket)
-  if (isWritable(handle)) {
-    if (writeToHandle(handle, writer, chunk)) return 'done'
-    return encrypts(handle) ? 'taken' : 'lent'
-  }
+  if (isWritable(handle)) return writeToHandle(handle, writer, chunk)
   const { byteLength } = chunk.buffer
   inFlight.bytes += byteLength
   socket.write(chunk, () => {
     inFlight.bytes -= byteLength
     writer.onWritten()
   })
-  return 'lent'
+  return false
 }
 
 /** Not used up by a write that was done at once, which most are. */
 let spare: Request<Writer> | undefined
 
 function onComplete(this: Request<Writer>, status: number): void {
-  const { owner, holds = 0 } = this
-  if (!owner) return
-  inFlight.bytes -= holds
+  const { owner, chunk } = this
+  if (!owner || !chunk) return
+  inFlight.bytes -= chunk.buffer.byteLength
   if (status !== 0) owner.onFailed(errorOf('write', status))
   owner.onWritten()
 }
 
 const isWritable = (handle: object | undefined): handle is StreamHandle =>
   handle !== undefined && 'writeBuffer' in handle
-
-/** TLS has made records of a chunk, or a copy, when the call returns: all that is in flight is theirs. */
-const encrypts = (handle: object): boolean => 'verifyError' in handle

@@ -1,12 +1,10 @@
 // Blocks of memory that are used again: those that writes are gathered in, lent for the time of a write, and those that
 // bulk waits in. Made anew each time, they are most of what there would be to collect. An idle tunnel holds none.
 
-/** One write to an application, at most. */
+/** One write, at most: as many TLS records as one system call takes (see docs/adr/0006). */
 export const BLOCK_BYTES = 128 * 1024
 /** What one read brings, at most. */
 export const CHUNK_BYTES = 64 * 1024
-/** One write to a tunnel: four reads with the headers of their frames, so that nothing of the fourth has to wait. */
-export const OUTPUT_BYTES = 4 * CHUNK_BYTES + 1024
 const KEPT = 4
 
 class Pool {
@@ -28,11 +26,8 @@ class Pool {
 
 const blocks = new Pool(BLOCK_BYTES)
 const chunks = new Pool(CHUNK_BYTES)
-const outputs = new Pool(OUTPUT_BYTES)
 
 export const takeBlock = (): Buffer => blocks.take()
 export const giveBlock = (block: Buffer): void => blocks.give(block)
 export const takeChunk = (): Buffer => chunks.take()
 export const giveChunk = (chunk: Buffer): void => chunks.give(chunk)
-export const takeOutput = (): Buffer => outputs.take()
-export const giveOutput = (block: Buffer): void => outputs.give(block)

@@ -40,11 +40,6 @@ export class Outgoing {
     return this.#unsent > SEND.unsent || this.#options.held.isTight ? 0 : SEND.unsentPerStream
   }
 
-  /** Nothing more fits into the next write: who has filled it is told when it is on its way. */
-  get isFull(): boolean {
-    return this.#output.room < LEAST_ROOM
-  }
-
   /** Sends of `chunk` what fits into the next write, if nobody waits for room there. Returns how much. */
   send(stream: TunnelStream, chunk: Buffer): number {
     if (!this.#scheduler.isEmpty) return 0
@@ -60,7 +55,6 @@ export class Outgoing {
     }
     this.#window.take(sent)
     stream.sendWindow.take(sent)
-    if (this.isFull) this.#tell(stream)
     return sent
   }
 
@@ -99,7 +93,7 @@ export class Outgoing {
       const sent = end - at
       this.#window.take(sent - FRAME_HEADER_BYTES)
       this.dropped(sent - FRAME_HEADER_BYTES)
-      this.#tell(stream)
+      if (this.#written.at(-1) !== stream) this.#written.push(stream)
       at = end
       return sent
     })
@@ -112,9 +106,5 @@ export class Outgoing {
     if (written.length === 0) return
     this.#written = []
     for (const stream of written) this.#options.onWritten(stream)
-  }
-
-  #tell(stream: TunnelStream): void {
-    if (this.#written.at(-1) !== stream) this.#written.push(stream)
   }
 }

@@ -4,7 +4,7 @@
 import type { Duplex } from 'node:stream'
 import { FRAME_HEADER_BYTES, writeDataHeader } from '../http2/frames.ts'
 import { type SocketWriter, writeToSocket } from '../tcp/write.ts'
-import { giveOutput, OUTPUT_BYTES, takeOutput } from './blocks.ts'
+import { BLOCK_BYTES, giveBlock, takeBlock } from './blocks.ts'
 
 export type OutputSource = {
   /** Writes frames of waiting streams into `block` from `at` on, at most up to its end. Returns the offset behind. */
@@ -22,9 +22,7 @@ export class Output implements SocketWriter {
   #waiting: Buffer[] = []
   #waitingBytes = 0
   #scheduled = false
-  #isWriting = false
-  /** The memory of the write that is in flight, where it is not free yet. */
-  #lent: Buffer | undefined
+  #writing: Buffer | undefined
   #busy = false
   #ending = false
   #requests = 0
@@ -41,11 +39,11 @@ export class Output implements SocketWriter {
 
   /** How large a DATA frame's payload may be now. */
   get room(): number {
-    return this.#waiting.length > 0 ? 0 : OUTPUT_BYTES - this.#at - FRAME_HEADER_BYTES
+    return this.#waiting.length > 0 ? 0 : BLOCK_BYTES - this.#at - FRAME_HEADER_BYTES
   }
 
   control(frame: Buffer): void {
-    if (this.#waiting.length > 0 || frame.length > OUTPUT_BYTES - this.#at) {
+    if (this.#waiting.length > 0 || frame.length > BLOCK_BYTES - this.#at) {
       this.#waiting.push(frame)
       this.#waitingBytes += frame.length
     } else this.#at += frame.copy(this.#open(), this.#at)
@@ -63,7 +61,7 @@ export class Output implements SocketWriter {
   /** Something is to be written. */
   wake(): void {
     this.#requests += 1
-    if (this.#scheduled || this.#isWriting) return
+    if (this.#scheduled || this.#writing) return
     this.#scheduled = true
     if (this.#busy) setImmediate(flush, this)
     else process.nextTick(flush, this)
@@ -71,7 +69,7 @@ export class Output implements SocketWriter {
 
   /** Writes now, if no write is in flight: there is more to come than fits. */
   flush(): void {
-    if (!this.#isWriting && this.#at > 0) this.#flush()
+    if (!this.#writing && this.#at > 0) this.#flush()
   }
 
   /** Ends the connection after what is to be written. */
@@ -81,9 +79,8 @@ export class Output implements SocketWriter {
   }
 
   onWritten(): void {
-    if (this.#lent) giveOutput(this.#lent)
-    this.#lent = undefined
-    this.#isWriting = false
+    if (this.#writing) giveBlock(this.#writing)
+    this.#writing = undefined
     if (!this.#scheduled) this.#flush()
   }
 
@@ -92,12 +89,12 @@ export class Output implements SocketWriter {
   }
 
   #open(): Buffer {
-    this.#block ??= takeOutput()
+    this.#block ??= takeBlock()
     return this.#block
   }
 
   #flush(): void {
-    if (this.#isWriting || this.socket.destroyed || this.socket.writableEnded) return
+    if (this.#writing || this.socket.destroyed || this.socket.writableEnded) return
     const block = this.#open()
     this.#takeWaiting(block)
     if (this.#waiting.length === 0) this.#at = this.#source.fill(block, this.#at)
@@ -107,7 +104,7 @@ export class Output implements SocketWriter {
 
   #rest(block: Buffer): void {
     this.#block = undefined
-    giveOutput(block)
+    giveBlock(block)
     if (this.#ending) this.socket.end()
   }
 
@@ -117,18 +114,15 @@ export class Output implements SocketWriter {
     this.#at = 0
     this.#busy = this.#requests > 1
     this.#requests = 0
-    this.#isWriting = true
-    const outcome = writeToSocket(this, written)
-    if (outcome === 'lent') this.#lent = block
-    else giveOutput(block)
-    if (outcome === 'done') process.nextTick(() => this.onWritten())
+    this.#writing = block
+    if (writeToSocket(this, written)) process.nextTick(() => this.onWritten())
     this.#source.onFilled()
   }
 
   #takeWaiting(block: Buffer): void {
     let taken = 0
     for (const frame of this.#waiting) {
-      if (frame.length > OUTPUT_BYTES - this.#at) break
+      if (frame.length > BLOCK_BYTES - this.#at) break
       this.#at += frame.copy(block, this.#at)
       this.#waitingBytes -= frame.length
       taken += 1

@@ -13,8 +13,6 @@ export type StreamOwner = {
   readonly unsentMark: number
   /** Whether what arrives is only lent. */
   readonly lends: boolean
-  /** Whether the next write is full: who has filled it is told by `onWritten` when it is on its way. */
-  readonly isFull: boolean
   /** Sends of `chunk` what can be sent at once. Returns how much. */
   send(stream: TunnelStream, chunk: Buffer): number
   /** `stream` has `bytes` more to send, or an end. */
@@ -88,11 +86,7 @@ export class TunnelStream implements ByteStream, Flow {
   write(chunk: Buffer): boolean {
     if (this.#over || this.#local !== 'open') return true
     const sent = this.#outbound.length === 0 ? this.#owner.send(this, chunk) : 0
-    if (sent === chunk.length) {
-      // What came now would be copied twice, and held: its writer waits instead.
-      this.#full ||= sent > 0 && this.#owner.isFull
-      return !this.#full
-    }
+    if (sent === chunk.length) return true
     const rest = chunk.subarray(sent)
     if (this.#outbound.length === 0) this.waitingSince = performance.now()
     this.#outbound.push(rest)
@@ -208,7 +202,6 @@ export class TunnelStream implements ByteStream, Flow {
 
   #cut(): void {
     this.#over = 'reset'
-    this.#full = false
     this.#owner.dropped(this.#outbound.clear())
     const held = this.#held + this.#inbound.clear()
     this.#held = 0

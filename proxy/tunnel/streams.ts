@@ -184,10 +184,6 @@ export class Streams implements StreamOwner {
     return this.outgoing.unsentMark
   }
 
-  get isFull(): boolean {
-    return this.outgoing.isFull
-  }
-
   send(stream: TunnelStream, chunk: Buffer): number {
     return this.outgoing.send(stream, chunk)
   }

@@ -6,7 +6,6 @@ import { FrameReader } from '../../proxy/http2/frame-reader.ts'
 import {
   CONNECTION_PREFACE,
   headersFrames,
-  INITIAL,
   settingsAckFrame,
   settingsFrame,
 } from '../../proxy/http2/frames.ts'
@@ -47,12 +46,7 @@ export type Wire = {
   close(): void
 }
 
-/** `maxFrameSize` is the peer's, who has yet to say so. */
-export function sessionWire(
-  role: 'client' | 'server',
-  options: Partial<SessionOptions> = {},
-  maxFrameSize: number = INITIAL.maxFrameSize,
-): Wire {
+export function sessionWire(role: 'client' | 'server', options: Partial<SessionOptions> = {}): Wire {
   const [ours, theirs] = memoryPair()
   const requests: TunnelStream[] = []
   const limits: string[] = []
@@ -71,7 +65,7 @@ export function sessionWire(
     },
     ...options,
   })
-  const seen = watch(theirs, role, maxFrameSize)
+  const seen = watch(theirs, role)
   const encoder = new HpackEncoder()
   const block = (headers: readonly Header[]) => encoder.encode(headers)
   let looked = 0
@@ -117,7 +111,7 @@ export function sessionWire(
   }
 }
 
-function watch(socket: Duplex, from: 'client' | 'server', maxFrameSize: number): FrameEvent[] {
+function watch(socket: Duplex, from: 'client' | 'server'): FrameEvent[] {
   const seen: FrameEvent[] = []
   const decoder = new HpackDecoder({ maxTableSize: 4096, maxListSize: 16_384 })
   const reader = new FrameReader(
@@ -134,7 +128,7 @@ function watch(socket: Duplex, from: 'client' | 'server', maxFrameSize: number):
       unknown: type => seen.push(['unknown', type]),
       streamError: error => seen.push(['streamError', error.message]),
     },
-    { from, maxFrameSize },
+    { from, maxFrameSize: 16_384 },
   )
   socket.on('data', chunk => reader.push(chunk))
   socket.on('error', () => {})

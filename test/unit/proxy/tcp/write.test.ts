@@ -4,16 +4,14 @@ import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import { PassThrough } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
-import { connect as connectTls, createServer as createTlsServer } from 'node:tls'
 import t, { type Test } from 'tap'
-import { inFlight, type SocketWriter, writeToSocket } from '../../../../proxy/tcp/write.ts'
-import { testAuthority } from '../../../support/certificates.ts'
+import { type SocketWriter, writeToSocket } from '../../../../proxy/tcp/write.ts'
 
 const MEBIBYTE = 1024 * 1024
 
 t.test('what the kernel takes at once is done at once, past the Writable', async t => {
   const { near, far } = await socketPair(t)
-  t.equal(writeToSocket(writerTo(near), Buffer.from('all of it')), 'done')
+  t.ok(writeToSocket(writerTo(near), Buffer.from('all of it')))
   t.equal(near.writableLength, 0)
   t.equal(String((await once(far, 'data'))[0]), 'all of it')
 })
@@ -23,7 +21,7 @@ t.test('what the kernel does not take at once is in flight until the peer reads,
   const written = Promise.withResolvers<void>()
   const chunk = Buffer.from(Array.from({ length: 32 * MEBIBYTE }, (_, index) => (index * 7) % 251))
   let isWritten = false
-  t.equal(writeToSocket(writerTo(near, written.resolve), chunk), 'lent')
+  t.notOk(writeToSocket(writerTo(near, written.resolve), chunk))
   void written.promise.then(() => {
     isWritten = true
   })
@@ -39,7 +37,7 @@ t.test('what the kernel does not take at once is in flight until the peer reads,
 
 t.test('the end comes after what is in flight', async t => {
   const { near, far } = await socketPair(t)
-  t.equal(writeToSocket(writerTo(near), Buffer.alloc(32 * MEBIBYTE)), 'lent')
+  t.notOk(writeToSocket(writerTo(near), Buffer.alloc(32 * MEBIBYTE)))
   near.end()
   let bytes = 0
   far.on('data', piece => {
@@ -55,37 +53,23 @@ t.test('a write that fails is told, and one that is cut off', async t => {
   const writer = writerTo(near, () => {
     writes += 1
   })
-  t.equal(writeToSocket(writer, Buffer.alloc(32 * MEBIBYTE)), 'lent')
+  t.notOk(writeToSocket(writer, Buffer.alloc(32 * MEBIBYTE)))
   const closed = new Promise(resolve => near.once('close', resolve))
   far.resetAndDestroy()
   t.equal(await closed, true, 'with an error')
   t.equal(writes, 1, 'the memory is free again')
-  t.equal(writeToSocket(writer, Buffer.from('nobody gets it')), 'done', 'what comes later is dropped')
-})
-
-t.test('what TLS has taken is free again at once, and what the peer gets is what it was', async t => {
-  const { near, far } = await tlsPair(t)
-  const written = Promise.withResolvers<void>()
-  const bytes = 8 * MEBIBYTE
-  const chunk = Buffer.alloc(bytes, 'before')
-  t.equal(writeToSocket(writerTo(near, written.resolve), chunk), 'taken')
-  t.equal(inFlight.bytes, bytes)
-  const wanted = Buffer.from(chunk)
-  chunk.fill('after')
-  const got: Buffer[] = []
-  far.on('data', (piece: Buffer) => got.push(piece))
-  await written.promise
-  t.equal(inFlight.bytes, 0)
-  near.end()
-  await once(far, 'end')
-  t.ok(Buffer.concat(got).equals(wanted))
+  t.ok(writeToSocket(writer, Buffer.from('nobody gets it')), 'what comes later is dropped')
 })
 
 t.test('a socket that has no handle of its own is written to as a stream', async t => {
   const stream = new PassThrough()
   const written = Promise.withResolvers<void>()
-  const writer = { socket: stream, onWritten: written.resolve, onFailed: () => {} }
-  t.equal(writeToSocket(writer, Buffer.from('as a stream')), 'lent')
+  t.notOk(
+    writeToSocket(
+      { socket: stream, onWritten: written.resolve, onFailed: () => {} },
+      Buffer.from('as a stream'),
+    ),
+  )
   t.equal(String((await once(stream, 'data'))[0]), 'as a stream')
   await written.promise
 })
@@ -107,22 +91,6 @@ async function socketPair(t: Test): Promise<{ near: Socket; far: Socket }> {
     socket.on('error', () => {})
     t.teardown(() => socket.destroy())
   }
-  t.teardown(() => server.close())
-  return { near, far }
-}
-
-async function tlsPair(t: Test): Promise<{ near: Socket; far: Socket }> {
-  const authority = await testAuthority('cluster.local')
-  const { key, chain } = (await authority.issue({ identity: 'spiffe://cluster.local/ns/a/sa/b' })).credential(
-    1,
-  )
-  const server = createTlsServer({ key, cert: chain }).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (typeof address !== 'object' || !address) throw new Error('not listening')
-  const near = connectTls({ host: address.address, port: address.port, rejectUnauthorized: false })
-  const [[far]] = await Promise.all([once(server, 'secureConnection'), once(near, 'secureConnect')])
-  for (const socket of [near, far]) t.teardown(() => socket.destroy())
   t.teardown(() => server.close())
   return { near, far }
 }

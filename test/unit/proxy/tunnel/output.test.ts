@@ -2,7 +2,7 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'
 import { pingFrame } from '../../../../proxy/http2/frames.ts'
-import { OUTPUT_BYTES } from '../../../../proxy/tunnel/blocks.ts'
+import { BLOCK_BYTES } from '../../../../proxy/tunnel/blocks.ts'
 import { Output } from '../../../../proxy/tunnel/output.ts'
 import { memoryPair } from '../../../support/memory-pair.ts'
 
@@ -17,8 +17,8 @@ t.test('an output that has written everything holds no block', async t => {
     outputs.push(output)
     output.control(pingFrame(Buffer.alloc(8), false))
     for (let turns = 0; turns < 5; turns += 1) await turn()
-    t.equal(output.room, OUTPUT_BYTES - 9, 'it was written')
+    t.equal(output.room, BLOCK_BYTES - 9, 'it was written')
   }
   const held = process.memoryUsage().arrayBuffers - before
-  t.ok(held < 5 * OUTPUT_BYTES, `${held} bytes`)
+  t.ok(held < 5 * BLOCK_BYTES, `${held} bytes`)
 })
