@@ -14,9 +14,12 @@ export function unexplained(roots: readonly string[], next: CaMaterial): readonl
   return roots.map(fingerprintOf).filter(fingerprint => !explained.has(fingerprint))
 }
 
-/** The roots of `next`, by fingerprint, that are remembered as revoked: a backup from before holds them still. */
+/**
+ * The roots of `next`, by fingerprint, that are remembered as revoked or given up: a backup from before holds them still, and
+ * sidecars take neither again.
+ */
 export function revived(former: readonly FormerRoot[], next: CaMaterial): readonly string[] {
-  const revoked = former.filter(({ end }) => end === 'revoked')
+  const over = former.filter(({ end }) => end !== 'retired')
   const trusted = bundleOf(next).map(fingerprintOf)
-  return trusted.filter(root => revoked.some(({ fingerprint }) => fingerprint === root))
+  return trusted.filter(root => over.some(({ fingerprint }) => fingerprint === root))
 }

@@ -59,7 +59,8 @@ export function createRotator(context: RotatorContext): Rotator {
     const step = nextStep(before.material, facts)
     if (await take(context, before, step, signal)) return 0
     const waitingFor = step.kind === 'wait' ? step.for : []
-    remind(recordOf(before.material).phase, waitingFor, pods)
+    const hasNoEnd = step.kind === 'wait' && step.until === undefined
+    remind(hasNoEnd || recordOf(before.material).phase === 'publishing' ? waitingFor : [], pods)
     const lingering = await lingeringRoots(context, before.material, signal)
     const status = statusOf(before.material, { waitingFor, unconfirmed: pods, lingering })
     await publishStatus(context.kube, context.place.namespace, status, signal)
@@ -152,13 +153,13 @@ async function take(
   }
 }
 
-type Reminder = (phase: string, waitingFor: readonly string[], pods: readonly UnconfirmedPod[]) => void
+type Reminder = (waitingFor: readonly string[], pods: readonly UnconfirmedPod[]) => void
 
-/** Says at first, and then now and again, that sidecars are waited for. */
+/** Says at first, and then now and again, what is waited for. */
 function reminder({ clock, log }: RotatorContext): Reminder {
   let saidAt = Number.NEGATIVE_INFINITY
-  return (phase, waitingFor, pods) => {
-    if (phase !== 'publishing' || waitingFor.length === 0) {
+  return (waitingFor, pods) => {
+    if (waitingFor.length === 0) {
       saidAt = Number.NEGATIVE_INFINITY
       return
     }

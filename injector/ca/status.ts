@@ -1,6 +1,6 @@
 // The ConfigMap `postern-ca`: what the CA is and what a rotation of its root waits for, for whoever may read ConfigMaps in
 // the injector's namespace. It is told anew from the Secret. Nothing is read from it but, at a start, which roots were
-// revoked, in case the Secret is an old backup: who may write it may write the Secret (deploy/manifests/admission-trust.yaml).
+// revoked and which one signs, in case the Secret is an old backup: who may write it may write the Secret (deploy/manifests/admission-trust.yaml).
 import type { LingeringRoot, UnconfirmedPod } from '../../shared/ca/status.ts'
 import { CA_STATUS_KEY, type CaCertificate, type CaStatus } from '../../shared/ca/status.ts'
 import { isKubeError, type Kube } from '../../shared/kube/rest.ts'

@@ -42,7 +42,7 @@ export function judge(
   const pace = known && paceOf(known, roots, now)
   if (known && pace?.kind === 'held') {
     const reason = `its roots change too often: the next change is taken at ${pace.until}`
-    return failed(known, url, { code: UNSETTLED, reason }, at)
+    return { ...failed(known, url, { code: UNSETTLED, reason }, at), pacedUntil: pace.owed }
   }
   return {
     url,
@@ -58,7 +58,9 @@ export function judge(
 const sameRoots = (some: readonly string[], others: readonly string[]): boolean =>
   some.length === others.length && some.every(root => others.includes(root))
 
-type Pace = { readonly kind: 'taken' | 'held'; readonly until: string }
+type Pace =
+  | { readonly kind: 'taken'; readonly until: string }
+  | { readonly kind: 'held'; readonly until: string; readonly owed: string }
 
 /** The first bundle is free; each change costs ten minutes, of which an hour may be owed. Undefined: nothing is owed. */
 function paceOf(
@@ -67,12 +69,13 @@ function paceOf(
   now: number,
 ): Pace | undefined {
   const most = now + MOST_OWED_MS
-  // A clock that was set back does not make the debt longer.
+  // What was written by a clock that was ahead is no longer debt than any: the shorter one is written back.
   const owed = Math.min(Math.max(Date.parse(pacedUntil ?? '') || now, now), most)
   const isChange = before.length > 0 && !sameRoots(before, roots)
   if (!isChange) return owed > now ? { kind: 'taken', until: time(owed) } : undefined
   const next = owed + CHANGE_MS
-  return next > most ? { kind: 'held', until: time(now + next - most) } : { kind: 'taken', until: time(next) }
+  if (next <= most) return { kind: 'taken', until: time(next) }
+  return { kind: 'held', until: time(now + next - most), owed: time(owed) }
 }
 
 const time = (ms: number): string => new Date(ms).toISOString()

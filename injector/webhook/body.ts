@@ -87,7 +87,12 @@ export async function readBody(
   request.on('end', () => {
     if (over) return
     if (size > limit) refuse(tooLarge())
-    else resolve({ bytes: Buffer.concat(chunks), [Symbol.dispose]: release })
+    else {
+      const bytes = Buffer.concat(chunks)
+      // Or each body would be there twice until its review is answered.
+      chunks.length = 0
+      resolve({ bytes, [Symbol.dispose]: release })
+    }
   })
   request.on('error', refuse)
   request.on('close', () => {

@@ -1,7 +1,8 @@
 // Whose review is looked at next. Reading one takes up to a second or two, legally, and nothing else happens in this process
 // meanwhile: so it is one at a time, the event loop has as long a time for control streams and probes in between, and the
 // caller that has cost least goes first. Callers are not authenticated; the API server is one of them, and pays for itself alone.
-// Where it is known by its address it goes before all others, since many strangers have cost little each.
+// Where it is known by its address it goes before all others, since many strangers have cost little each; but what it sends may be
+// anybody's, and another API server unknown: after a turn of its own that was dear, one of the others has a turn.
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises'
 
 export type Turns = {
@@ -32,11 +33,12 @@ export function createTurns(now: () => number = () => performance.now()): Turns 
   const callers = createAccounts()
   const groups = createAccounts()
   let running = false
+  let owed = false
 
-  /** Whoever goes first; then by what the caller has cost, then by what the group has, then by who came first. */
+  /** Whoever goes first, unless the others are owed a turn; then by what the caller has cost, then by what the group has, then by who came first. */
   const nextInLine = (at: number): Waiting | undefined => {
     const ranks = waiting.map(one => [
-      Number(!one.first),
+      Number(one.first === owed),
       callers.of(one.caller, at),
       groups.of(groupOf(one), at),
     ])
@@ -54,6 +56,7 @@ export function createTurns(now: () => number = () => performance.now()): Turns 
       const took = at - began
       callers.charge(next.caller, took, at)
       groups.charge(groupOf(next), took, at)
+      owed = next.first && took > CHEAP_MS
       if (took > CHEAP_MS) await delay(Math.min(took, LONGEST_REST_MS))
       else await turn()
     }

@@ -50,12 +50,24 @@ export async function openTrustStore(
   const vouchingNow = vouchingRoots()
   const vouching = live(vouchingNow(kept?.bundle.roots ?? [], retired))
 
+  let complained = ''
+  /** Of roots that are told again after they were revoked: the rotation that brings one waits for this sidecar. */
+  const complain = (roots: readonly string[]) => {
+    const fingerprints = roots.map(root => parseCertificate(root).fingerprint256).join()
+    if (fingerprints !== '' && fingerprints !== complained)
+      passedOver(invalid(`root ${fingerprints} is told again, and was revoked`))
+    complained = fingerprints
+  }
+
   /** Throws what a listener threw, at once: `adopt` has nobody to await it. */
   const take = ({ roots: told, former }: OwnTrust): Promise<void> => {
     const knew = revoked.size
-    for (const fingerprint of former?.revoked ?? []) revoked.add(fingerprint)
-    const roots = told.filter(root => !revoked.has(parseCertificate(root).fingerprint256))
+    const gone = revoked.union(new Set(former?.revoked))
+    const roots = told.filter(root => !gone.has(parseCertificate(root).fingerprint256))
     if (roots.length === 0) throw invalid('every root that it holds is revoked')
+    // Not before: what is refused leaves no mark.
+    for (const fingerprint of gone) revoked.add(fingerprint)
+    complain(told.filter(root => !roots.includes(root)))
     retired = former?.retired ?? retired
     const next = { trustDomain, roots }
     const isNew = !sameRoots(bundle.get(), next)

@@ -2,7 +2,15 @@
 // TLS contexts that it makes, looks at its connections. Each is a few tenths of a millisecond, in which no traffic goes on.
 import t from 'tap'
 import { type CaMaterial, createIssuer, createRoot } from '../../injector/ca/authority.ts'
-import { begin, dropRetired, replaceRoot, schedule, skip, switchRoots } from '../../injector/ca/rotation.ts'
+import {
+  begin,
+  dropRetired,
+  fingerprintOf,
+  replaceRoot,
+  schedule,
+  skip,
+  switchRoots,
+} from '../../injector/ca/rotation.ts'
 import { ownTrust } from '../../injector/trust/own-trust.ts'
 import { openTrustStore } from '../../proxy/credentials/trust.ts'
 import { judgeConnectedPeers } from '../../proxy/identify/connected-peers.ts'
@@ -37,8 +45,10 @@ async function mesh() {
   const store = await openTrustStore(NO_API, TRUST_DOMAIN, memory())
   const work = { messages: 0, contexts: 0, looks: 0 }
   const counted = { closePeers: () => void work.looks++, sweepPeers: () => [] }
+  const told = { retired: [] as readonly string[], revoked: [] as readonly string[] }
   const receive = () => {
     for (const { trust: bundles, retired = [], revokedRoots: revoked = [] } of sent.splice(0) as State[]) {
+      Object.assign(told, { retired, revoked })
       work.messages += 1
       store.adopt(bundles, { retired, revoked })
     }
@@ -62,6 +72,7 @@ async function mesh() {
     return { ...work }
   }
   return {
+    told,
     write: (material: CaMaterial) => costOf(() => stored.set({ material })),
     edit: () =>
       costOf(() => {
@@ -91,10 +102,11 @@ t.test('a rotation from its beginning to its end', async t => {
 })
 
 t.test('a root that is revoked is one message, and one look at each connection', async t => {
-  const { write } = await mesh()
+  const { write, told } = await mesh()
   t.same(write(replaceRoot(idle, { root: next, issuer: nextIssuer }, asking)), {
     messages: 1,
     contexts: 1,
     looks: 1,
   })
+  t.same(told, { retired: [], revoked: [fingerprintOf(root.certificate)] }, 'and says what became of it')
 })

@@ -112,6 +112,13 @@ t.test('a clock that is set back holds no change for longer than ten minutes', a
       reason: `its roots change too often: the next change is taken at ${at(600)}`,
     },
   })
+  let known: FetchedBundle = owing
+  let takenAfter = 0
+  for (let minute = 0; known.roots[0] !== 'B' && minute < 60; minute += 1) {
+    takenAfter = minute
+    known = judge(known, URL, bundle(['B'], { sequence: 8n }), T0 + minute * 60_000)
+  }
+  t.equal(takenAfter, 10, 'although each answer until then was another change held back')
 })
 
 t.test('the interval is the hint, within a minute and an hour, else five minutes', async t => {

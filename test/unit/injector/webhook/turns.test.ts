@@ -29,9 +29,35 @@ t.test(
     const another = ask('api', 'x', 1)
     const fresh = ['a', 'b', 'c', 'd'].map(caller => ask(caller, 'x', 5))
     await Promise.all([another, ...fresh, ask('known', 'x', 1)])
-    t.same(order.slice(0, 2), ['known/x', 'known/x'], 'one that is known before those that have cost nothing')
+    t.same(
+      order.slice(0, 3),
+      ['known/x', 'a/x', 'known/x'],
+      'one that is known before those that have cost nothing, but for one turn after a dear one of its own',
+    )
   },
 )
+
+t.test('a caller that goes first and is dear lets one of the others in between', async t => {
+  const turns = createTurns()
+  const order: string[] = []
+  const ask = (caller: string, first: boolean, ms: number) =>
+    turns.take({ caller, group: 'x', first }, async () => {
+      busy(ms)
+      order.push(caller)
+    })
+  const flood = Array.from({ length: 4 }, () => ask('known', true, 20))
+  await Promise.all([...flood, ask('unknown', false, 20), ask('unknown', false, 20)])
+  t.same(order, ['known', 'unknown', 'known', 'unknown', 'known', 'known'])
+  await ask('unknown', false, 20)
+  order.length = 0
+  await Promise.all([
+    ask('known', true, 0),
+    ask('unknown', false, 0),
+    ask('known', true, 0),
+    ask('known', true, 0),
+  ])
+  t.same(order, ['known', 'known', 'known', 'unknown'], 'what is cheap owes nobody anything')
+})
 
 t.test('the event loop has as long in between as a review took', async t => {
   const turns = createTurns()

@@ -4,6 +4,7 @@ import t from 'tap'
 import { choose, publishedTrust } from '../../../../proxy/credentials/published-trust.ts'
 import { type Kube, KubeError } from '../../../../shared/kube/rest.ts'
 import { TRUST_DOMAIN_ANNOTATION } from '../../../../shared/names.ts'
+import { parseCertificate } from '../../../../shared/x509/certificate.ts'
 import { testAuthority } from '../../../support/certificates.ts'
 
 const TRUST_DOMAIN = 'cluster.local'
@@ -82,7 +83,11 @@ t.test('it is a set: order, repetition and text between are nothing', async t =>
     bundle: { trustDomain: TRUST_DOMAIN, roots: [a.root, b.root] },
     doubted: false,
   })
-  t.equal(asked.length, before + 1, 'where nothing has changed one question is enough')
+  t.equal(
+    asked.length,
+    before + 2,
+    'also where nothing has changed: the other may know of a root that was revoked',
+  )
 })
 
 t.test('a wrong one is passed over with the reason, told once, and the ConfigMap serves', async t => {
@@ -101,6 +106,22 @@ t.test('a wrong one is passed over with the reason, told once, and the ConfigMap
     t.equal(passedOver.length, 1)
   }
 })
+
+t.test(
+  'a root that the ConfigMap knows to be revoked goes, although the bundle in force is what the other holds',
+  async t => {
+    const revoked = parseCertificate(a.root).fingerprint256
+    const { published } = scripted({
+      bundle: bundleOf(a.root + b.root),
+      configMap: { data: { ...configMapOf(b.root).data, 'revoked-roots': revoked } },
+    })
+    const inForce = { trustDomain: TRUST_DOMAIN, roots: [a.root, b.root] }
+    t.match(await published.read(never, { bundle: inForce, doubted: false }), {
+      roots: [b.root],
+      former: { revoked: [revoked] },
+    })
+  },
+)
 
 t.test('what was not there at first contact is not asked for again; what was there and goes, is', async t => {
   const answers: Answers = { configMap: configMapOf(b.root) }

@@ -120,6 +120,50 @@ t.test('etcd put back to before a rotation costs no root that a control stream t
   })
 })
 
+t.test('a message that is refused leaves no mark: the right one after it is taken whole', async t => {
+  const { open } = await published(t, good)
+  const store = await open()
+  store.adopt([first.bundle])
+  const both = { trustDomain: TRUST_DOMAIN, roots: [first.root, second.root] }
+  const former = { retired: [], revoked: [parseCertificate(first.root).fingerprint256] }
+  t.throws(() => store.adopt([first.bundle], former), { message: /every root that it holds is revoked/ })
+  store.adopt([both])
+  t.same(store.bundle.get(), both)
+  store.adopt([both], former)
+  t.same(store.bundle.get(), second.bundle, 'control: what is taken is remembered')
+})
+
+t.test(
+  'that a root was revoked is kept for a restart, also where it had been retired and no root changed',
+  async t => {
+    const { open } = await published(t, good)
+    const store = await open()
+    const { fingerprint256: gone } = parseCertificate(first.root)
+    const both = { trustDomain: TRUST_DOMAIN, roots: [first.root, second.root] }
+    store.adopt([both])
+    store.adopt([second.bundle], { retired: [gone], revoked: [] })
+    store.adopt([second.bundle], { retired: [], revoked: [gone] })
+    const restarted = await open()
+    t.same(restarted.bundle.get(), second.bundle)
+    restarted.adopt([both])
+    t.same(restarted.bundle.get(), second.bundle, 'a replica that is behind does not bring it back')
+  },
+)
+
+t.test('a root that is told again after it was revoked is not taken, and that is said once', async t => {
+  const { api, volume } = await published(t, good)
+  const told: string[] = []
+  const store = await openTrustStore(api.kube, TRUST_DOMAIN, volume, error => told.push(error.message))
+  const { fingerprint256: revoked } = parseCertificate(second.root)
+  const both = { trustDomain: TRUST_DOMAIN, roots: [first.root, second.root] }
+  store.adopt([first.bundle], { retired: [], revoked: [revoked] })
+  t.same(told, [])
+  for (let n = 0; n < 3; n += 1) store.adopt([both])
+  t.same(store.bundle.get(), first.bundle)
+  t.match(told, [new RegExp(`root ${revoked} is told again, and was revoked`)])
+  t.equal(told.length, 1)
+})
+
 t.test('who pushed a bundle hears that it could not be applied; the process does not end', async t => {
   const { open } = await published(t, good)
   const store = await open()

@@ -284,7 +284,7 @@ t.test('a pushed root is taken, a removed one ends the stream at once', async t 
   t.equal(server.visits.length, 1, 'one root more is no reason to hang up')
   await seen('applied')
   first.say(stateOf(2, { trust: [next.bundle] }))
-  await once(first.stream, 'close')
+  await once(first.stream, 'close', { signal: AbortSignal.timeout(1_000) })
   t.same(trust.bundle.get(), next.bundle)
 })
 
@@ -305,7 +305,7 @@ t.test('what a stream tells of stands against what is published for as long as i
 
 t.test('a root that did not vouch for the injector, or is retired, ends no stream when it goes', async t => {
   const server = await injector(t)
-  const { trust, signal, seen } = await sidecar(t, server)
+  const { client, trust, signal, seen } = await sidecar(t, server)
   const first = await server.visit(0)
   first.say(stateOf(1, { trust: [{ trustDomain: TRUST_DOMAIN, roots: [ours.root, next.root] }] }))
   await seen('applied')
@@ -314,10 +314,14 @@ t.test('a root that did not vouch for the injector, or is retired, ends no strea
   const retired = [ours.rootFingerprint]
   first.say(stateOf(3, { trust: [next.bundle], retired }))
   await when(trust.bundle, bundle => bundle?.roots[0] === next.root, signal)
+  first.say(stateOf(4, { trust: [next.bundle], retired }))
+  await when(client.state, state => state?.version === 4, signal)
   t.equal(server.visits.length, 1, 'all sidecars of the mesh would come back at once')
   t.notOk(first.stream.closed)
-  first.say(stateOf(4, { trust: [next.bundle], revokedRoots: retired }))
-  await once(first.stream, 'close')
+  first.say(stateOf(5, { trust: [next.bundle], revokedRoots: retired }))
+  await once(first.stream, 'close', { signal: AbortSignal.timeout(1_000) })
+  trust.adopt([{ trustDomain: TRUST_DOMAIN, roots: [ours.root, next.root] }])
+  t.same(trust.bundle.get(), next.bundle, 'nor is it taken back')
 })
 
 t.test('a pushed bundle that is wrong is not taken, the policy beside it is', async t => {
