@@ -150,13 +150,13 @@ async function admit(parts: InboundParts, arrival: Arrival): Promise<void> {
     record.destination = destination
     checkInboundDestination(destination, podIps)
 
-    using grant = authorizer.authorizeConnection(caller, destination.port)
+    using grant = authorizer.authorizeConnection(caller, destination)
     if (!grant.decision.allow) return refuse(grant.decision)
     if (arrival.ending) endWith(arrival.ending, grant)
 
     const application = await dial(destination, grant)
     observer.opened(record)
-    const { outcome, reason } = await carry(parts, arrival, application, destination.port, grant)
+    const { outcome, reason } = await carry(parts, arrival, application, destination, grant)
     observer.closed(record, outcome, reason)
   } catch (thrown) {
     refuse(refusalOf(asPosternError(thrown, 'PSTN_APP_UNREACHABLE')))
@@ -176,7 +176,7 @@ async function carry(
   { authorizer, observer, draining, now }: InboundParts,
   { record, caller, clientCert, proceed }: Arrival,
   application: ByteStream,
-  port: number,
+  destination: Destination,
   { protocol, signal }: Grant,
 ): Promise<Gated> {
   const { traffic } = record
@@ -191,7 +191,8 @@ async function carry(
     traffic,
     forwardedClientCert: clientCert?.(),
     now,
-    authorize: (request, onRevoked) => authorizer.authorizeRequest(caller, port, request, onRevoked),
+    authorize: (request, onRevoked) => authorizer.authorizeRequest(caller, destination, request, onRevoked),
+    readsHeaders: authorizer.readsHeaders,
     onRequest: outcome => observer.request(record, outcome),
   })
 }

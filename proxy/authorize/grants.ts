@@ -96,6 +96,7 @@ export class LiveConnection implements Grant {
 export class LiveRequest implements RequestGrant, PolicyRequest {
   readonly caller: Caller
   readonly port: number
+  readonly address: string
   readonly http: HttpRequest
   readonly decision: Decision
   readonly #all: ChurnSet<LiveRequest>
@@ -105,12 +106,13 @@ export class LiveRequest implements RequestGrant, PolicyRequest {
   constructor(
     { policy, all }: Watched<LiveRequest>,
     caller: Caller,
-    port: number,
+    { address, port }: { readonly address: string; readonly port: number },
     http: HttpRequest,
     onRevoked: (why: Revoked) => void,
   ) {
     this.caller = caller
     this.port = port
+    this.address = address
     this.http = http
     this.#all = all
     this.#onRevoked = onRevoked

@@ -35,6 +35,8 @@ export type GateOptions = {
   /** The sidecar takes nothing new: the connection ends in order as soon as nothing is under way. */
   readonly draining?: EndSignal
   readonly authorize: AuthorizeRequest
+  /** Whether requests are to be authorized with their headers. */
+  readonly readsHeaders: () => boolean
   /** The value of x-forwarded-client-cert; undefined where the caller is not identified. Every other one is removed. */
   readonly forwardedClientCert: string | undefined
   readonly onRequest: (outcome: RequestOutcome) => void

@@ -80,7 +80,7 @@ export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock)
     const { direction, source } = record
     const destination = destinationOf(record)
     const { code, policy, rule, reason } = refusal
-    const asked = request && { request: { ...request, path: request.path.slice(0, PATH_SHOWN) } }
+    const asked = request && { request: shown(request) }
     log.warn({ code, policy, rule, reason, direction, source, destination, ...asked }, 'decision')
   }
   return {
@@ -134,6 +134,9 @@ export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock)
     },
   }
 }
+
+/** Without the headers, which hold secrets. */
+const shown = ({ method, host, path }: HttpRequest) => ({ method, host, path: path.slice(0, PATH_SHOWN) })
 
 /** Refusals that are alike: of one caller, or, on the way out, of one destination. */
 const kindOf = (

@@ -20,6 +20,7 @@ import { asPosternError, PosternError } from '../errors.ts'
 import { decodePartnerClients, decodePartners } from '../federation/model.ts'
 import type {
   AuthorizationPolicy,
+  Condition,
   EffectiveMode,
   InboundMode,
   OperationMatch,
@@ -143,6 +144,8 @@ const source = extensible<SourceMatch>({
   notServiceAccounts: strings,
   trustDomains: strings,
   notTrustDomains: strings,
+  ipBlocks: optional(listOf(cidr)),
+  notIpBlocks: optional(listOf(cidr)),
 })
 
 const operation = extensible<OperationMatch>({
@@ -156,6 +159,8 @@ const operation = extensible<OperationMatch>({
   notPaths: strings,
 })
 
+const condition = extensible<Condition>({ key: name, values: strings, notValues: strings })
+
 const policy = extensible<AuthorizationPolicy>({
   kind: oneOf(['AuthorizationPolicy']),
   name,
@@ -165,6 +170,7 @@ const policy = extensible<AuthorizationPolicy>({
     extensible<Rule>({
       from: optional(listOf(source)),
       to: optional(listOf(operation)),
+      when: optional(listOf(condition)),
     }),
   ),
   features: listOf(name),

@@ -1,20 +1,20 @@
 // A PolicySet turned into what evaluate() walks: sets instead of lists, the answers made beforehand, so that a decision
 // allocates nothing. Whatever this build does not understand is compiled to a refusal of all that it might cover.
 import { parseSpiffeId, workloadOf } from '../spiffe-id.ts'
-import type { CompiledOperation, CompiledRule, CompiledSource, KnownCaller } from './compiled-rule.ts'
+import type { CompiledOperation, CompiledRule } from './compiled-rule.ts'
+import { compileCondition } from './condition.ts'
 import { compileHttp } from './http-match.ts'
-import {
-  type AuthorizationPolicy,
-  type Decision,
-  type EffectiveMode,
-  FEATURES,
-  type OperationMatch,
-  type PolicySet,
-  type Rule,
-  type SourceMatch,
+import type {
+  AuthorizationPolicy,
+  Decision,
+  EffectiveMode,
+  OperationMatch,
+  PolicySet,
+  Rule,
 } from './model.ts'
+import { obstacleIn, readable } from './obstacle.ts'
 import { indexRules, type RuleIndex } from './rule-index.ts'
-import { compileStrings } from './string-set.ts'
+import { compileSource, type KnownCaller } from './source-match.ts'
 
 export type CompiledPolicy = {
   readonly mode: EffectiveMode
@@ -29,32 +29,11 @@ export type CompiledPolicy = {
   readonly otherwise: Decision
   /** The same for callers of other trust domains: the mesh's default is not for them. */
   readonly otherwiseForeign: Decision
+  /** Whether any rule asks for headers of requests. */
+  readonly readsHeaders: boolean
   /** Undefined for plaintext peers, and for what is no SPIFFE ID. */
   readonly callerOf: (identity: string | undefined) => KnownCaller | undefined
 }
-
-const KNOWN_FEATURES: ReadonlySet<string> = new Set(FEATURES)
-const SOURCE_FIELDS: ReadonlySet<string> = new Set<keyof SourceMatch>([
-  'principals',
-  'notPrincipals',
-  'namespaces',
-  'notNamespaces',
-  'serviceAccounts',
-  'notServiceAccounts',
-  'trustDomains',
-  'notTrustDomains',
-])
-const OPERATION_FIELDS: ReadonlySet<string> = new Set<keyof OperationMatch>([
-  'ports',
-  'notPorts',
-  'hosts',
-  'notHosts',
-  'methods',
-  'notMethods',
-  'paths',
-  'notPaths',
-])
-const RULE_FIELDS: ReadonlySet<string> = new Set<keyof Rule>(['from', 'to'])
 
 export function compile(set: PolicySet, { trustDomain }: { readonly trustDomain: string }): CompiledPolicy {
   const deny: CompiledRule[] = []
@@ -76,6 +55,7 @@ export function compile(set: PolicySet, { trustDomain }: { readonly trustDomain:
     unsupported: indexRules(unsupported, 'callers'),
     otherwise: otherwise(set),
     otherwiseForeign: otherwise({ ...set, defaultAction: 'deny' }, FOREIGN_DEFAULT),
+    readsHeaders: [...deny, ...allow].some(({ when }) => when?.some(({ kind }) => kind === 'header')),
     callerOf: callers(trustDomain),
   }
 }
@@ -127,13 +107,11 @@ function otherwise({ policies, defaultAction }: PolicySet, why = OWN_DEFAULT): D
   return { allow: false, code: 'PSTN_POLICY_DENIED', reason, ...(names.length === 1 && { policy: only }) }
 }
 
-const compileRule = ({ from, to }: Rule): Omit<CompiledRule, 'decision'> => ({
+const compileRule = ({ from, to, when }: Rule): Omit<CompiledRule, 'decision'> => ({
   ...(from && { from: from.map(compileSource) }),
   ...(to && { to: to.map(compileOperation) }),
+  ...(when && { when: when.map(compileCondition) }),
 })
-
-const compileSource = (source: SourceMatch): CompiledSource =>
-  Object.fromEntries(Object.entries(source).map(([field, values]) => [field, compileStrings(values)]))
 
 const compileOperation = (operation: OperationMatch): CompiledOperation => ({
   ...compilePorts(operation),
@@ -144,48 +122,6 @@ const compilePorts = ({ ports, notPorts }: OperationMatch): CompiledOperation =>
   ...(ports && { ports: new Set(ports) }),
   ...(notPorts && { notPorts: new Set(notPorts) }),
 })
-
-/** What in a policy this build cannot apply, or undefined. A newer injector is the honest reason for any of it. */
-function obstacleIn({ action, features, rules }: AuthorizationPolicy): string | undefined {
-  const feature = features.find(name => !KNOWN_FEATURES.has(name))
-  if (feature !== undefined) return feature
-  if (action !== 'ALLOW' && action !== 'DENY') return `the action ${action}`
-  for (const rule of rules) {
-    const field =
-      unknownField(rule, RULE_FIELDS) ??
-      firstObstacle(rule.from, SOURCE_FIELDS, 'an empty from') ??
-      firstObstacle(rule.to, OPERATION_FIELDS, 'an empty to')
-    if (field !== undefined) return field
-  }
-  return undefined
-}
-
-function firstObstacle(
-  entries: readonly object[] | undefined,
-  known: ReadonlySet<string>,
-  empty: string,
-): string | undefined {
-  if (entries === undefined) return undefined
-  if (entries.length === 0) return empty
-  for (const entry of entries) {
-    const field = unknownField(entry, known)
-    if (field !== undefined) return field
-    const lists = Object.values(entry)
-    if (lists.length === 0 || !lists.every(isFilled)) return empty
-  }
-  return undefined
-}
-
-/** Whether the ports of a `to` that holds more than we know may be believed. */
-const readable = (to: readonly OperationMatch[]): boolean =>
-  to.length > 0 && to.every(entry => Object.values(entry).every(isFilled))
-
-const isFilled = (list: unknown): boolean => Array.isArray(list) && list.length > 0
-
-const unknownField = (value: object, known: ReadonlySet<string>): string | undefined => {
-  const field = Object.keys(value).find(key => !known.has(key))
-  return field === undefined ? undefined : `the field ${field}`
-}
 
 /** Identities repeat: the last ones are remembered parsed. */
 const REMEMBERED = 1024

@@ -2,6 +2,8 @@
 // defaults filled in, and bound to the pods they select; the YAML form is shared/policy/parse.ts.
 // Semantics follow Istio's AuthorizationPolicy and PeerAuthentication.
 
+import type { HeaderValues } from './request-headers.ts'
+
 /** A pattern over a string: exact, `prefix*`, `*suffix`, or `*` (present, not empty). */
 export type StringMatch = string
 
@@ -17,6 +19,9 @@ export type SourceMatch = {
   /** Ours, or a partner's. */
   readonly trustDomains?: readonly StringMatch[]
   readonly notTrustDomains?: readonly StringMatch[]
+  /** Canonical CIDRs of the address that the connection came from: known of every caller, and no identity. */
+  readonly ipBlocks?: readonly string[]
+  readonly notIpBlocks?: readonly string[]
 }
 
 /** One `to` entry, in the same way. The HTTP fields are known of requests on ports that are declared HTTP alone. */
@@ -28,15 +33,23 @@ export type OperationMatch = {
   readonly notHosts?: readonly StringMatch[]
   readonly methods?: readonly StringMatch[]
   readonly notMethods?: readonly StringMatch[]
-  /** Of normalized paths, without the query. */
+  /** Of normalized paths, without the query. Templates too (path-template.ts). */
   readonly paths?: readonly StringMatch[]
   readonly notPaths?: readonly StringMatch[]
 }
 
-/** Matches when any `from` and any `to` match; an absent list matches everything. */
+/** One `when` entry: a value of what `key` names (condition-key.ts), and none of `notValues`. */
+export type Condition = {
+  readonly key: string
+  readonly values?: readonly StringMatch[]
+  readonly notValues?: readonly StringMatch[]
+}
+
+/** Matches when any `from`, any `to` and every `when` match; an absent list matches everything. */
 export type Rule = {
   readonly from?: readonly SourceMatch[]
   readonly to?: readonly OperationMatch[]
+  readonly when?: readonly Condition[]
 }
 
 export type AuthorizationPolicy = {
@@ -80,7 +93,7 @@ export type PolicySet = {
 }
 
 /** The features that this build's evaluator knows. */
-export const FEATURES = ['l4', 'http', 'trustDomains'] as const
+export const FEATURES = ['l4', 'http', 'trustDomains', 'ipBlocks', 'pathTemplates', 'when'] as const
 export type Feature = (typeof FEATURES)[number]
 
 /** In the hello of a sidecar that knows `mode.tls`. */
@@ -107,12 +120,16 @@ export type HttpRequest = {
   readonly host: string
   /** Normalized, in the form in which the application gets it; without the query. `*` of an OPTIONS request. */
   readonly path: string
+  /** Absent: nobody has read them, since no policy asked when the request came. */
+  readonly headers?: HeaderValues
 }
 
 /** `http` is absent for a connection of opaque bytes. */
 export type PolicyRequest = {
   readonly caller: Caller
   readonly port: number
+  /** Of the pod, in its canonical form, as it was dialled. */
+  readonly address?: string
   readonly http?: HttpRequest | undefined
 }
 

@@ -3,6 +3,7 @@
 import { normalizeHost } from '../../../shared/http/host.ts'
 import { normalizePath, normalizeQuery } from '../../../shared/http/path.ts'
 import type { HttpRequest } from '../../../shared/policy/model.ts'
+import { RequestHeaders } from '../../../shared/policy/request-headers.ts'
 import { malformed, overLimit, upgradeRefused } from '../refusal.ts'
 import { contentLength, FieldReader, skip } from './fields.ts'
 import { LIMITS } from './limits.ts'
@@ -64,6 +65,15 @@ export class RequestHead {
       bytes.toString('latin1', methodEnd + 1, targetEnd),
     )
     return end
+  }
+
+  /** Of the head that was read last, while its bytes are there. */
+  headers(bytes: Buffer): RequestHeaders {
+    const headers = new RequestHeaders()
+    const fields = new FieldReader()
+    for (let at = this.fieldsStart; fields.next(bytes, at) === 'field'; at = fields.end)
+      headers.add(fields.name(bytes), fields.text(bytes))
+    return headers
   }
 
   get hasBody(): boolean {

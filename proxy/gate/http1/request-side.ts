@@ -169,7 +169,9 @@ export class RequestSide {
     }
     this.#stopTimer()
     this.#isNew = false
-    const { request } = head
+    const request = this.#options.readsHeaders()
+      ? { ...head.request, headers: head.headers(bytes) }
+      : head.request
     const grant = authorizeReadings(this.#options.authorize, request, this.#onRevoked)
     const { decision } = grant
     if (!decision.allow) {

@@ -23,7 +23,7 @@ import { LIMITS } from './limits.ts'
 import type { Link } from './link.ts'
 import { isGrpc } from './own-answer.ts'
 import { refusalOf, streamErrorOf } from './refusals.ts'
-import { readGatedRequest, readGatedTrailers } from './request-head.ts'
+import { readGatedRequest, readGatedTrailers, readHeaders } from './request-head.ts'
 import { longestFrame, settingsForApplication } from './settings.ts'
 import type { GatedStream } from './streams.ts'
 
@@ -189,7 +189,8 @@ export class CallerSide implements FrameHandler {
     const { options, streams, connectProtocol } = this.#link
     const clientCert = options.forwardedClientCert
     const read = readGatedRequest(headers, id, { clientCert, connectProtocol })
-    const { request, forwarded, contentLength } = read
+    const { forwarded, contentLength } = read
+    const request = options.readsHeaders() ? { ...read.request, headers: readHeaders(headers) } : read.request
     if (ended && contentLength) throw malformed('a content-length without content')
     const grant = authorizeReadings(options.authorize, request, why => this.#revoke(id, why))
     const { decision } = grant

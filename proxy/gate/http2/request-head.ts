@@ -3,6 +3,7 @@
 import { normalizeHost } from '../../../shared/http/host.ts'
 import { normalizePath } from '../../../shared/http/path.ts'
 import type { HttpRequest } from '../../../shared/policy/model.ts'
+import { RequestHeaders } from '../../../shared/policy/request-headers.ts'
 import { checkTrailers, type RequestHead, readRequest } from '../../http2/fields.ts'
 import type { Header } from '../../http2/header.ts'
 import { malformed, overLimit, upgradeRefused } from '../refusal.ts'
@@ -57,6 +58,17 @@ export function readGatedRequest(
   forwarded.push(...fields)
   if (options.clientCert !== undefined) forwarded.push([CLIENT_CERT, options.clientCert])
   return { request: { method, host: normalizeHost(authority), path }, forwarded, contentLength }
+}
+
+/** As policies know them. Cookies may be divided into fields, and are one (RFC 9113, section 8.2.3). */
+export function readHeaders(list: readonly Header[]): RequestHeaders {
+  const headers = new RequestHeaders()
+  const cookies: string[] = []
+  for (const [name, value] of list)
+    if (name === 'cookie') cookies.push(value)
+    else if (!name.startsWith(':')) headers.add(name, value)
+  if (cookies.length > 0) headers.add('cookie', cookies.join('; '))
+  return headers
 }
 
 /** The trailers as they are forwarded. @throws Http2Error of the stream, HttpRefusal */

@@ -3,7 +3,13 @@ import fc from 'fast-check'
 import t from 'tap'
 import { compile } from '../../../shared/policy/compile.ts'
 import { evaluate, evaluateAnyRequest } from '../../../shared/policy/evaluate.ts'
-import type { OperationMatch, PolicyRequest, PolicySet, SourceMatch } from '../../../shared/policy/model.ts'
+import type {
+  Condition,
+  OperationMatch,
+  PolicyRequest,
+  PolicySet,
+  SourceMatch,
+} from '../../../shared/policy/model.ts'
 import { reference } from './reference.ts'
 
 const TRUST_DOMAIN = 'td.one'
@@ -30,6 +36,9 @@ const serviceAccount = fc.tuple(namespace, account).map(([ns, sa]) => `${ns}/${s
 const optional = { requiredKeys: [] as never[] }
 const notEmpty = (value: object) => Object.keys(value).length > 0
 
+const address = fc.constantFrom('10.0.0.1', '10.0.0.2', '10.0.1.1', '192.168.0.1')
+const block = fc.constantFrom('10.0.0.1/32', '10.0.0.0/31', '10.0.0.0/24', '10.0.0.0/8', '0.0.0.0/0')
+
 const source: fc.Arbitrary<SourceMatch> = fc
   .record(
     {
@@ -41,6 +50,8 @@ const source: fc.Arbitrary<SourceMatch> = fc
       notServiceAccounts: list(pattern(serviceAccount)),
       trustDomains: list(pattern(domain)),
       notTrustDomains: list(pattern(domain)),
+      ipBlocks: list(block),
+      notIpBlocks: list(block),
     },
     optional,
   )
@@ -48,7 +59,11 @@ const source: fc.Arbitrary<SourceMatch> = fc
 
 const port = fc.constantFrom(80, 81, 443)
 const method = fc.constantFrom('GET', 'GETX', 'POST')
-const path = fc.constantFrom('/', '/a', '/a/b', '/a/b.js')
+const path = fc.constantFrom('/', '/a', '/a/b', '/a/b.js', '/a/b/c')
+const pathPattern = fc.oneof(
+  { weight: 2, arbitrary: pattern(path) },
+  fc.constantFrom('/{*}', '/{**}', '/a/{*}', '/{*}/b', '/a/{**}', '/{**}/b', '/{*}/{**}', '/{*}/{**}/c'),
+)
 const name = fc.constantFrom('a', 'a.b', 'b.b')
 const withPort = fc.tuple(name, fc.constantFrom(80, 8080)).map(parts => parts.join(':'))
 const hostPattern = fc.oneof(
@@ -63,8 +78,8 @@ const operation: fc.Arbitrary<OperationMatch> = fc
       notPorts: list(port),
       methods: list(pattern(method)),
       notMethods: list(pattern(method)),
-      paths: list(pattern(path)),
-      notPaths: list(pattern(path)),
+      paths: list(pathPattern),
+      notPaths: list(pathPattern),
       hosts: list(hostPattern),
       notHosts: list(hostPattern),
     },
@@ -73,6 +88,29 @@ const operation: fc.Arbitrary<OperationMatch> = fc
   // Few fields at once, or nothing ever matches.
   .map(all => Object.fromEntries(Object.entries(all).slice(0, 3)))
   .filter(notEmpty)
+
+const headerValue = fc.constantFrom('a', 'ab', 'b')
+const conditionOf = (key: string, value: fc.Arbitrary<string>): fc.Arbitrary<Condition> =>
+  fc
+    .record({ values: list(value), notValues: list(value) }, optional)
+    .filter(notEmpty)
+    .map(lists => ({ key, ...lists }))
+const condition: fc.Arbitrary<Condition> = fc.oneof(
+  conditionOf('source.principal', pattern(principal)),
+  conditionOf('source.namespace', pattern(namespace)),
+  conditionOf('source.serviceAccount', pattern(serviceAccount)),
+  conditionOf('source.trustDomain', pattern(domain)),
+  conditionOf('source.ip', block),
+  conditionOf('destination.port', port.map(String)),
+  conditionOf('destination.ip', block),
+  conditionOf('request.headers[x-a]', pattern(headerValue)),
+  conditionOf('request.headers[x-b]', pattern(headerValue)),
+)
+
+const rule = fc.oneof(
+  { weight: 3, arbitrary: fc.record({ from: list(source), to: list(operation) }, optional) },
+  fc.record({ from: list(source), to: list(operation), when: list(condition) }, optional),
+)
 
 const policySet: fc.Arbitrary<PolicySet> = fc.record({
   mode: fc.constant({ inbound: 'permissive' as const, ports: {} }),
@@ -83,27 +121,38 @@ const policySet: fc.Arbitrary<PolicySet> = fc.record({
       name: fc.constantFrom('a/one', 'a/two'),
       action: fc.constantFrom('ALLOW' as const, 'DENY' as const),
       features: fc.constant(['l4']),
-      rules: fc.array(fc.record({ from: list(source), to: list(operation) }, optional), { maxLength: 3 }),
+      rules: fc.array(rule, { maxLength: 3 }),
     }),
     { maxLength: 4 },
   ),
 })
 
-const request: fc.Arbitrary<PolicyRequest> = fc.record({
-  caller: fc.record(
-    { identity: principal.map(text => `spiffe://${text}`), address: fc.constant('10.0.0.1') },
-    { requiredKeys: ['address'] },
-  ),
-  port,
-  http: fc.option(
-    fc.record({
-      method,
-      path: fc.oneof({ weight: 9, arbitrary: path }, fc.constant('*')),
-      host: fc.oneof(name, withPort, fc.constantFrom('', 'A.B', 'a.b.', 'a.b.:8080', 'b.b:', 'a.b:080')),
-    }),
-    { nil: undefined },
-  ),
-})
+const header = fc.oneof({ weight: 4, arbitrary: headerValue }, fc.constantFrom(null, ''))
+const headers = fc.record({ 'x-a': header, 'x-b': header }, optional).map(all => new Map(Object.entries(all)))
+
+const request: fc.Arbitrary<PolicyRequest> = fc.record(
+  {
+    caller: fc.record(
+      { identity: principal.map(text => `spiffe://${text}`), address },
+      { requiredKeys: ['address'] },
+    ),
+    port,
+    address,
+    http: fc.option(
+      fc.record(
+        {
+          headers,
+          method,
+          path: fc.oneof({ weight: 9, arbitrary: path }, fc.constant('*')),
+          host: fc.oneof(name, withPort, fc.constantFrom('', 'A.B', 'a.b.', 'a.b.:8080', 'b.b:', 'a.b:080')),
+        },
+        { requiredKeys: ['method', 'path', 'host'] },
+      ),
+      { nil: undefined },
+    ),
+  },
+  { requiredKeys: ['caller', 'port', 'http'] },
+)
 
 const RUNS = Number(process.env.POSTERN_PROPERTY_RUNS ?? 20_000)
 
@@ -156,7 +205,10 @@ t.test('what no request could pass, none does, and a policy without HTTP fields 
       seen.refused += Number(!best.allow)
       seen.open += Number(best.allow && !opaque.allow)
       const fields = set.policies.flatMap(({ rules }) => rules.flatMap(({ to = [] }) => to))
-      const hasHttp = fields.some(entry => Object.keys(entry).some(field => !/ports$/i.test(field)))
+      const conditions = set.policies.flatMap(({ rules }) => rules.flatMap(({ when = [] }) => when))
+      const hasHttp =
+        conditions.some(({ key }) => key.startsWith('request.')) ||
+        fields.some(entry => Object.keys(entry).some(field => !/ports$/i.test(field)))
       return hasHttp || best.allow === opaque.allow
     }),
     { numRuns: RUNS },
@@ -167,7 +219,11 @@ t.test('what no request could pass, none does, and a policy without HTTP fields 
 t.test('a plaintext caller is never allowed what a rule with an identity gives', async () => {
   fc.assert(
     fc.property(policySet, port, (set, asked) => {
-      const identified = set.policies.filter(({ rules }) => rules.every(rule => rule.from !== undefined))
+      const identified = set.policies.filter(({ rules }) =>
+        rules.every(({ from }) =>
+          from?.every(entry => Object.keys(entry).some(field => !/ipBlocks$/i.test(field))),
+        ),
+      )
       const allowing = identified.filter(({ action }) => action === 'ALLOW')
       if (allowing.length === 0) return true
       const compiled = compile({ ...set, policies: identified }, { trustDomain: TRUST_DOMAIN })

@@ -13,7 +13,11 @@
 // |------------------|------------------------|-----------------------|
 // | opaque bytes, or what a request does not say | never matches | always matches |
 // | a request        | as written             | as written            |
+//
+// An address is always known, and is no identity. A header that a request does not have is known to be absent; one that it
+// has twice is not known.
 import type {
+  Condition,
   HttpRequest,
   OperationMatch,
   PolicyRequest,
@@ -52,8 +56,27 @@ const written = (
   (source.serviceAccounts === undefined || anyOf(source.serviceAccounts, account)) &&
   (source.notServiceAccounts === undefined || !anyOf(source.notServiceAccounts, account))
 
-function sourceMatches(source: SourceMatch, action: 'ALLOW' | 'DENY', caller: Caller): boolean {
-  if (caller === undefined) return action === 'DENY'
+/** IPv4 alone: eight binary digits for each number. */
+const bits = (address: string): string =>
+  address
+    .split('.')
+    .map(number => Number(number).toString(2).padStart(8, '0'))
+    .join('')
+
+const inBlock = (block: string, address: string): boolean => {
+  const [network = '', length] = block.split('/')
+  return bits(address).startsWith(bits(network).slice(0, Number(length)))
+}
+
+function sourceMatches(
+  { ipBlocks, notIpBlocks, ...source }: SourceMatch,
+  action: 'ALLOW' | 'DENY',
+  caller: Caller,
+  address: string,
+): boolean {
+  if (ipBlocks !== undefined && !ipBlocks.some(block => inBlock(block, address))) return false
+  if (notIpBlocks?.some(block => inBlock(block, address))) return false
+  if (caller === undefined) return action === 'DENY' || Object.keys(source).length === 0
   const saysForeign = source.principals !== undefined || source.trustDomains !== undefined
   if (action === 'ALLOW' && caller.namespace === undefined && !saysForeign) return false
   return written(source, caller)
@@ -66,6 +89,23 @@ function hostPattern(written: string, host: string): boolean {
   return /:\d+$/.test(lower) ? pattern(lower, `${name}:${Number(port || 80)}`) : pattern(lower, name)
 }
 
+/** A template segment by segment; `{**}` takes as many as it can. */
+function pathPattern(written: string, path: string): boolean {
+  if (!written.includes('{')) return pattern(written, path)
+  const [wanted, given] = [written.split('/'), path.split('/')]
+  const open = wanted.indexOf('{**}')
+  const fits = (segments: readonly string[], values: readonly string[]) =>
+    segments.length === values.length &&
+    segments.every((segment, at) => (segment === '{*}' ? values[at] !== '' : segment === values[at]))
+  if (open === -1) return fits(wanted, given)
+  const behind = wanted.length - open - 1
+  return (
+    given.length >= wanted.length &&
+    fits(wanted.slice(0, open), given.slice(0, open)) &&
+    fits(wanted.slice(open + 1), given.slice(given.length - behind))
+  )
+}
+
 type HttpField = readonly [
   wanted: readonly string[] | undefined,
   unwanted: readonly string[] | undefined,
@@ -75,7 +115,7 @@ type HttpField = readonly [
 
 const httpFields = (operation: OperationMatch, http: HttpRequest | undefined): readonly HttpField[] => [
   [operation.methods, operation.notMethods, http?.method, pattern],
-  [operation.paths, operation.notPaths, http?.path, pattern],
+  [operation.paths, operation.notPaths, http?.path, pathPattern],
   [operation.hosts, operation.notHosts, http?.host, hostPattern],
 ]
 
@@ -95,14 +135,47 @@ const operationMatches = (
   (operation.notPorts === undefined || !operation.notPorts.includes(port)) &&
   httpFields(operation, http).every(field => httpMatches(field, action))
 
+const SOURCES: { readonly [key: string]: readonly [keyof SourceMatch, keyof SourceMatch] } = {
+  'source.principal': ['principals', 'notPrincipals'],
+  'source.namespace': ['namespaces', 'notNamespaces'],
+  'source.serviceAccount': ['serviceAccounts', 'notServiceAccounts'],
+  'source.trustDomain': ['trustDomains', 'notTrustDomains'],
+  'source.ip': ['ipBlocks', 'notIpBlocks'],
+}
+
+function conditionHolds(
+  { key, values, notValues }: Condition,
+  action: 'ALLOW' | 'DENY',
+  caller: Caller,
+  { caller: { address: from }, address: to, port, http }: PolicyRequest,
+): boolean {
+  const [wanted, unwanted] = SOURCES[key] ?? []
+  if (wanted && unwanted) {
+    const source = { ...(values && { [wanted]: values }), ...(notValues && { [unwanted]: notValues }) }
+    return sourceMatches(source, action, caller, from)
+  }
+  const both = (matches: (text: string) => boolean) =>
+    (values === undefined || values.some(matches)) && !(notValues ?? []).some(matches)
+  if (key === 'destination.port') return both(text => Number(text) === port)
+  if (key === 'destination.ip') return to === undefined ? action === 'DENY' : both(text => inBlock(text, to))
+  const [, name = ''] = /^request\.headers\[(.*)\]$/.exec(key) ?? []
+  if (http?.headers === undefined || http.headers.get(name) === null) return action === 'DENY'
+  const value = http.headers.get(name)
+  return value === undefined
+    ? values === undefined
+    : both(text => typeof value === 'string' && pattern(text, value))
+}
+
 const ruleMatches = (
-  { from, to }: Rule,
+  { from, to, when }: Rule,
   action: 'ALLOW' | 'DENY',
   caller: Caller,
   request: PolicyRequest,
 ): boolean =>
-  (from === undefined || from.some(source => sourceMatches(source, action, caller))) &&
-  (to === undefined || to.some(operation => operationMatches(operation, action, request)))
+  (from === undefined ||
+    from.some(source => sourceMatches(source, action, caller, request.caller.address))) &&
+  (to === undefined || to.some(operation => operationMatches(operation, action, request))) &&
+  (when === undefined || when.every(condition => conditionHolds(condition, action, caller, request)))
 
 export type Expected = {
   readonly allow: boolean

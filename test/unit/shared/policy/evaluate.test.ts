@@ -386,8 +386,11 @@ t.test('an unknown feature refuses exactly the ports that the policy covers', as
 })
 
 const COVERS_ALL: readonly (readonly [string, AuthorizationPolicy])[] = [
-  ['an unlisted field of a rule', newer('DENY', { when: [{ key: 'x' }] })],
-  ['an unlisted field of a source', newer('DENY', { from: [{ ipBlocks: ['10.0.0.0/8'] }] })],
+  ['an unlisted field of a rule', newer('DENY', { unless: [{ key: 'x' }] })],
+  ['a condition that nobody knows', newer('DENY', { when: [{ key: 'x', values: ['y'] }] })],
+  ['a condition that asks nothing', newer('DENY', { when: [{ key: 'source.ip' }] })],
+  ['an empty when', newer('DENY', { when: [] })],
+  ['an unlisted field of a source', newer('DENY', { from: [{ remoteIpBlocks: ['10.0.0.0/8'] }] })],
   ['an unlisted field of an operation', newer('DENY', { to: [{ grpcMethods: ['GET'] }] })],
   ['a feature that may widen a pattern', newer('DENY', { to: [{ paths: ['/a/{*}'] }] }, ['templates'])],
   ['an unknown action', newer('AUDIT', {})],
