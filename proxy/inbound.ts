@@ -151,6 +151,7 @@ async function admit(parts: InboundParts, arrival: Arrival): Promise<void> {
     checkInboundDestination(destination, podIps)
 
     using grant = authorizer.authorizeConnection(caller, destination)
+    if (grant.observed) observer.observed(record, grant.observed)
     if (!grant.decision.allow) return refuse(grant.decision)
     if (arrival.ending) endWith(arrival.ending, grant)
 
@@ -191,7 +192,11 @@ async function carry(
     traffic,
     forwardedClientCert: clientCert?.(),
     now,
-    authorize: (request, onRevoked) => authorizer.authorizeRequest(caller, destination, request, onRevoked),
+    authorize: (request, onRevoked) => {
+      const granted = authorizer.authorizeRequest(caller, destination, request, onRevoked)
+      if (granted.observed) observer.observed(record, granted.observed, request)
+      return granted
+    },
     readsHeaders: authorizer.readsHeaders,
     onRequest: outcome => observer.request(record, outcome),
   })

@@ -10,7 +10,13 @@ import {
   type StateExtensions,
 } from '../../shared/control/messages.ts'
 import type { Partner } from '../../shared/federation/model.ts'
-import { type PolicySet, TLS_PORTS, withoutTlsPorts } from '../../shared/policy/model.ts'
+import {
+  type PolicySet,
+  TLS_PORTS,
+  WATCHED_POLICIES,
+  withoutTlsPorts,
+  withoutWatched,
+} from '../../shared/policy/model.ts'
 import { renewalOf } from '../../shared/renewal-order.ts'
 import type { Revoked } from '../../shared/revocation.ts'
 import type { OwnTrust } from '../../shared/trust-bundle.ts'
@@ -50,6 +56,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
   const answers = new Map<string, string | undefined>()
   const knowsServices = SERVICE_EXTENSIONS.every(extension => features.includes(extension))
   const knowsTlsPorts = features.includes(TLS_PORTS)
+  const knowsWatched = features.includes(WATCHED_POLICIES)
   const knowsOutside = features.includes('outside' satisfies keyof StateExtensions)
   let kept = withheld([])
   const answerFor = (address: string): AddressEntry => {
@@ -85,7 +92,8 @@ export function createOutbox(options: OutboxOptions): Outbox {
   let version = 0
   let closed = ''
   /** To those that do not know ports with TLS they are strict. */
-  const policyFor = (policy: PolicySet): PolicySet => {
+  const policyFor = (whole: PolicySet): PolicySet => {
+    const policy = knowsWatched ? whole : withoutWatched(whole)
     if (knowsTlsPorts) return policy
     const ports = Object.keys(policy.mode.tls ?? {})
     if (closed !== ports.join()) options.onTlsPortsClosed?.(ports.map(Number))

@@ -55,6 +55,11 @@ export function createProxyMetrics(registry: Registry) {
       'Requests on ports declared HTTP that the sidecar refused or cut off, by code (docs/errors.md).',
       ['protocol', 'code'],
     ),
+    policyWatched: registry.counter(
+      'postern_policy_watched_total',
+      'Connections and requests that an AUDIT policy matches, or that a dry run would decide otherwise, by policy and what it says.',
+      ['policy', 'what'],
+    ),
     retries: registry.counter(
       'postern_retries_total',
       'Openings that went on to another endpoint of the same Service, by the code of the one that failed.',

@@ -186,6 +186,7 @@ const state = object<State>({
       tls: optional(mapOf(portText, tlsMode)),
     }),
     policies: listOf(policy),
+    watched: optional(listOf(policy)),
     defaultAction: oneOf(['allow', 'deny']),
   }),
   trust: listOf(

@@ -2,7 +2,7 @@
 // injector replica, newline-delimited JSON both ways. Items are full state with a version: whoever missed one
 // message is made whole by the next. The schema for other languages is messages.schema.json (a test compares).
 import type { Partner, PartnerClients } from '../federation/model.ts'
-import { FEATURES, type PolicySet, TLS_PORTS } from '../policy/model.ts'
+import { FEATURES, type PolicySet, TLS_PORTS, WATCHED_POLICIES } from '../policy/model.ts'
 import type { OutsideHost } from '../policy/outside-host.ts'
 import type { Protocols } from '../protocol.ts'
 import type { Renewal } from '../renewal-order.ts'
@@ -133,6 +133,7 @@ export const SERVICE_EXTENSIONS = ['affinitySeconds'] as const satisfies readonl
 export const KNOWN_FEATURES: readonly string[] = [
   ...FEATURES,
   TLS_PORTS,
+  WATCHED_POLICIES,
   ...STATE_EXTENSIONS,
   ...SERVICE_EXTENSIONS,
 ]

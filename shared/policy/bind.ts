@@ -19,14 +19,17 @@ export type BindContext = {
 export function bind(documents: readonly PolicyDocument[], pod: PodFacts, context: BindContext): PolicySet {
   const { systemNamespace, defaultAction = 'allow' } = context
   const policies: AuthorizationPolicy[] = []
+  const watched: AuthorizationPolicy[] = []
   const modes: PeerAuthenticationDocument[] = []
   for (const document of documents) {
     if (!reaches(document, pod, systemNamespace)) continue
-    if (document.kind === 'AuthorizationPolicy') policies.push(document.policy)
+    if (document.kind === 'AuthorizationPolicy') (document.watched ? watched : policies).push(document.policy)
     else if (document.kind === 'PeerAuthentication') modes.push(document)
   }
-  policies.sort((a, b) => (a.name < b.name ? -1 : Number(a.name > b.name)))
-  return { mode: effectiveMode(modes, context), policies, defaultAction }
+  policies.sort(byName)
+  watched.sort(byName)
+  const mode = effectiveMode(modes, context)
+  return { mode, policies, ...(watched.length > 0 && { watched }), defaultAction }
 }
 
 /** The hosts outside the mesh that hold for one pod; of one address all that declare it, since none may win by chance. */
@@ -39,8 +42,11 @@ export function bindOutside(
     .filter(document => document.kind === 'OutsideHost')
     .filter(document => reaches(document, pod, systemNamespace))
     .map(({ outside }) => outside)
-    .sort((a, b) => (a.name < b.name ? -1 : Number(a.name > b.name)))
+    .sort(byName)
 }
+
+const byName = (a: { readonly name: string }, b: { readonly name: string }): number =>
+  a.name < b.name ? -1 : Number(a.name > b.name)
 
 function reaches(document: PolicyDocument, pod: PodFacts, systemNamespace: string): boolean {
   const isNear = document.namespace === systemNamespace || document.namespace === pod.namespace

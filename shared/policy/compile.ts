@@ -16,6 +16,14 @@ import { obstacleIn, readable } from './obstacle.ts'
 import { indexRules, type RuleIndex } from './rule-index.ts'
 import { compileSource, type KnownCaller } from './source-match.ts'
 
+/** Each is asked as if it decided. */
+export type CompiledWatch = {
+  /** AUDIT policies as DENY policies: what they refuse is recorded. */
+  readonly audit?: CompiledPolicy
+  /** The policies in force and the dry runs together. */
+  readonly dryRun?: CompiledPolicy
+}
+
 export type CompiledPolicy = {
   readonly mode: EffectiveMode
   /** In the order in which they are consulted; the first match decides. */
@@ -31,6 +39,8 @@ export type CompiledPolicy = {
   readonly otherwiseForeign: Decision
   /** Whether any rule asks for headers of requests. */
   readonly readsHeaders: boolean
+  /** What decides nothing; absent where there is none. */
+  readonly watch?: CompiledWatch
   /** Undefined for plaintext peers, and for what is no SPIFFE ID. */
   readonly callerOf: (identity: string | undefined) => KnownCaller | undefined
 }
@@ -47,6 +57,7 @@ export function compile(set: PolicySet, { trustDomain }: { readonly trustDomain:
       deny.push(...policy.rules.map((rule, index) => denies(policy, rule, index)))
     else allow.push(...policy.rules.map((rule, index) => allows(policy, rule, index)))
   }
+  const watch = compileWatched(set, { trustDomain })
   return {
     mode: set.mode,
     deny: indexRules(deny, 'callers'),
@@ -55,8 +66,25 @@ export function compile(set: PolicySet, { trustDomain }: { readonly trustDomain:
     unsupported: indexRules(unsupported, 'callers'),
     otherwise: otherwise(set),
     otherwiseForeign: otherwise({ ...set, defaultAction: 'deny' }, FOREIGN_DEFAULT),
-    readsHeaders: [...deny, ...allow].some(({ when }) => when?.some(({ kind }) => kind === 'header')),
+    readsHeaders:
+      [...deny, ...allow].some(({ when }) => when?.some(({ kind }) => kind === 'header')) ||
+      [watch?.audit, watch?.dryRun].some(compiled => compiled?.readsHeaders),
+    ...(watch && { watch }),
     callerOf: callers(trustDomain),
+  }
+}
+
+function compileWatched(
+  { watched = [], ...set }: PolicySet,
+  own: { readonly trustDomain: string },
+): CompiledWatch | undefined {
+  if (watched.length === 0) return undefined
+  const audits = watched.filter(({ action }) => action === 'AUDIT')
+  const dryRuns = watched.filter(({ action }) => action !== 'AUDIT')
+  const denying = audits.map((policy): AuthorizationPolicy => ({ ...policy, action: 'DENY' }))
+  return {
+    ...(audits.length > 0 && { audit: compile({ ...set, policies: denying }, own) }),
+    ...(dryRuns.length > 0 && { dryRun: compile({ ...set, policies: [...set.policies, ...dryRuns] }, own) }),
   }
 }
 

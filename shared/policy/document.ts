@@ -10,6 +10,8 @@ export type AuthorizationDocument = {
   readonly namespace: string
   readonly selector?: Selector
   readonly policy: AuthorizationPolicy
+  /** It decides nothing: an AUDIT, or a dry run. */
+  readonly watched?: true
 }
 
 export type PeerAuthenticationDocument = {

@@ -5,12 +5,32 @@ import type { CompiledPolicy } from './compile.ts'
 import type { CompiledOperation } from './compiled-rule.ts'
 import { type CompiledCondition, conditionHolds } from './condition.ts'
 import { httpMatches } from './http-match.ts'
-import type { Decision, InboundMode, PolicyRequest } from './model.ts'
+import type { Decision, InboundMode, Observed, PolicyRequest } from './model.ts'
 import { findRule, type Matches, type Question } from './rule-index.ts'
 import { type CompiledSource, sourceMatches } from './source-match.ts'
 
 export function evaluate(compiled: CompiledPolicy, request: PolicyRequest): Decision {
   return decide(compiled, request, false)
+}
+
+/** What is to be recorded beside `decision`, which evaluate() has made of the same request. */
+export function observe(
+  { watch }: CompiledPolicy,
+  request: PolicyRequest,
+  decision: Decision,
+): Observed | undefined {
+  if (watch === undefined) return undefined
+  const audit = watch.audit && auditOf(evaluate(watch.audit, request))
+  const would = watch.dryRun && evaluate(watch.dryRun, request)
+  const dryRun = would?.allow === decision.allow ? undefined : would
+  if (audit === undefined && dryRun === undefined) return undefined
+  return { ...(audit && { audit }), ...(dryRun && { dryRun }) }
+}
+
+/** A rule's refusal; what the default refuses no AUDIT policy has named. One that is not understood covers all it may. */
+function auditOf(decision: Decision): Observed['audit'] {
+  if (decision.allow || decision.policy === undefined) return undefined
+  return { policy: decision.policy, rule: decision.rule ?? 0 }
 }
 
 /** Of a connection whose requests are decided on one by one, before the first: refused if each of them would be. */

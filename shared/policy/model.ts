@@ -52,11 +52,14 @@ export type Rule = {
   readonly when?: readonly Condition[]
 }
 
+/** AUDIT decides nothing: what matches is recorded. */
+export type Action = 'ALLOW' | 'DENY' | 'AUDIT'
+
 export type AuthorizationPolicy = {
   readonly kind: 'AuthorizationPolicy'
   /** `<namespace>/<name>`: how logs, metrics and refusals name it. */
   readonly name: string
-  readonly action: 'ALLOW' | 'DENY'
+  readonly action: Action
   /** No rules: an ALLOW policy that matches nothing (deny all), a DENY policy that denies nothing. */
   readonly rules: readonly Rule[]
   /** Features that an evaluator must know; an unknown one fails closed (PSTN_POLICY_UNSUPPORTED). */
@@ -88,6 +91,8 @@ export type EffectiveMode = {
 export type PolicySet = {
   readonly mode: EffectiveMode
   readonly policies: readonly AuthorizationPolicy[]
+  /** Policies that decide nothing: AUDIT, and dry runs of ALLOW and DENY. Only for sidecars that know WATCHED_POLICIES. */
+  readonly watched?: readonly AuthorizationPolicy[]
   /** What holds where no ALLOW policy selects the pod, for callers of our own trust domain and in plaintext. */
   readonly defaultAction: 'allow' | 'deny'
 }
@@ -102,6 +107,14 @@ export const TLS_PORTS = 'tlsPorts'
 /** The same policy for a sidecar that does not. */
 export function withoutTlsPorts({ mode: { inbound, ports }, ...rest }: PolicySet): PolicySet {
   return { ...rest, mode: { inbound, ports } }
+}
+
+/** In the hello of a sidecar that knows `watched`. */
+export const WATCHED_POLICIES = 'watchedPolicies'
+
+/** The same policy for a sidecar that does not: nothing is decided otherwise. */
+export function withoutWatched({ mode, policies, defaultAction }: PolicySet): PolicySet {
+  return { mode, policies, defaultAction }
 }
 
 /** What is known of a caller when it is authorized. `identity` is absent for plaintext (unauthenticated) peers. */
@@ -131,6 +144,14 @@ export type PolicyRequest = {
   /** Of the pod, in its canonical form, as it was dialled. */
   readonly address?: string
   readonly http?: HttpRequest | undefined
+}
+
+/** What policies that decide nothing say of a connection or request. */
+export type Observed = {
+  /** The first rule of an AUDIT policy that matches. */
+  readonly audit?: { readonly policy: string; readonly rule: number }
+  /** The decision if the dry runs were in force, where it is another. */
+  readonly dryRun?: Decision
 }
 
 /** `policy` and `rule` (index) name what decided; absent for the default. */

@@ -2,14 +2,14 @@
 // each such form has another spelling that says so on purpose.
 import type { AuthorizationDocument } from './document.ts'
 import { featuresOf } from './features.ts'
-import type { Rule } from './model.ts'
+import type { Action, Rule } from './model.ts'
 import { readCondition } from './read-condition.ts'
 import { readOperation } from './read-operation.ts'
 import { readSelector } from './read-selector.ts'
 import { readSource } from './read-source.ts'
 import { type Item, isMapping, type Reader } from './reader.ts'
 
-const SPEC_LATER = ['targetRef', 'targetRefs', 'provider', 'dryRun']
+const SPEC_LATER = ['targetRef', 'targetRefs', 'provider']
 
 /** Undefined if anything was reported. `name` is `<namespace>/<name>`. */
 export function readAuthorization(
@@ -17,33 +17,48 @@ export function readAuthorization(
   spec: Item,
   { namespace, name }: { readonly namespace: string; readonly name: string },
 ): AuthorizationDocument | undefined {
-  const fields = reader.mapping(spec, ['selector', 'action', 'rules'], SPEC_LATER)
+  const fields = reader.mapping(spec, ['selector', 'action', 'rules', 'dryRun'], SPEC_LATER)
   if (fields === undefined) return undefined
   const selector = fields.selector && readSelector(reader, fields.selector)
-  const action = fields.action ? reader.oneOf(fields.action, ['ALLOW', 'DENY'], ['AUDIT', 'CUSTOM']) : 'ALLOW'
-  const rules = readRules(reader, fields.rules, action === 'DENY', spec, namespace)
+  const action = fields.action ? reader.oneOf(fields.action, ['ALLOW', 'DENY', 'AUDIT'], ['CUSTOM']) : 'ALLOW'
+  const dryRun = fields.dryRun && readDryRun(reader, fields.dryRun, action)
+  const rules = readRules(reader, fields.rules, action, spec, namespace)
   if (action === undefined || rules === undefined) return undefined
   return {
     kind: 'AuthorizationPolicy',
     namespace,
     ...(selector && { selector }),
     policy: { kind: 'AuthorizationPolicy', name, action, rules, features: featuresOf(rules) },
+    ...((action === 'AUDIT' || dryRun) && { watched: true }),
   }
 }
+
+function readDryRun(reader: Reader, item: Item, action: Action | undefined): boolean {
+  if (typeof item.value !== 'boolean')
+    reader.report(item.path, `${JSON.stringify(item.value)} is neither true nor false`, 'write dryRun: true')
+  else if (action === 'AUDIT')
+    reader.report(item.path, 'an AUDIT policy decides nothing in any case', 'leave dryRun out')
+  return item.value === true
+}
+
+const POINTLESS = {
+  DENY: 'a DENY policy without rules denies nothing',
+  AUDIT: 'an AUDIT policy without rules records nothing',
+} as const
 
 function readRules(
   reader: Reader,
   item: Item | undefined,
-  deny: boolean,
+  action: Action | undefined,
   spec: Item,
   namespace: string,
 ): readonly Rule[] | undefined {
   const none = item === undefined || (Array.isArray(item.value) && item.value.length === 0)
-  if (none && deny)
-    reader.report(item?.path ?? spec.path, 'a DENY policy without rules denies nothing', 'write rules')
+  if (none && (action === 'DENY' || action === 'AUDIT'))
+    reader.report(item?.path ?? spec.path, POINTLESS[action], 'write rules')
   // Istio's spelling of "allow nothing".
   if (none) return []
-  return reader.list(item, '', rule => readRule(reader, rule, deny, namespace))
+  return reader.list(item, '', rule => readRule(reader, rule, action === 'DENY', namespace))
 }
 
 function readRule(reader: Reader, item: Item, deny: boolean, namespace: string): Rule | undefined {

@@ -183,7 +183,7 @@ ${authorization(`spec:
         ports: [0, http]
 `)}`)
   t.same(problems(text), [
-    'policy.yaml:5:3: spec.selektor: unknown field; did you mean selector?; fields: selector, action, rules',
+    'policy.yaml:5:3: spec.selektor: unknown field; did you mean selector?; fields: selector, action, rules, dryRun',
     'policy.yaml:8:1: apiVersion: "security.istio.io/v1" is not valid; write apiVersion: policy.postern.dev/v1',
     'policy.yaml:9:1: kind: unknown value "AuthorizationPolicies"; did you mean AuthorizationPolicy?; write AuthorizationPolicy or PeerAuthentication or OutsideHost',
     'policy.yaml:10:24: metadata.namespace: "bank" is not the ConfigMap’s namespace shop; a policy holds in the namespace of its ConfigMap; leave this out',
@@ -308,7 +308,19 @@ const REFUSED: readonly (readonly [it: string, text: string, path: string, reaso
     'spec.selector.matchLabels.app',
     /is no label/,
   ],
-  ['the action AUDIT', authorization('spec: {action: AUDIT}'), 'spec.action', /AUDIT is not supported yet/],
+  ['an AUDIT without rules', authorization('spec: {action: AUDIT}'), 'spec', /records nothing/],
+  [
+    'a dry run of an AUDIT',
+    authorization('spec: {action: AUDIT, dryRun: true, rules: [{}]}'),
+    'spec.dryRun',
+    /decides nothing in any case/,
+  ],
+  [
+    'a dry run that is no boolean',
+    authorization('spec: {dryRun: "yes"}'),
+    'spec.dryRun',
+    /neither true nor false/,
+  ],
   [
     'the action CUSTOM',
     authorization('spec: {action: CUSTOM}'),
