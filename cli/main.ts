@@ -10,6 +10,8 @@ import { certsRevoke } from './certs/revoke.ts'
 import type { Command } from './command.ts'
 import { connectCluster } from './kubeconfig.ts'
 import { partners } from './partners/list.ts'
+import { policyTest } from './policy/test.ts'
+import { policyValidate } from './policy/validate.ts'
 import { run } from './run.ts'
 
 const COMMANDS: readonly Command[] = [
@@ -20,6 +22,8 @@ const COMMANDS: readonly Command[] = [
   certsRenew,
   certs,
   partners,
+  policyValidate,
+  policyTest,
 ]
 
 const interrupted = new AbortController()

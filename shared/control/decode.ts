@@ -146,6 +146,8 @@ const source = extensible<SourceMatch>({
   notTrustDomains: strings,
   ipBlocks: optional(listOf(cidr)),
   notIpBlocks: optional(listOf(cidr)),
+  requestPrincipals: strings,
+  notRequestPrincipals: strings,
 })
 
 const operation = extensible<OperationMatch>({
@@ -159,7 +161,13 @@ const operation = extensible<OperationMatch>({
   notPaths: strings,
 })
 
-const condition = extensible<Condition>({ key: name, values: strings, notValues: strings })
+const condition = extensible<Condition>({
+  key: name,
+  values: strings,
+  notValues: strings,
+  equals: optional(name),
+  notEquals: optional(name),
+})
 
 const policy = extensible<AuthorizationPolicy>({
   kind: oneOf(['AuthorizationPolicy']),

@@ -1,9 +1,9 @@
 // A PolicySet turned into what evaluate() walks: sets instead of lists, the answers made beforehand, so that a decision
 // allocates nothing. Whatever this build does not understand is compiled to a refusal of all that it might cover.
 import { parseSpiffeId, workloadOf } from '../spiffe-id.ts'
-import type { CompiledOperation, CompiledRule } from './compiled-rule.ts'
+import type { CompiledRule } from './compiled-rule.ts'
 import { compileCondition } from './condition.ts'
-import { compileHttp } from './http-match.ts'
+import { type CompiledOperation, compileHttp } from './http-match.ts'
 import type {
   AuthorizationPolicy,
   Decision,
@@ -13,6 +13,7 @@ import type {
   Rule,
 } from './model.ts'
 import { obstacleIn, readable } from './obstacle.ts'
+import { asksForSegment, compileResource } from './resource.ts'
 import { indexRules, type RuleIndex } from './rule-index.ts'
 import { compileSource, type KnownCaller } from './source-match.ts'
 
@@ -135,11 +136,16 @@ function otherwise({ policies, defaultAction }: PolicySet, why = OWN_DEFAULT): D
   return { allow: false, code: 'PSTN_POLICY_DENIED', reason, ...(names.length === 1 && { policy: only }) }
 }
 
-const compileRule = ({ from, to, when }: Rule): Omit<CompiledRule, 'decision'> => ({
-  ...(from && { from: from.map(compileSource) }),
-  ...(to && { to: to.map(compileOperation) }),
-  ...(when && { when: when.map(compileCondition) }),
-})
+function compileRule({ from, to, when }: Rule): Omit<CompiledRule, 'decision'> {
+  const resource = compileResource(to, when, compilePorts)
+  const others = when?.filter(condition => !asksForSegment(condition))
+  return {
+    ...(from && { from: from.map(compileSource) }),
+    ...(to && { to: to.map(compileOperation) }),
+    ...(resource && { resource }),
+    ...(others && { when: others.map(compileCondition) }),
+  }
+}
 
 const compileOperation = (operation: OperationMatch): CompiledOperation => ({
   ...compilePorts(operation),

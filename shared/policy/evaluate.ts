@@ -2,10 +2,10 @@
 // ALLOW, then the default), with one addition: what is not known never helps the caller. An identity field, `not…` or
 // not, never lets a plaintext peer match ALLOW and always lets it match DENY; so does an HTTP field with opaque bytes.
 import type { CompiledPolicy } from './compile.ts'
-import type { CompiledOperation } from './compiled-rule.ts'
 import { type CompiledCondition, conditionHolds } from './condition.ts'
-import { httpMatches } from './http-match.ts'
+import { type CompiledOperation, httpMatches } from './http-match.ts'
 import type { Decision, InboundMode, Observed, PolicyRequest } from './model.ts'
+import { resourceMatches } from './resource.ts'
 import { findRule, type Matches, type Question } from './rule-index.ts'
 import { type CompiledSource, sourceMatches } from './source-match.ts'
 
@@ -69,8 +69,10 @@ export function refusedByMode(
   return { allow: false, code: 'PSTN_PEER_NO_CERTIFICATE', reason: `port ${port} takes a certificate now` }
 }
 
-const ruleMatches: Matches = ({ from, to, when }, asked) =>
-  operationMatches(to, asked) && isFrom(from, asked) && allHold(when, asked)
+const ruleMatches: Matches = ({ from, to, resource, when }, asked) =>
+  (resource ? resourceMatches(resource, asked) : operationMatches(to, asked)) &&
+  isFrom(from, asked) &&
+  allHold(when, asked)
 
 function operationMatches(
   to: readonly CompiledOperation[] | undefined,
@@ -87,9 +89,9 @@ function operationMatches(
   return false
 }
 
-function isFrom(from: readonly CompiledSource[] | undefined, { action, caller, request }: Question): boolean {
+function isFrom(from: readonly CompiledSource[] | undefined, asked: Question): boolean {
   if (from === undefined) return true
-  for (const source of from) if (sourceMatches(source, action, caller, request.caller.address)) return true
+  for (const source of from) if (sourceMatches(source, asked)) return true
   return false
 }
 

@@ -18,6 +18,12 @@ export type CompiledHttp = {
   readonly notHosts: HostSet | undefined
 }
 
+export type CompiledOperation = {
+  readonly ports?: ReadonlySet<number>
+  readonly notPorts?: ReadonlySet<number>
+  readonly http?: CompiledHttp | undefined
+}
+
 /** Undefined if the operation has no HTTP field. */
 export function compileHttp(operation: OperationMatch): CompiledHttp | undefined {
   const { methods, notMethods, paths, notPaths, hosts, notHosts } = operation
@@ -59,12 +65,12 @@ function holds<Patterns>(
   return (wanted === undefined || isIn(wanted, value)) && (unwanted === undefined || !isIn(unwanted, value))
 }
 
-const compilePaths = (patterns: readonly StringMatch[]): PathSet => ({
+export const compilePaths = (patterns: readonly StringMatch[]): PathSet => ({
   strings: compileStrings(patterns.filter(pattern => !isPathTemplate(pattern))),
   templates: patterns.filter(isPathTemplate).map(compileTemplate),
 })
 
-function includesPath({ strings, templates }: PathSet, path: string): boolean {
+export function includesPath({ strings, templates }: PathSet, path: string): boolean {
   if (includes(strings, path)) return true
   for (const template of templates) if (template.test(path)) return true
   return false

@@ -2,6 +2,7 @@
 // defaults filled in, and bound to the pods they select; the YAML form is shared/policy/parse.ts.
 // Semantics follow Istio's AuthorizationPolicy and PeerAuthentication.
 
+import type { EndUser } from './end-user.ts'
 import type { HeaderValues } from './request-headers.ts'
 
 /** A pattern over a string: exact, `prefix*`, `*suffix`, or `*` (present, not empty). */
@@ -22,6 +23,9 @@ export type SourceMatch = {
   /** Canonical CIDRs of the address that the connection came from: known of every caller, and no identity. */
   readonly ipBlocks?: readonly string[]
   readonly notIpBlocks?: readonly string[]
+  /** `<iss>/<sub>` of the end user's token: of the request, not of who carries it. */
+  readonly requestPrincipals?: readonly StringMatch[]
+  readonly notRequestPrincipals?: readonly StringMatch[]
 }
 
 /** One `to` entry, in the same way. The HTTP fields are known of requests on ports that are declared HTTP alone. */
@@ -43,6 +47,9 @@ export type Condition = {
   readonly key: string
   readonly values?: readonly StringMatch[]
   readonly notValues?: readonly StringMatch[]
+  /** Of `request.path[…]` alone: the key of what must be the same, or must not. */
+  readonly equals?: string
+  readonly notEquals?: string
 }
 
 /** Matches when any `from`, any `to` and every `when` match; an absent list matches everything. */
@@ -98,7 +105,16 @@ export type PolicySet = {
 }
 
 /** The features that this build's evaluator knows. */
-export const FEATURES = ['l4', 'http', 'trustDomains', 'ipBlocks', 'pathTemplates', 'when'] as const
+export const FEATURES = [
+  'l4',
+  'http',
+  'trustDomains',
+  'ipBlocks',
+  'pathTemplates',
+  'when',
+  'requestPrincipals',
+  'pathNames',
+] as const
 export type Feature = (typeof FEATURES)[number]
 
 /** In the hello of a sidecar that knows `mode.tls`. */
@@ -135,6 +151,8 @@ export type HttpRequest = {
   readonly path: string
   /** Absent: nobody has read them, since no policy asked when the request came. */
   readonly headers?: HeaderValues
+  /** Whom its token speaks of, where one was verified. */
+  readonly user?: EndUser
 }
 
 /** `http` is absent for a connection of opaque bytes. */

@@ -9,6 +9,7 @@ import {
   type Rule,
   type SourceMatch,
 } from './model.ts'
+import { asksForSegment, isComparable } from './resource.ts'
 
 const KNOWN_FEATURES: ReadonlySet<string> = new Set(FEATURES)
 const SOURCE_FIELDS: ReadonlySet<string> = new Set<keyof SourceMatch>([
@@ -22,6 +23,8 @@ const SOURCE_FIELDS: ReadonlySet<string> = new Set<keyof SourceMatch>([
   'notTrustDomains',
   'ipBlocks',
   'notIpBlocks',
+  'requestPrincipals',
+  'notRequestPrincipals',
 ])
 const OPERATION_FIELDS: ReadonlySet<string> = new Set<keyof OperationMatch>([
   'ports',
@@ -34,7 +37,13 @@ const OPERATION_FIELDS: ReadonlySet<string> = new Set<keyof OperationMatch>([
   'notPaths',
 ])
 const RULE_FIELDS: ReadonlySet<string> = new Set<keyof Rule>(['from', 'to', 'when'])
-const CONDITION_FIELDS: ReadonlySet<string> = new Set<keyof Condition>(['key', 'values', 'notValues'])
+const CONDITION_FIELDS: ReadonlySet<string> = new Set<keyof Condition>([
+  'key',
+  'values',
+  'notValues',
+  'equals',
+  'notEquals',
+])
 
 /** In words, or undefined if the policy is understood whole. */
 export function obstacleIn({ action, features, rules }: AuthorizationPolicy): string | undefined {
@@ -46,7 +55,8 @@ export function obstacleIn({ action, features, rules }: AuthorizationPolicy): st
       unknownField(rule, RULE_FIELDS) ??
       firstObstacle(rule.from, SOURCE_FIELDS, 'an empty from') ??
       firstObstacle(rule.to, OPERATION_FIELDS, 'an empty to') ??
-      obstacleInConditions(rule.when)
+      obstacleInConditions(rule.when) ??
+      obstacleInSegments(rule)
     if (obstacle !== undefined) return obstacle
   }
   return undefined
@@ -72,15 +82,33 @@ function obstacleInConditions(conditions: readonly Condition[] | undefined): str
   if (conditions === undefined) return undefined
   if (conditions.length === 0) return 'an empty when'
   for (const condition of conditions) {
-    const { key, ...lists } = condition
-    const field = unknownField(condition, CONDITION_FIELDS)
-    if (field !== undefined) return field
-    if (conditionKey(key) === undefined) return `the condition ${key}`
-    const given = Object.values(lists)
-    if (given.length === 0 || !given.every(isFilled)) return 'an empty condition'
+    const obstacle = obstacleInCondition(condition)
+    if (obstacle !== undefined) return obstacle
   }
   return undefined
 }
+
+function obstacleInCondition(condition: Condition): string | undefined {
+  const { key, equals, notEquals, ...lists } = condition
+  const field = unknownField(condition, CONDITION_FIELDS)
+  if (field !== undefined) return field
+  if (conditionKey(key) === undefined) return `the condition ${key}`
+  const given = Object.values(lists)
+  const compared = [equals, notEquals].filter(other => other !== undefined)
+  if (asksForSegment(condition)) {
+    if (given.length > 0 || compared.length === 0) return `the condition ${key} in this form`
+    const other = compared.find(name => !isComparable(name))
+    return other && `a comparison with ${other}`
+  }
+  if (compared.length > 0) return `the condition ${key} in this form`
+  return given.length === 0 || !given.every(isFilled) ? 'an empty condition' : undefined
+}
+
+/** A segment of no path, which no reader lets through. */
+const obstacleInSegments = ({ to, when = [] }: Rule): string | undefined =>
+  when.some(asksForSegment) && !to?.every(({ paths }) => paths !== undefined)
+    ? 'a segment of a path that is not given'
+    : undefined
 
 /** Whether the ports of a `to` that holds more than we know may be believed. */
 export const readable = (to: readonly OperationMatch[]): boolean =>

@@ -9,7 +9,7 @@ import { readName } from './read-selector.ts'
 import type { Item, Reader } from './reader.ts'
 import { type DocumentConfigMap, type DocumentReader, type Parsed, parseConfigMap } from './yaml-documents.ts'
 
-const POLICY_API_VERSION = 'policy.postern.dev/v1'
+export const POLICY_API_VERSION = 'policy.postern.dev/v1'
 const KINDS = ['AuthorizationPolicy', 'PeerAuthentication', 'OutsideHost'] as const
 const KINDS_LATER = ['RequestAuthentication']
 

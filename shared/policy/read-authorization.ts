@@ -8,6 +8,7 @@ import { readOperation } from './read-operation.ts'
 import { readSelector } from './read-selector.ts'
 import { readSource } from './read-source.ts'
 import { type Item, isMapping, type Reader } from './reader.ts'
+import { segmentProblems } from './segment-problems.ts'
 
 const SPEC_LATER = ['targetRef', 'targetRefs', 'provider']
 
@@ -87,7 +88,9 @@ function readRule(reader: Reader, item: Item, deny: boolean, namespace: string):
     reader.list(fields.when, 'leave when out to mean always', entry =>
       readCondition(reader, entry, namespace),
     )
-  return { ...(from && { from }), ...(to && { to }), ...(when && { when }) }
+  const rule = { ...(from && { from }), ...(to && { to }), ...(when && { when }) }
+  for (const { at, reason, hint } of segmentProblems(rule)) reader.report([...item.path, ...at], reason, hint)
+  return rule
 }
 
 function missing(reader: Reader, entry: Item, field: string): undefined {

@@ -6,7 +6,7 @@ import { isPattern } from './patterns.ts'
 import { isNamespaceName, isObjectName } from './read-selector.ts'
 import { type Item, type Reader, readLists } from './reader.ts'
 
-const SOURCE_LATER = ['requestPrincipals', 'notRequestPrincipals', 'remoteIpBlocks', 'notRemoteIpBlocks']
+const SOURCE_LATER = ['remoteIpBlocks', 'notRemoteIpBlocks']
 
 const PRINCIPAL =
   'write <trust domain>/ns/<namespace>/sa/<service account>, any other SPIFFE ID with its spiffe://, or one * at the beginning or the end'
@@ -15,10 +15,14 @@ const TRUST_DOMAIN = 'write a trust domain, or one * at the beginning or the end
 const ACCOUNT = 'write <namespace>/<service account>, or <service account> for this namespace'
 const BLOCK = 'write an address or a network, for example 10.1.2.3 or 10.1.0.0/16'
 
+export const REQUEST_PRINCIPAL =
+  'write <issuer>/<subject> of the token, for example https://id.example/ada, or one * at the beginning or the end'
+
 type ReadValue = (entry: Item) => string | undefined
 
 export function readSource(reader: Reader, item: Item, namespace: string): SourceMatch | undefined {
   const { principals, namespaces, trustDomains, serviceAccounts, ipBlocks } = sourceValues(reader, namespace)
+  const requestPrincipals = (entry: Item) => reader.text(entry, isRequestPrincipalPattern, REQUEST_PRINCIPAL)
   const readers = {
     principals,
     notPrincipals: principals,
@@ -30,6 +34,8 @@ export function readSource(reader: Reader, item: Item, namespace: string): Sourc
     notTrustDomains: trustDomains,
     ipBlocks,
     notIpBlocks: ipBlocks,
+    requestPrincipals,
+    notRequestPrincipals: requestPrincipals,
   } as const satisfies { [Field in keyof Required<SourceMatch>]: ReadValue }
   return readLists(reader, item, readers, SOURCE_LATER, 'everybody')
 }
@@ -69,6 +75,10 @@ const isPrincipalPattern = (text: string): boolean =>
   isPattern(withoutScheme(text), /^[A-Za-z0-9._/-]+$/, bare =>
     bare === text ? isWorkload(`spiffe://${bare}`) : spiffeId(text) !== undefined,
   )
+
+/** An issuer is any text without blanks around it (RFC 7519, section 4.1.1). */
+export const isRequestPrincipalPattern = (text: string): boolean =>
+  isPattern(text, /^[^*\p{Cc}]+$/u, bare => /^[^*\p{Cc}/][^*\p{Cc}]*\/[^*\p{Cc}]+$/u.test(bare))
 
 const isNamespacePattern = (text: string): boolean => isPattern(text, /^[a-z0-9-]+$/, isNamespaceName)
 

@@ -39,6 +39,8 @@ const notEmpty = (value: object) => Object.keys(value).length > 0
 const address = fc.constantFrom('10.0.0.1', '10.0.0.2', '10.0.1.1', '192.168.0.1')
 const block = fc.constantFrom('10.0.0.1/32', '10.0.0.0/31', '10.0.0.0/24', '10.0.0.0/8', '0.0.0.0/0')
 
+const user = fc.constantFrom('https://i/a', 'https://i/b', 'https://j/a')
+
 const source: fc.Arbitrary<SourceMatch> = fc
   .record(
     {
@@ -52,9 +54,13 @@ const source: fc.Arbitrary<SourceMatch> = fc
       notTrustDomains: list(pattern(domain)),
       ipBlocks: list(block),
       notIpBlocks: list(block),
+      requestPrincipals: list(pattern(user)),
+      notRequestPrincipals: list(pattern(user)),
     },
     optional,
   )
+  // Few fields at once, or nothing ever matches.
+  .map(all => Object.fromEntries(Object.entries(all).slice(-4)))
   .filter(notEmpty)
 
 const port = fc.constantFrom(80, 81, 443)
@@ -107,7 +113,35 @@ const condition: fc.Arbitrary<Condition> = fc.oneof(
   conditionOf('request.headers[x-b]', pattern(headerValue)),
 )
 
+const claimed = fc.constantFrom('a', 'b', 'c', 'true')
+const compared = fc.constantFrom('request.auth.claims[a]', 'request.auth.audiences', 'request.auth.principal')
+const comparison: fc.Arbitrary<Condition> = fc
+  .record({ equals: compared, notEquals: compared }, optional)
+  .filter(notEmpty)
+  .chain(sides => fc.constantFrom('request.path[id]', 'request.path[x]').map(key => ({ key, ...sides })))
+const named = fc.constantFrom('/{id}', '/a/{id}', '/{id}/{**}', '/{x}/{id}', '/{**}', '/a/b', '/*')
+/** Some operations forget the name: what a newer injector sends is not what the reader lets through. */
+const owned = fc
+  .record({ ports: list(port), methods: list(pattern(method)), notPaths: list(pathPattern) }, optional)
+  .chain(rest => list(named).map(paths => ({ ...rest, paths })))
+const userCondition: fc.Arbitrary<Condition> = fc.oneof(
+  conditionOf('request.auth.principal', pattern(user)),
+  conditionOf('request.auth.audiences', pattern(claimed)),
+  conditionOf('request.auth.presenter', pattern(claimed)),
+  conditionOf('request.auth.claims[a]', pattern(claimed)),
+)
+
 const rule = fc.oneof(
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      to: list(owned),
+      when: fc
+        .tuple(comparison, fc.array(fc.oneof(comparison, userCondition), { maxLength: 1 }))
+        .map(all => all.flat()),
+    }),
+  },
+  fc.record({ to: list(operation), when: list(userCondition) }, { requiredKeys: ['when'] }),
   { weight: 3, arbitrary: fc.record({ from: list(source), to: list(operation) }, optional) },
   fc.record({ from: list(source), to: list(operation), when: list(condition) }, optional),
 )
@@ -127,6 +161,16 @@ const policySet: fc.Arbitrary<PolicySet> = fc.record({
   ),
 })
 
+const claim = fc.oneof(
+  claimed,
+  fc.boolean(),
+  fc.array(claimed, { maxLength: 2 }),
+  fc.constantFrom(7, {}, [{}], ''),
+)
+const endUser = fc.record({
+  principal: fc.oneof({ weight: 5, arbitrary: user }, fc.constant(undefined)),
+  claims: fc.record({ a: claim, aud: claim, azp: claim }, optional),
+})
 const header = fc.oneof({ weight: 4, arbitrary: headerValue }, fc.constantFrom(null, ''))
 const headers = fc.record({ 'x-a': header, 'x-b': header }, optional).map(all => new Map(Object.entries(all)))
 
@@ -142,6 +186,7 @@ const request: fc.Arbitrary<PolicyRequest> = fc.record(
       fc.record(
         {
           headers,
+          user: endUser,
           method,
           path: fc.oneof({ weight: 9, arbitrary: path }, fc.constant('*')),
           host: fc.oneof(name, withPort, fc.constantFrom('', 'A.B', 'a.b.', 'a.b.:8080', 'b.b:', 'a.b:080')),
@@ -206,7 +251,9 @@ t.test('what no request could pass, none does, and a policy without HTTP fields 
       seen.open += Number(best.allow && !opaque.allow)
       const fields = set.policies.flatMap(({ rules }) => rules.flatMap(({ to = [] }) => to))
       const conditions = set.policies.flatMap(({ rules }) => rules.flatMap(({ when = [] }) => when))
+      const sources = set.policies.flatMap(({ rules }) => rules.flatMap(({ from = [] }) => from))
       const hasHttp =
+        sources.some(entry => entry.requestPrincipals ?? entry.notRequestPrincipals) ||
         conditions.some(({ key }) => key.startsWith('request.')) ||
         fields.some(entry => Object.keys(entry).some(field => !/ports$/i.test(field)))
       return hasHttp || best.allow === opaque.allow
@@ -221,7 +268,9 @@ t.test('a plaintext caller is never allowed what a rule with an identity gives',
     fc.property(policySet, port, (set, asked) => {
       const identified = set.policies.filter(({ rules }) =>
         rules.every(({ from }) =>
-          from?.every(entry => Object.keys(entry).some(field => !/ipBlocks$/i.test(field))),
+          from?.every(entry =>
+            Object.keys(entry).some(field => !/ipBlocks$|requestPrincipals$/i.test(field)),
+          ),
         ),
       )
       const allowing = identified.filter(({ action }) => action === 'ALLOW')

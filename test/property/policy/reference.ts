@@ -14,8 +14,14 @@
 // | opaque bytes, or what a request does not say | never matches | always matches |
 // | a request        | as written             | as written            |
 //
+// | the end user of  | field of the user under ALLOW | field of the user under DENY |
+// |------------------|-------------------------------|------------------------------|
+// | opaque bytes, a request without a token, a token that does not say | never matches | always matches |
+// | a request with a token | as written | as written |
+//
 // An address is always known, and is no identity. A header that a request does not have is known to be absent; one that it
-// has twice is not known.
+// has twice is not known. A claim that a token does not have is known to be absent; one that is no text is not known.
+// A segment is compared with a claim for each pattern of the operation that matches the path.
 import type {
   Condition,
   HttpRequest,
@@ -68,12 +74,27 @@ const inBlock = (block: string, address: string): boolean => {
   return bits(address).startsWith(bits(network).slice(0, Number(length)))
 }
 
+type User = HttpRequest['user']
+
+const userMatches = (
+  wanted: readonly string[] | undefined,
+  unwanted: readonly string[] | undefined,
+  action: 'ALLOW' | 'DENY',
+  user: User,
+): boolean => {
+  if (wanted === undefined && unwanted === undefined) return true
+  if (user?.principal === undefined) return action === 'DENY'
+  return (wanted === undefined || anyOf(wanted, user.principal)) && !anyOf(unwanted ?? [], user.principal)
+}
+
 function sourceMatches(
-  { ipBlocks, notIpBlocks, ...source }: SourceMatch,
+  { ipBlocks, notIpBlocks, requestPrincipals, notRequestPrincipals, ...source }: SourceMatch,
   action: 'ALLOW' | 'DENY',
   caller: Caller,
   address: string,
+  user: User,
 ): boolean {
+  if (!userMatches(requestPrincipals, notRequestPrincipals, action, user)) return false
   if (ipBlocks !== undefined && !ipBlocks.some(block => inBlock(block, address))) return false
   if (notIpBlocks?.some(block => inBlock(block, address))) return false
   if (caller === undefined) return action === 'DENY' || Object.keys(source).length === 0
@@ -96,7 +117,9 @@ function pathPattern(written: string, path: string): boolean {
   const open = wanted.indexOf('{**}')
   const fits = (segments: readonly string[], values: readonly string[]) =>
     segments.length === values.length &&
-    segments.every((segment, at) => (segment === '{*}' ? values[at] !== '' : segment === values[at]))
+    segments.every((segment, at) =>
+      /^\{[*a-z]+\}$/.test(segment) ? values[at] !== '' : segment === values[at],
+    )
   if (open === -1) return fits(wanted, given)
   const behind = wanted.length - open - 1
   return (
@@ -152,18 +175,77 @@ function conditionHolds(
   const [wanted, unwanted] = SOURCES[key] ?? []
   if (wanted && unwanted) {
     const source = { ...(values && { [wanted]: values }), ...(notValues && { [unwanted]: notValues }) }
-    return sourceMatches(source, action, caller, from)
+    return sourceMatches(source, action, caller, from, http?.user)
   }
   const both = (matches: (text: string) => boolean) =>
     (values === undefined || values.some(matches)) && !(notValues ?? []).some(matches)
   if (key === 'destination.port') return both(text => Number(text) === port)
   if (key === 'destination.ip') return to === undefined ? action === 'DENY' : both(text => inBlock(text, to))
+  if (key.startsWith('request.path')) return true
+  if (key.startsWith('request.auth')) {
+    if (key === 'request.auth.principal') return userMatches(values, notValues, action, http?.user)
+    const told = http?.user === undefined ? 'unknown' : claim(http.user, key)
+    if (told === 'unknown') return action === 'DENY'
+    if (told === 'absent') return values === undefined
+    return (
+      (values === undefined || told.some(value => anyOf(values, value))) &&
+      !told.some(value => anyOf(notValues ?? [], value))
+    )
+  }
   const [, name = ''] = /^request\.headers\[(.*)\]$/.exec(key) ?? []
   if (http?.headers === undefined || http.headers.get(name) === null) return action === 'DENY'
   const value = http.headers.get(name)
   return value === undefined
     ? values === undefined
     : both(text => typeof value === 'string' && pattern(text, value))
+}
+
+const CLAIMS: { readonly [key: string]: string } = {
+  'request.auth.audiences': 'aud',
+  'request.auth.presenter': 'azp',
+  'request.auth.claims[a]': 'a',
+}
+
+function claim(user: Exclude<User, undefined>, key: string): 'unknown' | 'absent' | string[] {
+  const value = user.claims[CLAIMS[key] ?? '']
+  if (value === undefined) return 'absent'
+  const list: unknown[] = Array.isArray(value) ? value : [value]
+  return list.every(entry => typeof entry !== 'object') ? list.map(String) : 'unknown'
+}
+
+/** No condition asks for a segment, or some pattern that matches names those that hold. */
+function isOwned(
+  { paths = [] }: OperationMatch,
+  when: readonly Condition[],
+  action: 'ALLOW' | 'DENY',
+  { http }: PolicyRequest,
+): boolean {
+  const asked = when.filter(({ key }) => key.startsWith('request.path'))
+  if (asked.length === 0) return true
+  if (http === undefined || http.path === '') return action === 'DENY'
+  return paths
+    .filter(written => pathPattern(written, http.path))
+    .some(written =>
+      asked.every(({ key, equals, notEquals }) => {
+        const [, name] = /\[(.*)\]/.exec(key) ?? []
+        const segment = http.path.split('/')[written.split('/').indexOf(`{${name}}`)]
+        const same = (other: string): boolean | undefined => {
+          if (http.user === undefined || segment === undefined) return undefined
+          const told =
+            other === 'request.auth.principal'
+              ? http.user.principal === undefined
+                ? ('unknown' as const)
+                : [http.user.principal]
+              : claim(http.user, other)
+          if (told === 'unknown') return undefined
+          return told !== 'absent' && told.includes(segment)
+        }
+        return (
+          (equals === undefined || (same(equals) ?? action === 'DENY')) &&
+          (notEquals === undefined || (same(notEquals) === undefined ? action === 'DENY' : !same(notEquals)))
+        )
+      }),
+    )
 }
 
 const ruleMatches = (
@@ -173,8 +255,12 @@ const ruleMatches = (
   request: PolicyRequest,
 ): boolean =>
   (from === undefined ||
-    from.some(source => sourceMatches(source, action, caller, request.caller.address))) &&
-  (to === undefined || to.some(operation => operationMatches(operation, action, request))) &&
+    from.some(source => sourceMatches(source, action, caller, request.caller.address, request.http?.user))) &&
+  (to === undefined ||
+    to.some(
+      operation =>
+        operationMatches(operation, action, request) && isOwned(operation, when ?? [], action, request),
+    )) &&
   (when === undefined || when.every(condition => conditionHolds(condition, action, caller, request)))
 
 export type Expected = {

@@ -4,29 +4,9 @@ import { caRevokeRoot } from '../../../../cli/ca/revoke-root.ts'
 import { caRotate } from '../../../../cli/ca/rotate.ts'
 import { caStatus } from '../../../../cli/ca/status.ts'
 import { partners } from '../../../../cli/partners/list.ts'
-import { run } from '../../../../cli/run.ts'
+import { typeCommand } from '../../../support/typed-command.ts'
 
-async function typed(words: string) {
-  let [out, err, asked] = ['', '', 0]
-  const code = await run(words.split(' '), {
-    commands: [caStatus, caRotate, caRevokeRoot, partners],
-    sink: {
-      out: text => {
-        out += text
-      },
-      err: text => {
-        err += text
-      },
-    },
-    signal: new AbortController().signal,
-    version: 'test',
-    connect: () => {
-      asked += 1
-      return Promise.reject(new Error('no cluster'))
-    },
-  })
-  return { code, out, err, asked }
-}
+const typed = (words: string) => typeCommand(words.split(' '), [caStatus, caRotate, caRevokeRoot, partners])
 
 const senseless: readonly [string, RegExp][] = [
   ['ca', /no command "ca"/],
