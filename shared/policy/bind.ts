@@ -3,6 +3,7 @@
 import type { PeerAuthenticationDocument, PolicyDocument, Selector } from './document.ts'
 import type { AuthorizationPolicy, EffectiveMode, InboundMode, PolicySet, TlsMode } from './model.ts'
 import type { OutsideHost } from './outside-host.ts'
+import type { RequestAuthentication } from './request-authentication.ts'
 
 /** What a document's selector can see of a pod. */
 export type PodFacts = { readonly namespace: string; readonly labels: Selector }
@@ -42,6 +43,19 @@ export function bindOutside(
     .filter(document => document.kind === 'OutsideHost')
     .filter(document => reaches(document, pod, systemNamespace))
     .map(({ outside }) => outside)
+    .sort(byName)
+}
+
+/** Whose tokens requests to one pod may carry: all of them together, since they only add issuers. */
+export function bindRequestAuthentication(
+  documents: readonly PolicyDocument[],
+  pod: PodFacts,
+  { systemNamespace }: Pick<BindContext, 'systemNamespace'>,
+): readonly RequestAuthentication[] {
+  return documents
+    .filter(document => document.kind === 'RequestAuthentication')
+    .filter(document => reaches(document, pod, systemNamespace))
+    .map(({ authentication }) => authentication)
     .sort(byName)
 }
 

@@ -69,6 +69,7 @@ const PATHS: readonly string[] = [
   '/{*}',
   '/users/{*}/files/{**}',
   '/{**}/info',
+  '/users/{id}/files/{_2}',
   '/a;v=1',
   "/a!$&'()+,=:@-._~",
 ]
@@ -83,7 +84,9 @@ const REFUSED: readonly (readonly [path: string, reason: RegExp, hint?: string])
   ['/a/*/b*', /in the middle/],
   ['**', /in the middle/],
   ['/a/x{*}', /no whole segment/],
-  ['/a/{b}', /no whole segment/],
+  ['/a/{b-c}', /no whole segment/],
+  ['/a/{b}c', /no whole segment/],
+  ['/{b}/{b}', /one name to two segments/],
   ['/{**}/{**}', /more than once/],
   ['/a/{*}/*', /outside of braces/],
   ['a/{*}', /does not begin/],
