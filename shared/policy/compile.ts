@@ -47,17 +47,9 @@ export type CompiledPolicy = {
 }
 
 export function compile(set: PolicySet, { trustDomain }: { readonly trustDomain: string }): CompiledPolicy {
-  const deny: CompiledRule[] = []
-  const allow: CompiledRule[] = []
-  const unsupported: CompiledRule[] = []
-  for (const policy of set.policies) {
-    const obstacle = obstacleIn(policy)
-    if (obstacle !== undefined)
-      (policy.action === 'ALLOW' ? unsupported : deny).push(...refusals(policy, obstacle))
-    else if (policy.action === 'DENY')
-      deny.push(...policy.rules.map((rule, index) => denies(policy, rule, index)))
-    else allow.push(...policy.rules.map((rule, index) => allows(policy, rule, index)))
-  }
+  const lists: { readonly [P in Place]: CompiledRule[] } = { deny: [], allow: [], unsupported: [] }
+  for (const policy of set.policies) lists[placeOf(policy)].push(...compileRules(policy))
+  const { deny, allow, unsupported } = lists
   const watch = compileWatched(set, { trustDomain })
   return {
     mode: set.mode,
@@ -73,6 +65,22 @@ export function compile(set: PolicySet, { trustDomain }: { readonly trustDomain:
     ...(watch && { watch }),
     callerOf: callers(trustDomain),
   }
+}
+
+type Place = 'deny' | 'allow' | 'unsupported'
+
+/** Among which rules those of a policy are consulted. */
+export function placeOf(policy: AuthorizationPolicy): Place {
+  if (policy.action !== 'ALLOW') return 'deny'
+  return obstacleIn(policy) === undefined ? 'allow' : 'unsupported'
+}
+
+/** One for each rule of the policy, in their order. */
+export function compileRules(policy: AuthorizationPolicy): CompiledRule[] {
+  const obstacle = obstacleIn(policy)
+  if (obstacle !== undefined) return refusals(policy, obstacle)
+  const compileOne = policy.action === 'DENY' ? denies : allows
+  return policy.rules.map((rule, index) => compileOne(policy, rule, index))
 }
 
 function compileWatched(
@@ -136,7 +144,7 @@ function otherwise({ policies, defaultAction }: PolicySet, why = OWN_DEFAULT): D
   return { allow: false, code: 'PSTN_POLICY_DENIED', reason, ...(names.length === 1 && { policy: only }) }
 }
 
-function compileRule({ from, to, when }: Rule): Omit<CompiledRule, 'decision'> {
+export function compileRule({ from, to, when }: Rule): Omit<CompiledRule, 'decision'> {
   const resource = compileResource(to, when, compilePorts)
   const others = when?.filter(condition => !asksForSegment(condition))
   return {

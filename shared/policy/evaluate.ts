@@ -2,11 +2,12 @@
 // ALLOW, then the default), with one addition: what is not known never helps the caller. An identity field, `not…` or
 // not, never lets a plaintext peer match ALLOW and always lets it match DENY; so does an HTTP field with opaque bytes.
 import type { CompiledPolicy } from './compile.ts'
+import type { CompiledRule } from './compiled-rule.ts'
 import { type CompiledCondition, conditionHolds } from './condition.ts'
 import { type CompiledOperation, httpMatches } from './http-match.ts'
 import type { Decision, InboundMode, Observed, PolicyRequest } from './model.ts'
 import { resourceMatches } from './resource.ts'
-import { findRule, type Matches, type Question } from './rule-index.ts'
+import { findRule, type Question } from './rule-index.ts'
 import { type CompiledSource, sourceMatches } from './source-match.ts'
 
 export function evaluate(compiled: CompiledPolicy, request: PolicyRequest): Decision {
@@ -69,7 +70,10 @@ export function refusedByMode(
   return { allow: false, code: 'PSTN_PEER_NO_CERTIFICATE', reason: `port ${port} takes a certificate now` }
 }
 
-const ruleMatches: Matches = ({ from, to, resource, when }, asked) =>
+export const ruleMatches = (
+  { from, to, resource, when }: Omit<CompiledRule, 'decision'>,
+  asked: Question,
+): boolean =>
   (resource ? resourceMatches(resource, asked) : operationMatches(to, asked)) &&
   isFrom(from, asked) &&
   allHold(when, asked)
