@@ -10,6 +10,7 @@ import { certsRevoke } from './certs/revoke.ts'
 import type { Command } from './command.ts'
 import { connectCluster } from './kubeconfig.ts'
 import { partners } from './partners/list.ts'
+import { policyExplain } from './policy/explain.ts'
 import { policyTest } from './policy/test.ts'
 import { policyValidate } from './policy/validate.ts'
 import { run } from './run.ts'
@@ -24,6 +25,7 @@ const COMMANDS: readonly Command[] = [
   partners,
   policyValidate,
   policyTest,
+  policyExplain,
 ]
 
 const interrupted = new AbortController()

@@ -6,8 +6,8 @@ import { type Item, isMapping, type Reader } from '../../shared/policy/reader.ts
 import type { DocumentReader } from '../../shared/policy/yaml-documents.ts'
 import { isTrustDomain, parseSpiffeId } from '../../shared/spiffe-id.ts'
 
-export type Case = {
-  readonly name: string
+/** Who asks for what. */
+export type Call = {
   /** Absent: a plaintext caller. */
   readonly identity?: string
   readonly address: string
@@ -18,6 +18,10 @@ export type Case = {
     readonly host: string
     readonly headers: Readonly<Record<string, string>>
   }
+}
+
+export type Case = Call & {
+  readonly name: string
   readonly expect: 'allow' | 'deny'
   /** The policy that is to decide, `<namespace>/<name>`. */
   readonly by?: string
@@ -33,7 +37,7 @@ export type Suite = {
   readonly cases: readonly Case[]
 }
 
-const TRUST_DOMAIN = 'cluster.local'
+export const TRUST_DOMAIN = 'cluster.local'
 /** Of callers that say none: no network that a policy would name. */
 const ADDRESS = '192.0.2.1'
 
@@ -85,21 +89,33 @@ function readCase(reader: Reader, item: Item, trustDomain: string): Case | undef
   const need = (name: 'name' | 'from' | 'port' | 'expect') =>
     fields[name] ?? { value: undefined, path: [...item.path, name] }
   const name = reader.text(need('name'), text => text !== '', 'write what the test shows')
-  const from = readFrom(reader, need('from'), trustDomain)
-  const port = readPort(reader, need('port'))
-  const request = fields.request && readRequest(reader, fields.request)
+  const call = readCall(
+    reader,
+    { from: need('from'), port: need('port'), request: fields.request },
+    trustDomain,
+  )
   const expect = reader.oneOf(need('expect'), ['allow', 'deny'])
   const by =
     fields.by && reader.text(fields.by, text => text.includes('/'), 'write <namespace>/<name> of a policy')
-  if (!name || !from || !port || !expect || (fields.request && !request)) return undefined
-  return { name, ...from, port, ...(request && { request }), expect, ...(by && { by }) }
+  if (!name || !call || !expect) return undefined
+  return { name, ...call, expect, ...(by && { by }) }
+}
+
+type CallFields = { readonly from: Item; readonly port: Item; readonly request: Item | undefined }
+
+export function readCall(reader: Reader, fields: CallFields, trustDomain: string): Call | undefined {
+  const from = readFrom(reader, fields.from, trustDomain)
+  const port = readPort(reader, fields.port)
+  const request = fields.request && readRequest(reader, fields.request)
+  if (!from || !port || (fields.request && !request)) return undefined
+  return { ...from, port, ...(request && { request }) }
 }
 
 function readFrom(
   reader: Reader,
   item: Item,
   trustDomain: string,
-): Pick<Case, 'identity' | 'address'> | undefined {
+): Pick<Call, 'identity' | 'address'> | undefined {
   const fields = reader.mapping(item, ['serviceAccount', 'principal', 'plaintext', 'address'])
   if (fields === undefined) return undefined
   const { serviceAccount, principal, plaintext } = fields
@@ -141,7 +157,7 @@ function isSpiffeId(text: string): boolean {
   }
 }
 
-function readRequest(reader: Reader, item: Item): Case['request'] | undefined {
+function readRequest(reader: Reader, item: Item): Call['request'] | undefined {
   const fields = reader.mapping(item, ['method', 'path', 'host', 'headers'])
   if (fields === undefined) return undefined
   const method = fields.method

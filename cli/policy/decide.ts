@@ -6,7 +6,7 @@ import type { CompiledPolicy } from '../../shared/policy/compile.ts'
 import { evaluate, refusedByMode } from '../../shared/policy/evaluate.ts'
 import type { HttpRequest, PolicyRequest } from '../../shared/policy/model.ts'
 import { RequestHeaders } from '../../shared/policy/request-headers.ts'
-import type { Case } from './cases.ts'
+import type { Call } from './cases.ts'
 
 export type Verdict = {
   readonly allow: boolean
@@ -17,26 +17,39 @@ export type Verdict = {
   readonly reason?: string
 }
 
-export function decide(policy: CompiledPolicy, { identity, address, port, request }: Case): Verdict {
-  const caller = { address, ...(identity && { identity }) }
+export function decide(policy: CompiledPolicy, call: Call): Verdict {
   try {
-    if (request === undefined) return verdict(policy, { caller, port })
-    const http = requestOf(request)
-    const first = verdict(policy, { caller, port, http })
-    const other = otherReading(http.path)
-    return first.allow && other !== undefined
-      ? verdict(policy, { caller, port, http: { ...http, path: other } })
-      : first
+    const [first, other] = readingsOf(call)
+    const decision = verdict(policy, first)
+    return decision.allow && other ? verdict(policy, other) : decision
   } catch (thrown) {
     const { code, message } = asPosternError(thrown, 'PSTN_HTTP_MALFORMED')
     return { allow: false, code, reason: message }
   }
 }
 
+/**
+ * As the sidecar would ask: both ways in which applications may read a path, if there are two; each must be allowed.
+ * @throws PosternError PSTN_HTTP_MALFORMED for what no sidecar forwards.
+ */
+export function readingsOf({
+  identity,
+  address,
+  port,
+  request,
+}: Call): readonly [PolicyRequest, PolicyRequest?] {
+  const caller = { address, ...(identity && { identity }) }
+  if (request === undefined) return [{ caller, port }]
+  const http = requestOf(request)
+  const other = otherReading(http.path)
+  const first = { caller, port, http }
+  return other === undefined ? [first] : [first, { ...first, http: { ...http, path: other } }]
+}
+
 const verdict = (policy: CompiledPolicy, request: PolicyRequest): Verdict =>
   refusedByMode(policy, request) ?? evaluate(policy, request)
 
-function requestOf({ method, path, host, headers: written }: NonNullable<Case['request']>): HttpRequest {
+function requestOf({ method, path, host, headers: written }: NonNullable<Call['request']>): HttpRequest {
   const [bare = ''] = path.split('?')
   const headers = new RequestHeaders()
   for (const [name, value] of Object.entries(written)) headers.add(name, value)
