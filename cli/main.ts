@@ -10,6 +10,7 @@ import { certsRevoke } from './certs/revoke.ts'
 import type { Command } from './command.ts'
 import { connectCluster } from './kubeconfig.ts'
 import { partners } from './partners/list.ts'
+import { policyDiff } from './policy/diff.ts'
 import { policyExplain } from './policy/explain.ts'
 import { policyTest } from './policy/test.ts'
 import { policyValidate } from './policy/validate.ts'
@@ -26,6 +27,7 @@ const COMMANDS: readonly Command[] = [
   policyValidate,
   policyTest,
   policyExplain,
+  policyDiff,
 ]
 
 const interrupted = new AbortController()

@@ -39,7 +39,7 @@ export type Suite = {
 
 export const TRUST_DOMAIN = 'cluster.local'
 /** Of callers that say none: no network that a policy would name. */
-const ADDRESS = '192.0.2.1'
+export const ADDRESS = '192.0.2.1'
 
 export const suites: DocumentReader<Suite> = {
   noun: 'tests',
