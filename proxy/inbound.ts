@@ -15,7 +15,7 @@ import { splice } from './forward/splice.ts'
 import { forwardedClientCert } from './gate/client-cert.ts'
 import { gateHttp1 } from './gate/http1/gate.ts'
 import { gateHttp2 } from './gate/http2/gate.ts'
-import type { Gate, Gated } from './gate/interface.ts'
+import type { Gate, Gated, RequestAuthenticator } from './gate/interface.ts'
 import { type Observer, type Refusal, refusalOf } from './observe/access-log.ts'
 import type { ConnectionRecord } from './observe/connection-record.ts'
 import type { Terminator } from './terminate/terminator.ts'
@@ -33,6 +33,7 @@ export type InboundParts = {
   readonly tlsMode: (port: number) => TlsMode | undefined
   /** What a port is declared to speak; undefined: opaque bytes. */
   readonly protocolOf: (port: number) => Protocol | undefined
+  readonly authenticator?: RequestAuthenticator
   readonly observer: Observer
   /** Aborts when the sidecar begins to drain. */
   readonly draining: EndSignal
@@ -174,7 +175,7 @@ const GATES: { readonly [P in Protocol]: Gate } = { http1: gateHttp1, http2: gat
 
 /** Opaque bytes were decided on as a whole; of a declared port each request is. */
 async function carry(
-  { authorizer, observer, draining, now }: InboundParts,
+  { authorizer, authenticator, observer, draining, now }: InboundParts,
   { record, caller, clientCert, proceed }: Arrival,
   application: ByteStream,
   destination: Destination,
@@ -197,6 +198,7 @@ async function carry(
       if (granted.observed) observer.observed(record, granted.observed, request)
       return granted
     },
+    ...(authenticator && { authenticator }),
     readsHeaders: authorizer.readsHeaders,
     onRequest: outcome => observer.request(record, outcome),
   })

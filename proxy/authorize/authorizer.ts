@@ -5,6 +5,7 @@ import { callAll } from '../../shared/ending.ts'
 import type { PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
 import type { CompiledPolicy } from '../../shared/policy/compile.ts'
+import type { EndUser } from '../../shared/policy/end-user.ts'
 import type { Caller, HttpRequest } from '../../shared/policy/model.ts'
 import { type Protocols, protocolOf } from '../../shared/protocol.ts'
 import { type Grant, LiveConnection, LiveRequest, type RequestGrant, Revoked } from './grants.ts'
@@ -30,6 +31,8 @@ export type Authorizer = Disposable & {
   ): RequestGrant
   /** Whether a policy asks for headers of requests. */
   readsHeaders(): boolean
+  /** Ends requests whose end user `judge` finds to be none any more. */
+  judgeUsers(judge: (user: EndUser) => PosternError | undefined): void
   /** Ends every connection that was let in. */
   endAll(why: PosternError): void
 }
@@ -60,6 +63,7 @@ export function createAuthorizer(
       new LiveConnection(connections, { caller, address, port }, protocolOf(protocols.get(), port)),
     authorizeRequest: (caller, to, http, onRevoked) => new LiveRequest(requests, caller, to, http, onRevoked),
     readsHeaders: () => policy.get()?.readsHeaders ?? false,
+    judgeUsers: judge => callAll(requests.all, request => request.judgeUser(judge)),
     endAll: why => callAll(connections.all, connection => connection.revoke(why)),
     [Symbol.dispose]: () => {
       for (const stop of stops) stop()

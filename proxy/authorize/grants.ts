@@ -5,6 +5,7 @@ import { Ending, type EndSignal } from '../../shared/ending.ts'
 import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
 import type { CompiledPolicy } from '../../shared/policy/compile.ts'
+import type { EndUser } from '../../shared/policy/end-user.ts'
 import { evaluate, evaluateAnyRequest, observe, refusedByMode } from '../../shared/policy/evaluate.ts'
 import type { Caller, Decision, HttpRequest, Observed, PolicyRequest } from '../../shared/policy/model.ts'
 import type { Protocol } from '../../shared/protocol.ts'
@@ -136,7 +137,15 @@ export class LiveRequest implements RequestGrant, PolicyRequest {
   }
 
   recheck(compiled: CompiledPolicy | undefined): void {
-    const why = forbidden(decide, compiled, this)
+    this.#endFor(forbidden(decide, compiled, this))
+  }
+
+  judgeUser(judge: (user: EndUser) => PosternError | undefined): void {
+    const why = this.http.user && judge(this.http.user)
+    this.#endFor(why && new Revoked({ code: why.code, reason: why.message }))
+  }
+
+  #endFor(why: Revoked | undefined): void {
     if (!why) return
     this.#all.delete(this)
     this.#onRevoked(why)

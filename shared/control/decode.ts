@@ -30,6 +30,7 @@ import type {
   TlsMode,
 } from '../policy/model.ts'
 import { decodeOutside } from '../policy/outside-host.ts'
+import { decodeRequestAuthentication } from '../policy/request-authentication.ts'
 import { decodeProtocols } from '../protocol.ts'
 import { decodeRenewal } from '../renewal-order.ts'
 import { decodeRevoked } from '../revocation.ts'
@@ -208,6 +209,7 @@ const state = object<State>({
   retired: optional(fingerprints),
   revokedRoots: optional(fingerprints),
   outside: optional(decodeOutside),
+  requestAuthentication: optional(decodeRequestAuthentication),
   partners: optional(decodePartners),
   partnerClients: optional(decodePartnerClients),
 })

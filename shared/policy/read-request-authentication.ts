@@ -1,6 +1,6 @@
 // RequestAuthentication, in Istio's fields: whose tokens are believed, where they stand, and what the application is told of
 // them. What would believe more than was meant is refused: a token for whatever audience must be asked for in so many words.
-import { canonicalAddress } from '../addresses.ts'
+import { isKeyUrl } from '../jwt/fetchable.ts'
 import { readJwks } from '../jwt/jwks.ts'
 import type { RequestAuthenticationDocument } from './document.ts'
 import type { ClaimPath } from './end-user.ts'
@@ -132,26 +132,12 @@ function readInline(reader: Reader, item: Item): KeySource | undefined {
 function readUri(reader: Reader, item: Item, caBundle: Item | undefined): KeySource | undefined {
   const uri = reader.text(
     item,
-    isKeyUri,
+    isKeyUrl,
     'write an https URL without user and fragment, such as https://id.example/keys',
   )
   const roots = caBundle && readRoots(reader, caBundle)?.roots
   if (uri === undefined || (caBundle && !roots)) return undefined
   return { kind: 'uri', uri, ...(roots && { roots }) }
-}
-
-/** Loopback is the pod itself; each sidecar looks at what the name leads to once more before it dials (jwks-fetch.ts). */
-function isKeyUri(text: string): boolean {
-  const url = text.length <= 2048 ? URL.parse(text) : null
-  if (url?.protocol !== 'https:' || url.username !== '' || url.password !== '' || text.includes('#'))
-    return false
-  const host = url.hostname.replace(/^\[|\]$/g, '')
-  return (
-    host !== 'localhost' &&
-    !host.endsWith('.localhost') &&
-    !/^(?:127\.|169\.254\.|0\.0\.0\.0$)/.test(host) &&
-    (canonicalAddress(host) === undefined || !/^(?:::1?$|fe[89ab])/.test(host))
-  )
 }
 
 function readLocation(reader: Reader, item: Item): TokenLocation | undefined {

@@ -12,16 +12,17 @@ export class RequestHeaders implements HeaderValues {
   /** Blanks around a value say nothing (RFC 9110, section 5.5); a tab among them is a value to some readers. */
   add(name: string, value: string): void {
     const lower = name.toLowerCase()
-    const key = folded(lower)
+    const key = foldedName(lower)
     const trimmed = value.replace(/^ +| +$/g, '')
     const isKnown = !this.#entries.has(key) && !/^\t|\t$/.test(trimmed)
     this.#entries.set(key, { name: lower, value: isKnown ? trimmed : null })
   }
 
   get(name: string): string | null | undefined {
-    const entry = this.#entries.get(folded(name))
+    const entry = this.#entries.get(foldedName(name))
     return entry === undefined || entry.name === name ? entry?.value : null
   }
 }
 
-const folded = (name: string): string => name.replace(/[^0-9a-z]/g, '-')
+/** As a gateway such as CGI could take a name. */
+export const foldedName = (name: string): string => name.toLowerCase().replace(/[^0-9a-z]/g, '-')

@@ -110,7 +110,13 @@ export type GateInMemory = {
 export type InMemoryOptions = Partial<
   Pick<
     GateOptions,
-    'signal' | 'draining' | 'forwardedClientCert' | 'headTimeoutMs' | 'lingerMs' | 'readsHeaders'
+    | 'signal'
+    | 'draining'
+    | 'authenticator'
+    | 'forwardedClientCert'
+    | 'headTimeoutMs'
+    | 'lingerMs'
+    | 'readsHeaders'
   >
 > & {
   readonly allow?: (request: HttpRequest) => boolean

@@ -76,6 +76,22 @@ export class RequestHead {
     return headers
   }
 
+  /** Lines that are not forwarded either, and names that nobody may have removed on the way. @throws HttpRefusal */
+  remove(bytes: Buffer, names: (name: string) => boolean, kept: readonly string[]): void {
+    const lines: [start: number, end: number][] = []
+    for (let i = 0; i + 1 < this.removed.length; i += 2)
+      lines.push([this.removed[i] ?? 0, this.removed[i + 1] ?? 0])
+    const known = new Set(lines.map(([start]) => start))
+    const fields = new FieldReader()
+    for (let at = this.fieldsStart; fields.next(bytes, at) === 'field'; at = fields.end)
+      if (!known.has(fields.start) && names(fields.name(bytes))) lines.push([fields.start, fields.end])
+    this.removed = lines.sort(([one], [other]) => one - other).flat()
+    if (this.#connection === '') return
+    const listed = connectionOptions(this.#connection.toLowerCase())
+    const taken = listed.find(option => names(option) || kept.includes(option))
+    if (taken !== undefined) throw malformed(`connection lists ${taken}`)
+  }
+
   get hasBody(): boolean {
     return this.chunked || (this.length !== undefined && this.length > 0)
   }

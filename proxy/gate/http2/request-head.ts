@@ -6,6 +6,7 @@ import type { HttpRequest } from '../../../shared/policy/model.ts'
 import { RequestHeaders } from '../../../shared/policy/request-headers.ts'
 import { checkTrailers, type RequestHead, readRequest } from '../../http2/fields.ts'
 import type { Header } from '../../http2/header.ts'
+import type { Authenticated } from '../interface.ts'
 import { malformed, overLimit, upgradeRefused } from '../refusal.ts'
 import { isForbiddenTrailer } from '../trailers.ts'
 import { LIMITS } from './limits.ts'
@@ -71,11 +72,24 @@ export function readHeaders(list: readonly Header[]): RequestHeaders {
   return headers
 }
 
+/** What is forwarded, once it is known whose request it is. */
+export function withClaims(
+  forwarded: readonly Header[],
+  { removes, adds }: Authenticated,
+): readonly Header[] {
+  return [...forwarded.filter(([name]) => name.startsWith(':') || !removes(name)), ...adds]
+}
+
 /** The trailers as they are forwarded. @throws Http2Error of the stream, HttpRefusal */
-export function readGatedTrailers(trailers: readonly Header[], streamId: number): readonly Header[] {
+export function readGatedTrailers(
+  trailers: readonly Header[],
+  streamId: number,
+  isOurs: (name: string) => boolean = () => false,
+): readonly Header[] {
   checkTrailers(trailers, streamId)
   for (const [name] of trailers)
-    if (isForbiddenTrailer(name)) throw malformed(`the trailer ${name}, which belongs into the head`)
+    if (isForbiddenTrailer(name) || isOurs(name))
+      throw malformed(`the trailer ${name}, which belongs into the head`)
   return trailers
 }
 

@@ -2,34 +2,41 @@ import fc from 'fast-check'
 import t from 'tap'
 import { compile } from '../../../shared/policy/compile.ts'
 import { evaluate, evaluateAnyRequest } from '../../../shared/policy/evaluate.ts'
+import type { PolicySet } from '../../../shared/policy/model.ts'
 import { policySet, port, request, TRUST_DOMAIN } from './arbitraries.ts'
 import { reference } from './reference.ts'
+
+const ruleText = ({ policies }: PolicySet, by: readonly [policy: string, rule: number] | undefined) =>
+  JSON.stringify(policies.map(({ name, rules }) => by && name === by[0] && rules[by[1]]))
 
 const RUNS = Number(process.env.POSTERN_PROPERTY_RUNS ?? 20_000)
 
 t.test(
   'the compiled policy decides as the semantics table does, and names the rule that decided',
   async t => {
-    const seen = { allowed: 0, byRule: 0, opaque: 0 }
+    const seen = { allowed: 0, byRule: 0, opaque: 0, byUser: 0, bySegment: 0 }
     fc.assert(
       fc.property(policySet, fc.array(request, { minLength: 1, maxLength: 4 }), (set, requests) => {
         const compiled = compile(set, { trustDomain: TRUST_DOMAIN })
         for (const asked of requests) {
           const decision = evaluate(compiled, asked)
           const { allow, by } = reference(set, TRUST_DOMAIN, asked)
-          if (decision.allow !== allow) return false
-          if (by ? decision.policy !== by[0] || decision.rule !== by[1] : decision.rule !== undefined)
-            return false
-          seen.allowed += Number(allow)
-          seen.byRule += Number(by !== undefined && allow)
-          seen.opaque += Number(asked.http === undefined && allow)
+          if (decision.allow !== allow || decision.rule !== by?.[1]) return false
+          if (by && decision.policy !== by[0]) return false
+          if (!allow) continue
+          const asks = ruleText(set, by)
+          seen.allowed += 1
+          seen.byRule += Number(by !== undefined)
+          seen.opaque += Number(asked.http === undefined)
+          seen.byUser += Number(/request(Principals|.auth)/.test(asks))
+          seen.bySegment += Number(asks.includes('request.path'))
         }
         return true
       }),
       { numRuns: RUNS },
     )
     for (const [what, count] of Object.entries(seen))
-      t.ok(count > RUNS / 40, `control: ${what} ${count} times, otherwise nothing was compared`)
+      t.ok(count > RUNS / 250, `control: ${what} ${count} times, otherwise nothing was compared`)
   },
 )
 

@@ -166,6 +166,25 @@ const SOURCES: { readonly [key: string]: readonly [keyof SourceMatch, keyof Sour
   'source.ip': ['ipBlocks', 'notIpBlocks'],
 }
 
+function authHolds(
+  {
+    key,
+    values,
+    notValues,
+  }: Pick<Condition, 'key'> & { [K in 'values' | 'notValues']: Condition[K] | undefined },
+  action: 'ALLOW' | 'DENY',
+  user: User,
+): boolean {
+  if (key === 'request.auth.principal') return userMatches(values, notValues, action, user)
+  const told = user === undefined ? 'unknown' : claim(user, key)
+  if (told === 'unknown') return action === 'DENY'
+  if (told === 'absent') return values === undefined
+  return (
+    (values === undefined || told.some(value => anyOf(values, value))) &&
+    !told.some(value => anyOf(notValues ?? [], value))
+  )
+}
+
 function conditionHolds(
   { key, values, notValues }: Condition,
   action: 'ALLOW' | 'DENY',
@@ -182,16 +201,7 @@ function conditionHolds(
   if (key === 'destination.port') return both(text => Number(text) === port)
   if (key === 'destination.ip') return to === undefined ? action === 'DENY' : both(text => inBlock(text, to))
   if (key.startsWith('request.path')) return true
-  if (key.startsWith('request.auth')) {
-    if (key === 'request.auth.principal') return userMatches(values, notValues, action, http?.user)
-    const told = http?.user === undefined ? 'unknown' : claim(http.user, key)
-    if (told === 'unknown') return action === 'DENY'
-    if (told === 'absent') return values === undefined
-    return (
-      (values === undefined || told.some(value => anyOf(values, value))) &&
-      !told.some(value => anyOf(notValues ?? [], value))
-    )
-  }
+  if (key.startsWith('request.auth')) return authHolds({ key, values, notValues }, action, http?.user)
   const [, name = ''] = /^request\.headers\[(.*)\]$/.exec(key) ?? []
   if (http?.headers === undefined || http.headers.get(name) === null) return action === 'DENY'
   const value = http.headers.get(name)
@@ -213,6 +223,16 @@ function claim(user: Exclude<User, undefined>, key: string): 'unknown' | 'absent
   return list.every(entry => typeof entry !== 'object') ? list.map(String) : 'unknown'
 }
 
+/** Undefined: not known. */
+function isSame(segment: string | undefined, key: string, user: User): boolean | undefined {
+  if (user === undefined || segment === undefined) return undefined
+  if (key === 'request.auth.principal')
+    return user.principal === undefined ? undefined : user.principal === segment
+  const told = claim(user, key)
+  if (told === 'unknown') return undefined
+  return told !== 'absent' && told.includes(segment)
+}
+
 /** No condition asks for a segment, or some pattern that matches names those that hold. */
 function isOwned(
   { paths = [] }: OperationMatch,
@@ -229,17 +249,7 @@ function isOwned(
       asked.every(({ key, equals, notEquals }) => {
         const [, name] = /\[(.*)\]/.exec(key) ?? []
         const segment = http.path.split('/')[written.split('/').indexOf(`{${name}}`)]
-        const same = (other: string): boolean | undefined => {
-          if (http.user === undefined || segment === undefined) return undefined
-          const told =
-            other === 'request.auth.principal'
-              ? http.user.principal === undefined
-                ? ('unknown' as const)
-                : [http.user.principal]
-              : claim(http.user, other)
-          if (told === 'unknown') return undefined
-          return told !== 'absent' && told.includes(segment)
-        }
+        const same = (other: string) => isSame(segment, other, http.user)
         return (
           (equals === undefined || (same(equals) ?? action === 'DENY')) &&
           (notEquals === undefined || (same(notEquals) === undefined ? action === 'DENY' : !same(notEquals)))

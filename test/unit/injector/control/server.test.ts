@@ -159,7 +159,7 @@ t.test('what came after the first version is told to those who say that they kno
   const [zoned] = await read(await dial(), 1, { ...hello, features: ['l4', 'zone'] })
   t.strictSame(zoned, { ...old, zone: 'west' })
   const [present] = await read(await dial(), 1, { ...hello, features: KNOWN_FEATURES })
-  const empty = { protocols: {}, revoked: NOBODY_REVOKED, outside: [], partners: [] }
+  const empty = { protocols: {}, revoked: NOBODY_REVOKED, outside: [], requestAuthentication: [], partners: [] }
   t.strictSame(present, { ...old, zone: 'west', ...empty })
 })
 
