@@ -10,6 +10,7 @@ import { certsRevoke } from './certs/revoke.ts'
 import type { Command } from './command.ts'
 import { connectCluster } from './kubeconfig.ts'
 import { partners } from './partners/list.ts'
+import { policyConvert } from './policy/convert.ts'
 import { policyDiff } from './policy/diff.ts'
 import { policyExplain } from './policy/explain.ts'
 import { policyTest } from './policy/test.ts'
@@ -28,6 +29,7 @@ const COMMANDS: readonly Command[] = [
   policyTest,
   policyExplain,
   policyDiff,
+  policyConvert,
 ]
 
 const interrupted = new AbortController()

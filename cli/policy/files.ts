@@ -20,11 +20,10 @@ const STDIN = '-'
 /** `namespace`: of what names none. @throws UsageError where there is no such file, or no policy in any */
 export async function readPolicyFiles(paths: readonly string[], namespace: string): Promise<PolicyFiles> {
   if (paths.length === 0) throw new UsageError('name at least one file or folder, or - for standard input')
-  const files = (await Promise.all(paths.map(filesIn))).flat()
-  const read = await Promise.all(
-    files.map(async file => readText(file === STDIN ? 'stdin' : file, await contentOf(file), namespace)),
-  )
-  const found = read.filter(one => one !== undefined)
+  const texts = await textsIn(paths)
+  const found = texts
+    .map(({ file, text }) => readText(file, text, namespace))
+    .filter(one => one !== undefined)
   if (found.length === 0)
     throw new UsageError(
       `no policy in ${paths.join(', ')}: neither a ConfigMap with the label ${POLICY_LABEL} nor a document of ${POLICY_API_VERSION}`,
@@ -33,6 +32,16 @@ export async function readPolicyFiles(paths: readonly string[], namespace: strin
     documents: found.flatMap(({ documents }) => documents),
     problems: found.flatMap(({ problems }) => problems),
   }
+}
+
+/** @throws UsageError where there is no such file */
+export async function textsIn(
+  paths: readonly string[],
+): Promise<readonly { readonly file: string; readonly text: string }[]> {
+  const files = (await Promise.all(paths.map(filesIn))).flat()
+  return Promise.all(
+    files.map(async file => ({ file: file === STDIN ? 'stdin' : file, text: await contentOf(file) })),
+  )
 }
 
 async function filesIn(path: string): Promise<readonly string[]> {
