@@ -13,6 +13,7 @@ import { partners } from './partners/list.ts'
 import { policyConvert } from './policy/convert.ts'
 import { policyDiff } from './policy/diff.ts'
 import { policyExplain } from './policy/explain.ts'
+import { policyStatus } from './policy/status.ts'
 import { policyTest } from './policy/test.ts'
 import { policyValidate } from './policy/validate.ts'
 import { run } from './run.ts'
@@ -30,6 +31,7 @@ const COMMANDS: readonly Command[] = [
   policyExplain,
   policyDiff,
   policyConvert,
+  policyStatus,
 ]
 
 const interrupted = new AbortController()

@@ -62,7 +62,8 @@ export function bindRequestAuthentication(
 const byName = (a: { readonly name: string }, b: { readonly name: string }): number =>
   a.name < b.name ? -1 : Number(a.name > b.name)
 
-function reaches(document: PolicyDocument, pod: PodFacts, systemNamespace: string): boolean {
+/** Whether it holds for the pod, if nothing more specific does. */
+export function reaches(document: PolicyDocument, pod: PodFacts, systemNamespace: string): boolean {
   const isNear = document.namespace === systemNamespace || document.namespace === pod.namespace
   return isNear && selects(document.selector, pod.labels)
 }
