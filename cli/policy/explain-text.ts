@@ -7,7 +7,7 @@ import type {
 } from '../../shared/policy/explain.ts'
 import type { Decision } from '../../shared/policy/model.ts'
 import type { Output } from '../output.ts'
-import type { Answer } from './explain.ts'
+import type { Answer } from './explained.ts'
 
 export function showExplanation(out: Output, answer: Answer): void {
   const { malformed, explanation, observed, mode, decision, path } = answer

@@ -1,18 +1,13 @@
 // `postern policy explain`: why one request is let in or refused, rule by rule, by policies in files or by those that bind a
 // pod of the cluster.
-import { asPosternError } from '../../shared/errors.ts'
 import { SYSTEM_NAMESPACE } from '../../shared/names.ts'
 import { bind } from '../../shared/policy/bind.ts'
-import { compile } from '../../shared/policy/compile.ts'
 import { describeProblem } from '../../shared/policy/document.ts'
-import { evaluate, observe, refusedByMode } from '../../shared/policy/evaluate.ts'
-import { type Explanation, explain } from '../../shared/policy/explain.ts'
-import type { Decision, Observed, PolicyRequest, PolicySet } from '../../shared/policy/model.ts'
 import { type Command, type CommandContext, UsageError } from '../command.ts'
 import { CALL_OPTIONS, callOf, pairs } from './call-options.ts'
-import { type Call, TRUST_DOMAIN } from './cases.ts'
-import { readingsOf } from './decide.ts'
+import { TRUST_DOMAIN } from './cases.ts'
 import { showExplanation } from './explain-text.ts'
+import { type Bound, explained } from './explained.ts'
 import { readPolicyFiles } from './files.ts'
 import { livePod } from './live-pod.ts'
 import { NAMESPACE, namespaceOf, oneOf, trustDomainOf } from './options.ts'
@@ -39,8 +34,6 @@ export const policyExplain: Command = {
     return 0
   },
 }
-
-export type Bound = { readonly policy: PolicySet; readonly trustDomain: string }
 
 /** @throws UsageError */
 function fromCluster(context: CommandContext): Promise<Bound> {
@@ -73,40 +66,4 @@ async function fromFiles({ args, options }: CommandContext): Promise<Bound> {
     },
   )
   return { policy, trustDomain }
-}
-
-export type Answer = {
-  /** What no sidecar forwards, no policy is asked about. */
-  readonly malformed?: { readonly code: string; readonly reason: string }
-  readonly explanation?: Explanation
-  readonly observed?: Observed
-  /** What the mode says before any policy is asked. */
-  readonly mode?: Decision
-  readonly decision?: Decision
-  /** The path in the reading that decided, of a request. */
-  readonly path?: string
-}
-
-export function explained({ policy, trustDomain }: Bound, call: Call): Answer {
-  const compiled = compile(policy, { trustDomain })
-  const verdict = (request: PolicyRequest) => refusedByMode(compiled, request) ?? evaluate(compiled, request)
-  let readings: ReturnType<typeof readingsOf>
-  try {
-    readings = readingsOf(call)
-  } catch (thrown) {
-    const { code, message } = asPosternError(thrown, 'PSTN_HTTP_MALFORMED')
-    return { malformed: { code, reason: message } }
-  }
-  const [first, other] = readings
-  const request = other && verdict(first).allow ? other : first
-  const mode = refusedByMode(compiled, request)
-  const explanation = explain(policy, { trustDomain }, request)
-  const observed = mode ? undefined : observe(compiled, request, explanation.decision)
-  return {
-    explanation,
-    decision: mode ?? explanation.decision,
-    ...(mode && { mode }),
-    ...(observed && { observed }),
-    ...(request.http && { path: request.http.path }),
-  }
 }

@@ -12,7 +12,7 @@ import type { InboundMode, PolicySet } from '../../shared/policy/model.ts'
 import { parsePolicyConfigMap } from '../../shared/policy/parse.ts'
 import type { CommandContext } from '../command.ts'
 import { TRUST_DOMAIN } from './cases.ts'
-import type { Bound } from './explain.ts'
+import type { Bound } from './explained.ts'
 
 const CONFIG = 'postern-config'
 
