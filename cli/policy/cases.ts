@@ -1,5 +1,6 @@
 // The file of `postern policy test`: which policies, whom they protect, and what is expected of whom.
 import { canonicalAddress } from '../../shared/addresses.ts'
+import type { EndUser } from '../../shared/policy/end-user.ts'
 import { readPort } from '../../shared/policy/read-operation.ts'
 import { isNamespaceName, isObjectName } from '../../shared/policy/read-selector.ts'
 import { type Item, isMapping, type Reader } from '../../shared/policy/reader.ts'
@@ -17,6 +18,8 @@ export type Call = {
     readonly path: string
     readonly host: string
     readonly headers: Readonly<Record<string, string>>
+    /** Of a token that was verified; absent: it carries none. */
+    readonly claims?: EndUser['claims']
   }
 }
 
@@ -158,7 +161,7 @@ function isSpiffeId(text: string): boolean {
 }
 
 function readRequest(reader: Reader, item: Item): Call['request'] | undefined {
-  const fields = reader.mapping(item, ['method', 'path', 'host', 'headers'])
+  const fields = reader.mapping(item, ['method', 'path', 'host', 'headers', 'claims'])
   if (fields === undefined) return undefined
   const method = fields.method
     ? reader.text(fields.method, text => /^[A-Z-]+$/.test(text), 'write a method in capital letters')
@@ -172,6 +175,13 @@ function readRequest(reader: Reader, item: Item): Call['request'] | undefined {
     : '/'
   const host = fields.host ? reader.text(fields.host, text => text !== '', 'write a host') : ''
   const headers = fields.headers ? readTexts(reader, fields.headers) : {}
-  if (!method || !path || host === undefined || !headers) return undefined
-  return { method, path, host, headers }
+  const claims = fields.claims && readClaims(reader, fields.claims)
+  if (!method || !path || host === undefined || !headers || (fields.claims && !claims)) return undefined
+  return { method, path, host, headers, ...(claims && { claims }) }
+}
+
+function readClaims(reader: Reader, { value, path }: Item): EndUser['claims'] | undefined {
+  if (isMapping(value) && typeof value.iss === 'string') return value
+  reader.report(path, 'has no iss', 'write the claims of the token: {iss: https://…, sub: …, …}')
+  return undefined
 }

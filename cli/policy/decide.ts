@@ -3,6 +3,7 @@ import { asPosternError } from '../../shared/errors.ts'
 import { normalizeHost } from '../../shared/http/host.ts'
 import { normalizePath, otherReading } from '../../shared/http/path.ts'
 import type { CompiledPolicy } from '../../shared/policy/compile.ts'
+import { principalOf } from '../../shared/policy/end-user.ts'
 import { evaluate, refusedByMode } from '../../shared/policy/evaluate.ts'
 import type { HttpRequest, PolicyRequest } from '../../shared/policy/model.ts'
 import { RequestHeaders } from '../../shared/policy/request-headers.ts'
@@ -49,7 +50,8 @@ export function readingsOf({
 const verdict = (policy: CompiledPolicy, request: PolicyRequest): Verdict =>
   refusedByMode(policy, request) ?? evaluate(policy, request)
 
-function requestOf({ method, path, host, headers: written }: NonNullable<Call['request']>): HttpRequest {
+function requestOf(request: NonNullable<Call['request']>): HttpRequest {
+  const { method, path, host, headers: written, claims } = request
   const [bare = ''] = path.split('?')
   const headers = new RequestHeaders()
   for (const [name, value] of Object.entries(written)) headers.add(name, value)
@@ -58,5 +60,6 @@ function requestOf({ method, path, host, headers: written }: NonNullable<Call['r
     path: bare === '*' ? bare : normalizePath(bare),
     host: host && normalizeHost(host),
     headers,
+    ...(claims && { user: { principal: principalOf(claims), claims } }),
   }
 }

@@ -5,7 +5,7 @@ import { PosternError } from '../../shared/errors.ts'
 import { readToken, type UnverifiedToken } from '../../shared/jwt/token.ts'
 import { checkAudience, checkSignature, checkTime } from '../../shared/jwt/verify.ts'
 import type { Live } from '../../shared/live.ts'
-import { claimAt, type EndUser, textOf } from '../../shared/policy/end-user.ts'
+import { claimAt, type EndUser, principalOf, textOf } from '../../shared/policy/end-user.ts'
 import {
   authenticationObstacle,
   type JwtRule,
@@ -168,7 +168,7 @@ function verify(
   now: number,
 ): Verified {
   const { claims } = token
-  const { iss, sub } = claims
+  const { iss } = claims
   const believed = place.rules.filter(({ issuer }) => issuer === iss)
   if (typeof iss !== 'string' || believed.length === 0)
     throw new PosternError('PSTN_JWT_ISSUER', 'the token is of an issuer that is not believed here')
@@ -178,7 +178,7 @@ function verify(
     try {
       checkAudience(claims, rule.audiences)
       const key = signerOf(token, rule, keySets)
-      return { user: { principal: principalOf(iss, sub, rules), claims }, rule, key, endsAt }
+      return { user: { principal: nameOf(claims, iss, rules), claims }, rule, key, endsAt }
     } catch (thrown) {
       refusal ??= thrown
     }
@@ -198,10 +198,9 @@ function signerOf(token: UnverifiedToken, { keys: source }: JwtRule, keySets: Ke
 }
 
 /** A subject may have slashes: it must not look like somebody of another issuer. @throws PosternError PSTN_JWT_ISSUER */
-function principalOf(iss: string, sub: unknown, rules: readonly JwtRule[]): string | undefined {
-  if (typeof sub !== 'string' || sub === '') return undefined
-  const principal = `${iss}/${sub}`
-  if (rules.some(({ issuer }) => issuer.length > iss.length && principal.startsWith(`${issuer}/`)))
+function nameOf(claims: EndUser['claims'], issuer: string, rules: readonly JwtRule[]): string | undefined {
+  const principal = principalOf(claims)
+  if (rules.some(other => other.issuer.length > issuer.length && principal?.startsWith(`${other.issuer}/`)))
     throw new PosternError('PSTN_JWT_ISSUER', 'the subject of the token reads as one of another issuer')
   return principal
 }

@@ -10,6 +10,10 @@ export type EndUser = {
   readonly claims: { readonly [name: string]: unknown }
 }
 
+/** A token may name nobody. */
+export const principalOf = ({ iss, sub }: EndUser['claims']): string | undefined =>
+  typeof iss === 'string' && typeof sub === 'string' && sub !== '' ? `${iss}/${sub}` : undefined
+
 /** Texts, of a list each; `null`: something that no text stands for; undefined: there is none. */
 export type ClaimValues = readonly string[] | null | undefined
 

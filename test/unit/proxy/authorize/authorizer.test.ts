@@ -244,3 +244,19 @@ t.test('a policy that is lost forbids everything', async t => {
   policy.set(undefined)
   t.match(signal.reason, { code: 'PSTN_NOT_READY' })
 })
+
+t.test('a request whose user is none any more is ended, and no other', async t => {
+  const { authorizer } = given(t, { protocols: { 80: 'http1' } })
+  const [ada, bob] = ['ada', 'bob'].map(name => ({ principal: `i/${name}`, claims: {} }))
+  const told: Revoked[] = []
+  const ask = (user: typeof ada) =>
+    authorizer.authorizeRequest(CLIENT, at(80), { ...GET, ...(user && { user }) }, why => told.push(why))
+  using _ada = ask(ada)
+  using _bob = ask(bob)
+  using _nobody = ask(undefined)
+  const judge = (user: object) => (user === ada ? new PosternError('PSTN_JWT_EXPIRED', 'over') : undefined)
+  authorizer.judgeUsers(judge)
+  authorizer.judgeUsers(judge)
+  t.match(told, [{ code: 'PSTN_JWT_EXPIRED', message: 'over' }])
+  t.equal(told.length, 1, 'once')
+})

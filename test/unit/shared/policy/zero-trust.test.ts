@@ -1,16 +1,21 @@
 // docs/zero-trust.md decides what it says: the table, by the evaluator, with each check failed alone. On real sidecars:
 // test/netns/zero-trust.test.ts.
+import { writeFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import t from 'tap'
+import { policyTest } from '../../../../cli/policy/test.ts'
 import { bind } from '../../../../shared/policy/bind.ts'
 import { compile } from '../../../../shared/policy/compile.ts'
 import type { EndUser } from '../../../../shared/policy/end-user.ts'
 import { evaluate, refusedByMode } from '../../../../shared/policy/evaluate.ts'
 import type { PolicyRequest } from '../../../../shared/policy/model.ts'
 import { parsePolicyConfigMap } from '../../../../shared/policy/parse.ts'
+import { scratchDirectory } from '../../../support/scratch.ts'
+import { typeCommand } from '../../../support/typed-command.ts'
 
 const page = await readFile(new URL('../../../../docs/zero-trust.md', import.meta.url), 'utf8')
-const [, yaml = ''] = /^```yaml\n(.*?)^```$/ms.exec(page) ?? []
+const [yaml = '', suite = ''] = [...page.matchAll(/^```yaml\n(.*?)^```$/gms)].map(([, text = '']) => text)
 const ORIGIN = { namespace: 'shop', systemNamespace: 'postern-system' }
 const parsed = parsePolicyConfigMap({ data: { 'zero-trust.yaml': yaml } }, ORIGIN)
 const documents = parsed.kind === 'valid' ? parsed.documents : []
@@ -57,3 +62,12 @@ const CASES: readonly (readonly [what: string, request: PolicyRequest, expected:
 ]
 t.test('the page is valid policy', async t => t.equal(parsed.kind, 'valid'))
 for (const [what, request, expected] of CASES) t.test(what, async t => t.equal(decide(request), expected))
+
+t.test('the tests of the page pass', async t => {
+  const directory = scratchDirectory(t)
+  writeFileSync(join(directory, 'zero-trust.yaml'), yaml)
+  writeFileSync(join(directory, 'test.yaml'), suite)
+  const { code, out } = await typeCommand(['policy', 'test', join(directory, 'test.yaml')], [policyTest])
+  t.equal(code, 0, out)
+  t.match(out, '4 passed, 0 failed')
+})
