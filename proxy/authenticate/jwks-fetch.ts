@@ -2,6 +2,7 @@
 // today may be the pod's own tomorrow.
 import { type LookupAddress, lookup } from 'node:dns'
 import type { RequestOptions } from 'node:https'
+import { canonicalAddress } from '../../shared/addresses.ts'
 import { asPosternError, PosternError } from '../../shared/errors.ts'
 import { getByHttps } from '../../shared/http/https-get.ts'
 import { isOutOfReach } from '../../shared/jwt/fetchable.ts'
@@ -16,6 +17,10 @@ const LIMITS = { bytes: 256 * 1024, ms: 5_000 }
 export const fetchKeys =
   (forbidden: (address: string) => boolean = isOutOfReach, limits = LIMITS): FetchKeys =>
   async ({ uri: url, roots }, signal) => {
+    const host = new URL(url).hostname.replace(/^\[|\]$/g, '')
+    // A literal is never looked up.
+    if (canonicalAddress(host) !== undefined && forbidden(host))
+      throw unavailable(`${host} is of the pod or its node`)
     const late = AbortSignal.timeout(limits.ms)
     const question = { url, roots, most: limits.bytes, unreachable: unavailable, lookup: guarded(forbidden) }
     try {

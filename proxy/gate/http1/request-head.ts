@@ -4,6 +4,7 @@ import { normalizeHost } from '../../../shared/http/host.ts'
 import { normalizePath, normalizeQuery } from '../../../shared/http/path.ts'
 import type { HttpRequest } from '../../../shared/policy/model.ts'
 import { RequestHeaders } from '../../../shared/policy/request-headers.ts'
+import type { Authenticated } from '../interface.ts'
 import { malformed, overLimit, upgradeRefused } from '../refusal.ts'
 import { contentLength, FieldReader, skip } from './fields.ts'
 import { LIMITS } from './limits.ts'
@@ -67,12 +68,13 @@ export class RequestHead {
     return end
   }
 
-  /** Of the head that was read last, while its bytes are there. */
-  headers(bytes: Buffer): RequestHeaders {
+  /** Of the head that was read last, while its bytes are there; as the application gets them, where it is known whose request it is. */
+  headers(bytes: Buffer, found?: Authenticated): RequestHeaders {
     const headers = new RequestHeaders()
     const fields = new FieldReader()
     for (let at = this.fieldsStart; fields.next(bytes, at) === 'field'; at = fields.end)
-      headers.add(fields.name(bytes), fields.text(bytes))
+      if (!found?.removes(fields.name(bytes))) headers.add(fields.name(bytes), fields.text(bytes))
+    for (const [name, value] of found?.adds ?? []) headers.add(name, value)
     return headers
   }
 

@@ -215,7 +215,7 @@ export class RequestSide {
     if (!reads && !found?.user) return request
     return {
       ...request,
-      ...(reads && { headers: this.#head.headers(bytes) }),
+      ...(reads && { headers: this.#head.headers(bytes, found) }),
       ...(found?.user && { user: found.user }),
     }
   }

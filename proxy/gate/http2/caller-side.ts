@@ -198,7 +198,8 @@ export class CallerSide implements FrameHandler {
       return
     }
     const user = found?.user
-    const seen = options.readsHeaders() ? { ...read.request, headers: readHeaders(headers) } : read.request
+    const headersSeen = () => readHeaders(found ? withClaims(headers, found) : headers)
+    const seen = options.readsHeaders() ? { ...read.request, headers: headersSeen() } : read.request
     const request = user ? { ...seen, user } : seen
     const grant = authorizeReadings(options.authorize, request, why => this.#revoke(id, why))
     const { decision } = grant

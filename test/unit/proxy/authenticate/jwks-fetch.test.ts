@@ -33,7 +33,10 @@ t.test('a name that leads to the pod itself is not dialled', async t => {
     code: 'PSTN_JWKS_UNAVAILABLE',
     message: /pod or its node/,
   })
+  const literal = { ...source(web), uri: web.url.replace('localhost', '127.0.0.1') }
+  await t.rejects(fetchKeys()(literal, never), { code: 'PSTN_JWKS_UNAVAILABLE', message: /pod or its node/ })
   t.equal(web.asked(), 0)
+  t.ok(await anywhere(literal, never), 'control')
 })
 
 const ANSWERS: readonly (readonly [what: string, answer: WebServer['answer'], why: RegExp])[] = [

@@ -71,6 +71,29 @@ t.test('HTTP/1.1: the token stays where that is asked for, and other lines stay 
   t.equal(application.text, text)
 })
 
+t.test('policies see the headers that the application gets, not those that the caller wrote', async t => {
+  const spoofed = [
+    ['x-user', 'root'],
+    ['x_user', 'root'],
+    ['a', 'b'],
+  ] as const
+  const names = ['x-user', 'authorization', 'a']
+  for (const [sent, user] of [
+    [['authorization', `Bearer ${TOKEN}`], 'ada'],
+    [['c', 'd'], undefined],
+  ] as const) {
+    const one = gateInMemory({ authenticator: authenticator(), readsHeaders: () => true })
+    one.caller.send(head(...[sent, ...spoofed].map(field => field.join(': '))))
+    const two = http2InMemory({ authenticator: authenticator(), readsHeaders: () => true })
+    two.caller.send(two.request(1, [...GET, sent, ...spoofed], true))
+    for (const { asked } of [one, two])
+      t.same(
+        names.map(name => asked[0]?.headers?.get(name)),
+        [user, undefined, 'b'],
+      )
+  }
+})
+
 t.test('HTTP/1.1: a bad token is answered with 401 and its code, and the connection goes on', async t => {
   for (const [bad, code] of [
     [EXPIRED, 'PSTN_JWT_EXPIRED'],
