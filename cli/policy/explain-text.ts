@@ -10,7 +10,7 @@ import type { Output } from '../output.ts'
 import type { Answer } from './explained.ts'
 
 export function showExplanation(out: Output, answer: Answer): void {
-  const { malformed, explanation, observed, mode, decision, path } = answer
+  const { malformed, explanation, observed, mode, decision, otherwise, path } = answer
   if (malformed) out.line(`denied with ${malformed.code}: ${malformed.reason}`)
   if (!explanation || !decision) return
   const { policies, watched } = explanation
@@ -25,7 +25,14 @@ export function showExplanation(out: Output, answer: Answer): void {
   if (observed?.audit) out.line(`recorded: audit by ${observed.audit.policy}, rule ${observed.audit.rule}`)
   if (observed?.dryRun) out.line(`recorded: the dry runs in force, it would be ${described(observed.dryRun)}`)
   out.line(described(decision))
+  if (otherwise) out.line(elsewhere(otherwise, path))
 }
+
+/** Which ports speak HTTP is declared elsewhere. */
+const elsewhere = (decision: Decision, path: string | undefined): string =>
+  path === undefined
+    ? 'if the port speaks HTTP, some request of this caller passes: each is decided on'
+    : `if the port carries opaque bytes: ${described(decision)}`
 
 function described(decision: Decision): string {
   const { policy, rule } = decision

@@ -1,7 +1,7 @@
 // A call explained as the sidecar of a pod would decide on it: normal forms, mode, policies, and what is recorded.
 import { asPosternError } from '../../shared/errors.ts'
 import { compile } from '../../shared/policy/compile.ts'
-import { evaluate, observe, refusedByMode } from '../../shared/policy/evaluate.ts'
+import { evaluate, evaluateAnyRequest, observe, refusedByMode } from '../../shared/policy/evaluate.ts'
 import { type Explanation, explain } from '../../shared/policy/explain.ts'
 import type { Decision, Observed, PolicyRequest, PolicySet } from '../../shared/policy/model.ts'
 import type { Call } from './cases.ts'
@@ -17,6 +17,8 @@ export type Answer = {
   /** What the mode says before any policy is asked. */
   readonly mode?: Decision
   readonly decision?: Decision
+  /** Whether the port speaks HTTP is not asked here: what is decided where it is otherwise, if that is not the same. */
+  readonly otherwise?: Decision
   /** The path in the reading that decided, of a request. */
   readonly path?: string
 }
@@ -36,9 +38,13 @@ export function explained({ policy, trustDomain }: Bound, call: Call): Answer {
   const mode = refusedByMode(compiled, request)
   const explanation = explain(policy, { trustDomain }, request)
   const observed = mode ? undefined : observe(compiled, request, explanation.decision)
+  const decision = mode ?? explanation.decision
+  const { http, ...connection } = request
+  const otherwise = http ? verdict(connection) : (mode ?? evaluateAnyRequest(compiled, connection))
   return {
     explanation,
-    decision: mode ?? explanation.decision,
+    decision,
+    ...(otherwise.allow !== decision.allow && { otherwise }),
     ...(mode && { mode }),
     ...(observed && { observed }),
     ...(request.http && { path: request.http.path }),

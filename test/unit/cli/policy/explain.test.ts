@@ -71,7 +71,15 @@ t.test('what is allowed, what is not known, and what no sidecar forwards', async
   const allowed = await explaining(t, ...get, '--path', '/orders/%37;v=1')
   t.match(allowed.out, /^asked as a request for \/orders\/7\n/, 'the second reading decides')
   t.match(allowed.out, /recorded: the dry runs in force, it would be denied with .* by shop\/soon, rule 0/)
-  t.match(allowed.out, /\nallowed by shop\/orders, rule 0\n$/)
+  t.match(
+    allowed.out,
+    /\nallowed by shop\/orders, rule 0\nif the port carries opaque bytes: denied with .*\n$/,
+  )
+  const bytes = await explaining(t, '--from', 'shop/web', '--port', '8080')
+  t.match(
+    bytes.out,
+    /\ndenied with .*\nif the port speaks HTTP, some request of this caller passes: each is decided on\n$/,
+  )
   const plain = await explaining(t, '--from', 'plaintext', '--port', '8080')
   t.match(plain.out, /opaque bytes/)
   t.match(plain.out, /from\[0\] matches: not known, which never helps: namespaces/)
