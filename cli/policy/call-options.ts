@@ -11,6 +11,11 @@ export const CALL_OPTIONS: Readonly<Record<string, Option>> = {
   path: { type: 'string', help: 'of a request' },
   host: { type: 'string', help: 'of a request' },
   header: { type: 'string', multiple: true, help: '<name>=<value> of a request; may be repeated' },
+  claim: {
+    type: 'string',
+    multiple: true,
+    help: '<name>=<value> of the token that it carries; may be repeated',
+  },
 }
 
 type Options = CommandContext['options']
@@ -45,13 +50,14 @@ function callerOf({ from, address }: Options): object | undefined {
   return { ...caller, ...(address !== undefined && { address }) }
 }
 
-function requestOf({ method, path, host, header }: Options): object | undefined {
+function requestOf({ method, path, host, header, claim }: Options): object | undefined {
   const headers = header === undefined ? undefined : pairs('header', header)
   const request = {
     ...(method !== undefined && { method }),
     ...(path !== undefined && { path }),
     ...(host !== undefined && { host }),
     ...(headers && { headers }),
+    ...(claim !== undefined && { claims: pairs('claim', claim) }),
   }
   return Object.keys(request).length > 0 ? request : undefined
 }

@@ -93,6 +93,26 @@ t.test('what is allowed, what is not known, and what no sidecar forwards', async
   t.match(json, { decision: { allow: true, policy: 'shop/orders', rule: 0 }, explanation: { policies: [] } })
 })
 
+t.test('a token is typed as its claims', async t => {
+  const claims = ['--claim', 'iss=https://i', '--claim', 'sub=ada', '--claim', 'account=7']
+  const { out } = await explaining(t, '--from', 'shop/web', '--port', '1', ...claims, '--json')
+  t.match(JSON.parse(out), { path: '/' })
+  const rule =
+    '{to: [{operation: {paths: ["/a/{id}"]}}], when: [{key: "request.path[id]", equals: "request.auth.claims[account]"}]}'
+  const file = join(scratchDirectory(t), 'owned.yaml')
+  writeFileSync(file, document('owned', `  rules: [${rule}]\n`))
+  const asking = (path: string) =>
+    typeCommand(
+      ['policy', 'explain', '--files', file, '--from', 'shop/web', '--port', '1', '--path', path, ...claims],
+      [policyExplain],
+    )
+  t.match((await asking('/a/7')).out, /\nallowed by default\/owned, rule 0\n/)
+  t.match(
+    (await asking('/a/8')).out,
+    /request\.path\[id\] \[request\.auth\.claims\[account\]\]: the caller’s is \/a\/8/,
+  )
+})
+
 t.test('what makes no sense ends with 2, and says which option', async t => {
   const wrong: readonly (readonly [words: readonly string[], says: RegExp])[] = [
     [['--port', '1'], /--from is empty/],
