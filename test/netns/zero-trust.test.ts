@@ -18,13 +18,18 @@ import { projectRoot } from '../support/source-files.ts'
 import { confused, ISSUER, type SigningKey, signingKey, token } from '../support/tokens.ts'
 
 const PORT = 8080
+/** The same in HTTP/2, as of gRPC. */
+const PORT2 = 8081
 /** Answers with what it was told; `/held` without an end. */
 const APPLICATION = `
 import { createServer } from 'node:http'
-createServer((request, response) => {
+import { createServer as createHttp2Server } from 'node:http2'
+const answer = (request, response) => {
   response.write(JSON.stringify(request.headers))
   if (!request.url.endsWith('/held')) response.end()
-}).listen(${PORT}, '::')
+}
+createServer(answer).listen(${PORT}, '::')
+createHttp2Server(answer).listen(${PORT2}, '::')
 `
 const lacking = requireNetns() || requireApiServer() || requireCommands('curl', 'setpriv')
 
@@ -68,12 +73,16 @@ t.test('zero trust', { skip: lacking }, async t => {
     ({ language }) => language === 'yaml',
   )
   const [orders, web, job, plain] = await Promise.all([
-    mesh.start('orders', { annotations: { 'postern.dev/http-ports': `${PORT}` } }),
+    mesh.start('orders', {
+      annotations: { 'postern.dev/http-ports': `${PORT}`, 'postern.dev/http2-ports': `${PORT2}` },
+    }),
     mesh.start('web'),
     mesh.start('job'),
     mesh.startPlain('plain'),
   ])
-  const text = (block?.text ?? '').replace(
+  const page = (block?.text ?? '').replace(`ports: ["${PORT}"]`, `ports: ["${PORT}", "${PORT2}"]`)
+  t.match(page, `${PORT2}`)
+  const text = page.replace(
     'jwksUri: https://id.example/keys',
     `jwksUri: ${issuer.uri}\n    caBundle: ${JSON.stringify(issuer.root)}`,
   )
@@ -181,6 +190,37 @@ t.test('zero trust', { skip: lacking }, async t => {
     t.ok(performance.now() - startedAt < 20_000)
     const isEnded = ({ msg, code }: LogLine) => msg === 'connection' && code === 'PSTN_JWT_EXPIRED'
     t.match(await orders.line(isEnded), { outcome: 'closed' })
+  })
+
+  await t.test('HTTP/2: the same, stream by stream', async t => {
+    const at2 = (path: string) => `http://${orders.ipv4}:${PORT2}${path}`
+    const status = async (path: string, ...options: readonly string[]) => {
+      const asked = [
+        '--http2-prior-knowledge',
+        '--write-out',
+        '\n%{http_code} %header{postern-code}',
+        ...options,
+      ]
+      return (await curl(web, ...asked, at2(path))).stdout.split('\n').at(-1)
+    }
+    t.equal(await status('/accounts/42', ...good()), ALLOWED)
+    t.equal(await status('/accounts/43', ...good()), DENIED)
+    t.equal(await status('/accounts/42'), DENIED)
+    t.equal(await status('/accounts/42', ...bearer(confused(one))), '401 PSTN_JWT_MALFORMED')
+    const short = token(one, claims({ exp: Math.floor(Date.now() / 1000) - 56 }))
+    const held = await curl(
+      web,
+      '--http2-prior-knowledge',
+      '--no-buffer',
+      ...bearer(short),
+      at2('/accounts/42/held'),
+    )
+    t.not(held.status, 0)
+    t.match(held.stdout, '"x-user":"ada"', 'control: it had begun')
+    const ended = (await metricsOf(orders))(
+      'postern_http_requests_refused_total{protocol="http2",code="PSTN_JWT_EXPIRED"}',
+    )
+    t.equal(ended, 1)
   })
 
   await t.test('a new key is found when a token names it, and an old one ends', async t => {
