@@ -10,6 +10,12 @@ import { certsRevoke } from './certs/revoke.ts'
 import type { Command } from './command.ts'
 import { connectCluster } from './kubeconfig.ts'
 import { partners } from './partners/list.ts'
+import { policyConvert } from './policy/convert.ts'
+import { policyDiff } from './policy/diff.ts'
+import { policyExplain } from './policy/explain.ts'
+import { policyStatus } from './policy/status.ts'
+import { policyTest } from './policy/test.ts'
+import { policyValidate } from './policy/validate.ts'
 import { run } from './run.ts'
 
 const COMMANDS: readonly Command[] = [
@@ -20,6 +26,12 @@ const COMMANDS: readonly Command[] = [
   certsRenew,
   certs,
   partners,
+  policyValidate,
+  policyTest,
+  policyExplain,
+  policyDiff,
+  policyConvert,
+  policyStatus,
 ]
 
 const interrupted = new AbortController()

@@ -13,7 +13,10 @@ import { startAdminSocket } from './admin/admin-socket.ts'
 import { isReady } from './admin/readiness.ts'
 import { answerStartupProbe } from './admin/startup.ts'
 import { startStatusServer } from './admin/status-server.ts'
-import { createAuthorizer } from './authorize/authorizer.ts'
+import { type Authenticator, createAuthenticator } from './authenticate/authenticator.ts'
+import { fetchKeys } from './authenticate/jwks-fetch.ts'
+import { createKeySets } from './authenticate/key-sets.ts'
+import { type Authorizer, createAuthorizer } from './authorize/authorizer.ts'
 import { describeConfig } from './config.ts'
 import { judgeConnectedPeers } from './identify/connected-peers.ts'
 import { unlessRevoked } from './identify/revoked.ts'
@@ -22,7 +25,7 @@ import { identifyPeers } from './identify/tunnel-tls.ts'
 import { createInbound } from './inbound.ts'
 import { createObserver, refusalOf } from './observe/access-log.ts'
 import type { Direction } from './observe/connection-record.ts'
-import { observeEndpoints, observeRevoked } from './observe/events.ts'
+import { observeEndpoints, observeKeys, observeRevoked } from './observe/events.ts'
 import { createProxyMetrics, limitCounter, type ProxyMetrics } from './observe/metrics.ts'
 import { createOriginator } from './originate/originator.ts'
 import { outbound } from './outbound.ts'
@@ -128,6 +131,9 @@ async function startDataPath(
 
   const protocols = mapped(state, now => now?.protocols ?? NO_PROTOCOLS)
   const authorizer = stack.use(createAuthorizer(policy, protocols))
+  const authenticator = stack.use(
+    startAuthenticator({ clock, random, log }, metrics, state, authorizer, stack),
+  )
   const draining = new Ending()
   const onLimit = limitCounter(metrics)
   const { trustDomain } = settings
@@ -150,6 +156,7 @@ async function startDataPath(
     identity: config.identity,
     now: clock.monotonic,
     authorizer,
+    authenticator,
     terminator,
     tlsMode: port => policy.get()?.mode.tls?.[port],
     protocolOf: port => protocolOf(protocols.get(), port),
@@ -217,4 +224,41 @@ async function startDataPath(
       authorizer.endAll(reason)
     },
   }
+}
+
+/** How long a stream may outlive the token that it came with. */
+const JUDGED_EVERY_MS = 2_000
+
+/** Whom tokens speak of, for as long as they do: whoever is nobody any more loses what is under way. */
+function startAuthenticator(
+  { clock, random, log }: Pick<ProxyParts, 'clock' | 'random' | 'log'>,
+  metrics: ProxyMetrics,
+  state: Supply['state'],
+  authorizer: Authorizer,
+  stack: AsyncDisposableStack,
+): Authenticator {
+  const stopped = new AbortController()
+  stack.defer(() => stopped.abort())
+  const { signal } = stopped
+  const keySets = createKeySets({
+    fetch: fetchKeys(),
+    clock,
+    random,
+    observe: observeKeys(log, metrics),
+    signal,
+  })
+  metrics.onCollect(() => {
+    const oldest = keySets.oldest()
+    if (oldest !== undefined) metrics.jwksFetched.set({}, oldest / 1000)
+  })
+  const declared = mapped(state, now => now?.requestAuthentication ?? [])
+  const authenticator = createAuthenticator(declared, keySets, clock)
+  const judge = () => authorizer.judgeUsers(authenticator.judge)
+  authenticator.onChange(judge)
+  const timer = setInterval(() => {
+    if (declared.get().length > 0) judge()
+  }, JUDGED_EVERY_MS)
+  timer.unref()
+  signal.addEventListener('abort', () => clearInterval(timer), { once: true })
+  return authenticator
 }

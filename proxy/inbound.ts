@@ -15,7 +15,7 @@ import { splice } from './forward/splice.ts'
 import { forwardedClientCert } from './gate/client-cert.ts'
 import { gateHttp1 } from './gate/http1/gate.ts'
 import { gateHttp2 } from './gate/http2/gate.ts'
-import type { Gate, Gated } from './gate/interface.ts'
+import type { Gate, Gated, RequestAuthenticator } from './gate/interface.ts'
 import { type Observer, type Refusal, refusalOf } from './observe/access-log.ts'
 import type { ConnectionRecord } from './observe/connection-record.ts'
 import type { Terminator } from './terminate/terminator.ts'
@@ -33,6 +33,7 @@ export type InboundParts = {
   readonly tlsMode: (port: number) => TlsMode | undefined
   /** What a port is declared to speak; undefined: opaque bytes. */
   readonly protocolOf: (port: number) => Protocol | undefined
+  readonly authenticator?: RequestAuthenticator
   readonly observer: Observer
   /** Aborts when the sidecar begins to drain. */
   readonly draining: EndSignal
@@ -150,13 +151,14 @@ async function admit(parts: InboundParts, arrival: Arrival): Promise<void> {
     record.destination = destination
     checkInboundDestination(destination, podIps)
 
-    using grant = authorizer.authorizeConnection(caller, destination.port)
+    using grant = authorizer.authorizeConnection(caller, destination)
+    if (grant.observed) observer.observed(record, grant.observed)
     if (!grant.decision.allow) return refuse(grant.decision)
     if (arrival.ending) endWith(arrival.ending, grant)
 
     const application = await dial(destination, grant)
     observer.opened(record)
-    const { outcome, reason } = await carry(parts, arrival, application, destination.port, grant)
+    const { outcome, reason } = await carry(parts, arrival, application, destination, grant)
     observer.closed(record, outcome, reason)
   } catch (thrown) {
     refuse(refusalOf(asPosternError(thrown, 'PSTN_APP_UNREACHABLE')))
@@ -173,10 +175,10 @@ const GATES: { readonly [P in Protocol]: Gate } = { http1: gateHttp1, http2: gat
 
 /** Opaque bytes were decided on as a whole; of a declared port each request is. */
 async function carry(
-  { authorizer, observer, draining, now }: InboundParts,
+  { authorizer, authenticator, observer, draining, now }: InboundParts,
   { record, caller, clientCert, proceed }: Arrival,
   application: ByteStream,
-  port: number,
+  destination: Destination,
   { protocol, signal }: Grant,
 ): Promise<Gated> {
   const { traffic } = record
@@ -191,7 +193,13 @@ async function carry(
     traffic,
     forwardedClientCert: clientCert?.(),
     now,
-    authorize: (request, onRevoked) => authorizer.authorizeRequest(caller, port, request, onRevoked),
+    authorize: (request, onRevoked) => {
+      const granted = authorizer.authorizeRequest(caller, destination, request, onRevoked)
+      if (granted.observed) observer.observed(record, granted.observed, request)
+      return granted
+    },
+    ...(authenticator && { authenticator }),
+    readsHeaders: authorizer.readsHeaders,
     onRequest: outcome => observer.request(record, outcome),
   })
 }

@@ -227,6 +227,43 @@ export const CODES = {
     'The application’s answer is not HTTP as declared for the port, so that its end cannot be known.',
     'Is the port declared with the right protocol? The reason names what was wrong.',
   ),
+  // Tokens of end users, on ports that are declared HTTP.
+  PSTN_JWT_MALFORMED: info(
+    'A request carries a token that is no JSON Web Token which Postern reads: not signed asymmetrically, too long, ambiguous, or without an end.',
+    'The reason names the rule; docs/policy.md lists what a token must be.',
+  ),
+  PSTN_JWT_MULTIPLE: info(
+    'A request carries more than one token, or a header of tokens twice: the application could take either.',
+    'Send one, in one of the places that RequestAuthentication names.',
+  ),
+  PSTN_JWT_ISSUER: info(
+    'No RequestAuthentication that binds the pod believes the issuer of a token, where it was found.',
+    'Compare the token’s iss, letter by letter, with the issuers of the pod’s RequestAuthentication.',
+  ),
+  PSTN_JWT_AUDIENCE: info(
+    'A token was given for another audience than this workload.',
+    'Ask the issuer for a token with one of the audiences that RequestAuthentication names.',
+  ),
+  PSTN_JWT_EXPIRED: info(
+    'A token has expired, more than 60 seconds ago; of a stream that was under way it ends the stream.',
+    'Get a new one and open the stream again. Is the clock of the node right?',
+  ),
+  PSTN_JWT_NOT_YET: info(
+    'A token is not valid yet, or was issued in the future, by more than 60 seconds.',
+    'Compare the clocks of the issuer and of the node.',
+  ),
+  PSTN_JWT_KEY_UNKNOWN: info(
+    'No key of the issuer has the kid and algorithm of a token, or the key that vouched for a stream is gone.',
+    'After a rotation of keys it is found within seconds: send the request again. Otherwise compare the token’s kid with the JWKS.',
+  ),
+  PSTN_JWT_SIGNATURE: info(
+    'The signature of a token is not its issuer’s.',
+    'It was changed, or signed by another: look for who made it.',
+  ),
+  PSTN_JWKS_UNAVAILABLE: info(
+    'The keys of an issuer could not be fetched. The last good ones stay in force; where there are none yet, requests with its tokens are answered with 503.',
+    'The log line “keys not fetched” has the URL and the reason. Does the pod reach it, with a certificate of public roots or of caBundle?',
+  ),
   PSTN_DRAINING: info('The sidecar is shutting down and takes nothing new.', 'Clients retry elsewhere.'),
   // Outbound.
   PSTN_LOOP: info('A captured dial names Postern’s own listener.', 'Dial the application, not the proxy.'),

@@ -4,7 +4,7 @@ import type { Code } from './errors.ts'
 import type { Logger } from './log.ts'
 
 /** What makes two lines alike. Where there are too many kinds at once, only the code tells them apart. */
-export type Kind = { readonly code: Code; readonly [field: string]: unknown }
+export type Kind = { readonly code?: Code | undefined; readonly [field: string]: unknown }
 
 const LINE_QUOTA = { lines: 20, intervalMs: 10_000, kinds: 500 } as const
 

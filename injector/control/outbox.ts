@@ -10,7 +10,14 @@ import {
   type StateExtensions,
 } from '../../shared/control/messages.ts'
 import type { Partner } from '../../shared/federation/model.ts'
-import { type PolicySet, TLS_PORTS, withoutTlsPorts } from '../../shared/policy/model.ts'
+import {
+  type AuthorizationPolicy,
+  type PolicySet,
+  TLS_PORTS,
+  WATCHED_POLICIES,
+  withoutTlsPorts,
+  withoutWatched,
+} from '../../shared/policy/model.ts'
 import { renewalOf } from '../../shared/renewal-order.ts'
 import type { Revoked } from '../../shared/revocation.ts'
 import type { OwnTrust } from '../../shared/trust-bundle.ts'
@@ -50,6 +57,8 @@ export function createOutbox(options: OutboxOptions): Outbox {
   const answers = new Map<string, string | undefined>()
   const knowsServices = SERVICE_EXTENSIONS.every(extension => features.includes(extension))
   const knowsTlsPorts = features.includes(TLS_PORTS)
+  const knowsWatched = features.includes(WATCHED_POLICIES)
+  const knowsTokens = features.includes('requestAuthentication' satisfies keyof StateExtensions)
   const knowsOutside = features.includes('outside' satisfies keyof StateExtensions)
   let kept = withheld([])
   const answerFor = (address: string): AddressEntry => {
@@ -85,7 +94,9 @@ export function createOutbox(options: OutboxOptions): Outbox {
   let version = 0
   let closed = ''
   /** To those that do not know ports with TLS they are strict. */
-  const policyFor = (policy: PolicySet): PolicySet => {
+  const policyFor = (snapshot: Snapshot): PolicySet => {
+    const whole = knowsTokens ? snapshot.policy : withoutTokens(snapshot)
+    const policy = knowsWatched ? whole : withoutWatched(whole)
     if (knowsTlsPorts) return policy
     const ports = Object.keys(policy.mode.tls ?? {})
     if (closed !== ports.join()) options.onTlsPortsClosed?.(ports.map(Number))
@@ -116,7 +127,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
       const known = without({ ...snapshot, ...extensions() }, unknown)
       if (!knowsOutside) kept = withheld(snapshot.outside ?? [])
       const prefixes = [...known.prefixes, ...kept.prefixes]
-      const policy = policyFor(known.policy)
+      const policy = policyFor(snapshot)
       const { trustDomain, roots } = trust()
       // A set: that another of them signs now is no news to anybody.
       const told = { policy, prefixes, trust: [{ trustDomain, roots: roots.toSorted() }] }
@@ -149,6 +160,24 @@ const without = (snapshot: Snapshot, unknown: readonly (keyof StateExtensions)[]
   const known = { ...snapshot }
   for (const key of unknown) delete known[key]
   return known
+}
+
+/**
+ * To a sidecar that reads no tokens: its ports with requests are closed. It would let bad tokens pass, and what callers write
+ * into the headers in which applications look for claims.
+ */
+function withoutTokens({ policy, requestAuthentication = [], protocols = {} }: Snapshot): PolicySet {
+  const ports = Object.keys(protocols).map(Number)
+  const [first] = requestAuthentication
+  if (first === undefined || ports.length === 0) return policy
+  const closed: AuthorizationPolicy = {
+    kind: 'AuthorizationPolicy',
+    name: first.name,
+    action: 'DENY',
+    rules: [{ to: [{ ports }] }],
+    features: ['requestAuthentication'],
+  }
+  return { ...policy, policies: [...policy.policies, closed] }
 }
 
 const firstForm = ({ kind, address, service, ports }: ServiceEntry): ServiceEntry => ({

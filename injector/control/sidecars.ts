@@ -31,7 +31,7 @@ export function createSidecars(options: SidecarsOptions): Sidecars {
   const { world } = directory
   const now = () => new Date(clock.now()).toISOString()
   const reportOf = (
-    { podUid, pod, namespace, version, presented, status }: Connected,
+    { podUid, pod, namespace, version, presented, lacks = [], told, status }: Connected,
     since: string,
   ): SidecarReport => ({
     podUid,
@@ -42,6 +42,8 @@ export function createSidecars(options: SidecarsOptions): Sidecars {
     roots: status?.roots ?? [],
     ...certificateOf(status, presented),
     ...(status?.renewal && { renewal: status.renewal }),
+    ...(told && { state: { version: told.version, toldAt: told.at, applied: status?.stateVersion ?? 0 } }),
+    ...(lacks.length > 0 && { lacks }),
     connectedSince: since,
   })
   directory.subscribe(({ pods }) => {

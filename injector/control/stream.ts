@@ -16,6 +16,7 @@ import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
 import { lines } from '../../shared/lines.ts'
 import type { Live } from '../../shared/live.ts'
 import { failure, type Logger } from '../../shared/log.ts'
+import { FEATURES } from '../../shared/policy/model.ts'
 import type { VerifiedPeer } from '../../shared/tls/peer-verifier.ts'
 import type { OwnTrust } from '../../shared/trust-bundle.ts'
 import type { Directory } from '../directory/directory.ts'
@@ -34,6 +35,10 @@ export type Connected = {
   /** What the stream was authenticated with. */
   readonly presented: Pick<VerifiedPeer, 'serial' | 'notAfter'>
   status?: Status
+  /** Features of policies that its version does not know: it refuses what they cover. */
+  readonly lacks?: readonly string[]
+  /** The latest `state` that it was sent. */
+  told?: { readonly version: number; readonly at: string }
   /** Ports with TLS that its version does not know: they are strict to it. */
   closedTlsPorts?: readonly number[]
   /** Ends the stream in good order: the sidecar comes back, perhaps elsewhere. */
@@ -119,7 +124,8 @@ async function converse(
   const { directory, trust, revocations, federation, clock, log } = context
   const { podUid, version, features } = hello
   const end = () => finish(stream)
-  const sidecar: Connected = { podUid, pod, namespace, version, presented: peer, close: end }
+  const lacks = FEATURES.filter(feature => !features.includes(feature))
+  const sidecar: Connected = { podUid, pod, namespace, version, presented: peer, lacks, close: end }
   const outbox = createOutbox({
     world: directory.world,
     podUid,
@@ -131,7 +137,11 @@ async function converse(
       sidecar.closedTlsPorts = ports
       context.onTlsPortsClosed?.(sidecar)
     },
-    send: message => send(stream, message, log.child({ pod, namespace })),
+    send: message => {
+      if (message.kind === 'state')
+        sidecar.told = { version: message.version, at: new Date(clock.now()).toISOString() }
+      send(stream, message, log.child({ pod, namespace }))
+    },
   })
   const refreshState = () => {
     if (!outbox.refreshState()) end()

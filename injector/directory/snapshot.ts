@@ -1,7 +1,7 @@
 // What binds one pod: its policies and mode, what its ports speak, and the prefixes. Pure; the control stream sends it,
 // the CLI shows it.
 import type { StateExtensions } from '../../shared/control/messages.ts'
-import { bind, bindOutside, selects } from '../../shared/policy/bind.ts'
+import { bind, bindOutside, bindRequestAuthentication, selects } from '../../shared/policy/bind.ts'
 import type { PolicyDocument } from '../../shared/policy/document.ts'
 import type { PolicySet } from '../../shared/policy/model.ts'
 import { protocolsOf } from './protocols.ts'
@@ -23,9 +23,17 @@ export function snapshotFor(world: World, podUid: string): Snapshot | undefined 
     defaultAction,
   })
   const outside = bindOutside([...documents], pod, { systemNamespace })
+  const requestAuthentication = bindRequestAuthentication([...documents], pod, { systemNamespace })
   const zone = world.nodes.get(pod.node)?.zone
   const protocols = protocolsOf(world, pod)
-  return { policy, prefixes: world.prefixes.asked(), protocols, outside, ...(zone && { zone }) }
+  return {
+    policy,
+    prefixes: world.prefixes.asked(),
+    protocols,
+    outside,
+    requestAuthentication,
+    ...(zone && { zone }),
+  }
 }
 
 function documentsOf(world: World, namespace: string): PolicyDocument[] {

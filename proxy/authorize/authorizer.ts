@@ -5,26 +5,34 @@ import { callAll } from '../../shared/ending.ts'
 import type { PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
 import type { CompiledPolicy } from '../../shared/policy/compile.ts'
+import type { EndUser } from '../../shared/policy/end-user.ts'
 import type { Caller, HttpRequest } from '../../shared/policy/model.ts'
 import { type Protocols, protocolOf } from '../../shared/protocol.ts'
 import { type Grant, LiveConnection, LiveRequest, type RequestGrant, Revoked } from './grants.ts'
+
+/** Of the application, as it was dialled. */
+type Destination = { readonly address: string; readonly port: number }
 
 export type Authorizer = Disposable & {
   /**
    * A connection to a port of the application. Its grant says what it speaks.
    * @throws PosternError PSTN_NOT_READY before the first policy.
    */
-  authorizeConnection(caller: Caller, port: number): Grant
+  authorizeConnection(caller: Caller, to: Destination): Grant
   /**
    * A request on such a connection, for each of them: one small object, and no promise.
    * @throws PosternError PSTN_NOT_READY before the first policy.
    */
   authorizeRequest(
     caller: Caller,
-    port: number,
+    to: Destination,
     http: HttpRequest,
     onRevoked: (why: Revoked) => void,
   ): RequestGrant
+  /** Whether a policy asks for headers of requests. */
+  readsHeaders(): boolean
+  /** Ends requests whose end user `judge` finds to be none any more. */
+  judgeUsers(judge: (user: EndUser) => PosternError | undefined): void
   /** Ends every connection that was let in. */
   endAll(why: PosternError): void
 }
@@ -51,10 +59,11 @@ export function createAuthorizer(
     protocols.subscribe(declared => closeChanged(connections.all, declared)),
   ]
   return {
-    authorizeConnection: (caller, port) =>
-      new LiveConnection(connections, { caller, port }, protocolOf(protocols.get(), port)),
-    authorizeRequest: (caller, port, http, onRevoked) =>
-      new LiveRequest(requests, caller, port, http, onRevoked),
+    authorizeConnection: (caller, { address, port }) =>
+      new LiveConnection(connections, { caller, address, port }, protocolOf(protocols.get(), port)),
+    authorizeRequest: (caller, to, http, onRevoked) => new LiveRequest(requests, caller, to, http, onRevoked),
+    readsHeaders: () => policy.get()?.readsHeaders ?? false,
+    judgeUsers: judge => callAll(requests.all, request => request.judgeUser(judge)),
     endAll: why => callAll(connections.all, connection => connection.revoke(why)),
     [Symbol.dispose]: () => {
       for (const stop of stops) stop()

@@ -5,8 +5,9 @@ import { Ending, type EndSignal } from '../../shared/ending.ts'
 import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
 import type { Live } from '../../shared/live.ts'
 import type { CompiledPolicy } from '../../shared/policy/compile.ts'
-import { evaluate, evaluateAnyRequest, refusedByMode } from '../../shared/policy/evaluate.ts'
-import type { Caller, Decision, HttpRequest, PolicyRequest } from '../../shared/policy/model.ts'
+import type { EndUser } from '../../shared/policy/end-user.ts'
+import { evaluate, evaluateAnyRequest, observe, refusedByMode } from '../../shared/policy/evaluate.ts'
+import type { Caller, Decision, HttpRequest, Observed, PolicyRequest } from '../../shared/policy/model.ts'
 import type { Protocol } from '../../shared/protocol.ts'
 
 type Refusal = {
@@ -31,6 +32,8 @@ export class Revoked extends PosternError {
 /** A connection. Disposing it ends the watch. */
 export type Grant = Disposable & {
   readonly decision: Decision
+  /** What is to be recorded beside it, of opaque bytes. */
+  readonly observed: Observed | undefined
   /**
    * What the connection speaks, for all its life. Undefined: opaque bytes, and everything has been decided. Otherwise
    * some request of its caller could pass, and each is still to be authorized.
@@ -43,7 +46,10 @@ export type Grant = Disposable & {
 }
 
 /** A request. What forbids it later is told to the `onRevoked` that it was asked for with, once. */
-export type RequestGrant = Disposable & { readonly decision: Decision }
+export type RequestGrant = Disposable & {
+  readonly decision: Decision
+  readonly observed: Observed | undefined
+}
 
 /** What is decided by, and all that live by it. */
 export type Watched<T> = {
@@ -53,6 +59,7 @@ export type Watched<T> = {
 
 export class LiveConnection implements Grant {
   readonly decision: Decision
+  readonly observed: Observed | undefined
   readonly protocol: Protocol | undefined
   readonly request: PolicyRequest
   readonly signal = new Ending()
@@ -75,6 +82,7 @@ export class LiveConnection implements Grant {
       if (!decision?.allow) all.delete(this)
     }
     this.decision = decision
+    this.observed = protocol === undefined ? observed(policy.get(), request, decision) : undefined
   }
 
   recheck(compiled: CompiledPolicy | undefined): void {
@@ -96,8 +104,10 @@ export class LiveConnection implements Grant {
 export class LiveRequest implements RequestGrant, PolicyRequest {
   readonly caller: Caller
   readonly port: number
+  readonly address: string
   readonly http: HttpRequest
   readonly decision: Decision
+  readonly observed: Observed | undefined
   readonly #all: ChurnSet<LiveRequest>
   readonly #onRevoked: (why: Revoked) => void
 
@@ -105,12 +115,13 @@ export class LiveRequest implements RequestGrant, PolicyRequest {
   constructor(
     { policy, all }: Watched<LiveRequest>,
     caller: Caller,
-    port: number,
+    { address, port }: { readonly address: string; readonly port: number },
     http: HttpRequest,
     onRevoked: (why: Revoked) => void,
   ) {
     this.caller = caller
     this.port = port
+    this.address = address
     this.http = http
     this.#all = all
     this.#onRevoked = onRevoked
@@ -122,10 +133,19 @@ export class LiveRequest implements RequestGrant, PolicyRequest {
       if (!decision?.allow) all.delete(this)
     }
     this.decision = decision
+    this.observed = observed(policy.get(), this, decision)
   }
 
   recheck(compiled: CompiledPolicy | undefined): void {
-    const why = forbidden(decide, compiled, this)
+    this.#endFor(forbidden(decide, compiled, this))
+  }
+
+  judgeUser(judge: (user: EndUser) => PosternError | undefined): void {
+    const why = this.http.user && judge(this.http.user)
+    this.#endFor(why && new Revoked({ code: why.code, reason: why.message }))
+  }
+
+  #endFor(why: Revoked | undefined): void {
     if (!why) return
     this.#all.delete(this)
     this.#onRevoked(why)
@@ -152,6 +172,16 @@ function decide(
 ): Decision {
   const policy = ready(compiled)
   return refusedByMode(policy, request) ?? evaluateIt(policy, request)
+}
+
+/** What the mode refuses, no policy is asked about. */
+function observed(
+  compiled: CompiledPolicy | undefined,
+  request: PolicyRequest,
+  decision: Decision,
+): Observed | undefined {
+  if (compiled?.watch === undefined || refusedByMode(compiled, request)) return undefined
+  return observe(compiled, request, decision)
 }
 
 function forbidden<T>(

@@ -2,7 +2,9 @@
 // a port that is declared HTTP: it reads every request, asks whether it may pass, and forwards what it has read.
 import type { EndSignal } from '../../shared/ending.ts'
 import type { PosternError } from '../../shared/errors.ts'
+import type { EndUser } from '../../shared/policy/end-user.ts'
 import type { Decision, HttpRequest } from '../../shared/policy/model.ts'
+import type { RequestHeaders } from '../../shared/policy/request-headers.ts'
 import type { ByteStream } from '../tunnel/byte-stream.ts'
 
 /** A request that lives: until it is disposed of, a new policy that forbids it is told to `onRevoked`, once. */
@@ -29,12 +31,31 @@ export type RequestOutcome = {
   readonly durationMs: number
 }
 
+/** Who the end user of a request is, and how its head is to be forwarded. */
+export type Authenticated = {
+  readonly user: EndUser | undefined
+  /** A header of the caller's that is not forwarded: a token, or what only we may say. */
+  removes(name: string): boolean
+  readonly adds: readonly (readonly [name: string, value: string])[]
+}
+
+export type RequestAuthenticator = {
+  /** Undefined: nobody's tokens are read. @throws PosternError PSTN_JWT_…, PSTN_JWKS_UNAVAILABLE, PSTN_POLICY_UNSUPPORTED */
+  authenticate(headers: () => RequestHeaders): Authenticated | undefined
+  /** A header that only the sidecar may write, in trailers too. */
+  owns(name: string): boolean
+}
+
 export type GateOptions = {
   /** Ends the connection at once: both sides are reset. */
   readonly signal: EndSignal
   /** The sidecar takes nothing new: the connection ends in order as soon as nothing is under way. */
   readonly draining?: EndSignal
   readonly authorize: AuthorizeRequest
+  /** Asked before `authorize`; absent where nobody has a token. */
+  readonly authenticator?: RequestAuthenticator
+  /** Whether requests are to be authorized with their headers. */
+  readonly readsHeaders: () => boolean
   /** The value of x-forwarded-client-cert; undefined where the caller is not identified. Every other one is removed. */
   readonly forwardedClientCert: string | undefined
   readonly onRequest: (outcome: RequestOutcome) => void

@@ -1,8 +1,8 @@
 // How a gate refuses: a code for logs and metrics, and the status that the caller is answered with.
-import { type Code, PosternError } from '../../shared/errors.ts'
+import { asPosternError, type Code, PosternError } from '../../shared/errors.ts'
 import type { RequestRefusal } from './interface.ts'
 
-export type RefusalStatus = 400 | 403 | 408 | 414 | 417 | 431 | 502 | 503 | 505
+export type RefusalStatus = 400 | 401 | 403 | 408 | 414 | 417 | 431 | 502 | 503 | 505
 
 export class HttpRefusal extends PosternError {
   readonly status: RefusalStatus
@@ -24,6 +24,16 @@ export const overLimit = (why: string, status: 400 | 414 | 431 = 431): HttpRefus
 export const upgradeRefused = (why: string): HttpRefusal => new HttpRefusal(400, 'PSTN_HTTP_UPGRADE', why)
 
 export const tooSlow = (why: string): HttpRefusal => new HttpRefusal(408, 'PSTN_HTTP_TIMEOUT', why)
+
+/** A token that is none, or that cannot be judged now. */
+export function notAuthenticated(thrown: unknown): HttpRefusal {
+  const { code, message } = asPosternError(thrown, 'PSTN_JWT_MALFORMED')
+  const status = code === 'PSTN_JWKS_UNAVAILABLE' ? 503 : code === 'PSTN_POLICY_UNSUPPORTED' ? 403 : 401
+  return new HttpRefusal(status, code, message, { cause: thrown })
+}
+
+/** Of a 401 (RFC 6750, section 3). */
+export const CHALLENGE = 'Bearer error="invalid_token"'
 
 /** The application’s answer cannot be told from the next one. */
 export const badAnswer = (why: string): HttpRefusal => new HttpRefusal(502, 'PSTN_HTTP_ANSWER', why)

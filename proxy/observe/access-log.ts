@@ -4,7 +4,7 @@ import type { Clock } from '../../shared/clock.ts'
 import { asPosternError, type Code, type PosternError } from '../../shared/errors.ts'
 import { createLineQuota, type Kind } from '../../shared/line-quota.ts'
 import { createLineWriter, type Logger } from '../../shared/log.ts'
-import type { HttpRequest } from '../../shared/policy/model.ts'
+import type { HttpRequest, Observed } from '../../shared/policy/model.ts'
 import {
   type Carried,
   type ConnectionRecord,
@@ -31,6 +31,9 @@ type RequestOutcome = {
   readonly durationMs: number
 }
 
+type Watched = 'audit' | 'dry run allows' | 'dry run denies'
+type Watching = { readonly policy?: string; readonly rule?: number; readonly reason?: string }
+
 /** What splice() and the gates report. */
 type Outcome = 'ended' | 'reset' | 'aborted'
 
@@ -39,6 +42,8 @@ export type Observer = {
   /** The destination has accepted: bytes flow from now on. */
   opened(record: ConnectionRecord): void
   refused(record: ConnectionRecord, refusal: Refusal): void
+  /** What policies that decide nothing say of it, or of a request on it. */
+  observed(record: ConnectionRecord, observed: Observed, request?: HttpRequest): void
   /** A request on an opened one has been answered, or refused. */
   request(record: ConnectionRecord, outcome: RequestOutcome): void
   /** An opened one has ended; `reason` is the signal's, if that ended it. */
@@ -76,12 +81,22 @@ export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock)
     })
   }
   const quota = createLineQuota(log)
+  const watchedQuota = createLineQuota(log)
   const deny = (record: ConnectionRecord, refusal: Refusal, request?: HttpRequest) => {
     const { direction, source } = record
     const destination = destinationOf(record)
     const { code, policy, rule, reason } = refusal
-    const asked = request && { request: { ...request, path: request.path.slice(0, PATH_SHOWN) } }
+    const asked = request && { request: shown(request) }
     log.warn({ code, policy, rule, reason, direction, source, destination, ...asked }, 'decision')
+  }
+  const watched = (record: ConnectionRecord, what: Watched, decision: Watching, request?: HttpRequest) => {
+    const { source } = record
+    const { policy = '', rule } = decision
+    metrics.policyWatched.inc({ policy, what: what.replaceAll(' ', '_') })
+    if (!watchedQuota({ what, policy, rule, source })) return
+    const reason = 'reason' in decision ? decision.reason : undefined
+    const destination = destinationOf(record)
+    log.info({ policy, rule, reason, source, destination, ...(request && { request: shown(request) }) }, what)
   }
   return {
     start: (direction, source, via) => ({
@@ -111,6 +126,10 @@ export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock)
       deny(record, refusal)
       access(record, NOTHING, { outcome: 'refused', code, policy })
     },
+    observed: (record, { audit, dryRun }, request) => {
+      if (audit) watched(record, 'audit', audit, request)
+      if (dryRun) watched(record, dryRun.allow ? 'dry run allows' : 'dry run denies', dryRun, request)
+    },
     request: (record, { request, status, refusal, durationMs }) => {
       record.requests += 1
       const protocol = record.protocol ?? 'http1'
@@ -134,6 +153,9 @@ export function createObserver(log: Logger, metrics: ProxyMetrics, clock: Clock)
     },
   }
 }
+
+/** Without the headers, which hold secrets. */
+const shown = ({ method, host, path }: HttpRequest) => ({ method, host, path: path.slice(0, PATH_SHOWN) })
 
 /** Refusals that are alike: of one caller, or, on the way out, of one destination. */
 const kindOf = (

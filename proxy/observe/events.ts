@@ -4,6 +4,7 @@ import type { Clock } from '../../shared/clock.ts'
 import type { PosternError } from '../../shared/errors.ts'
 import { createLineQuota } from '../../shared/line-quota.ts'
 import type { Logger } from '../../shared/log.ts'
+import type { KeyEvent } from '../authenticate/key-sets.ts'
 import type { Credential } from '../credentials/credential.ts'
 import type { IssuanceEvent } from '../credentials/csr-source.ts'
 import type { ControlEvent } from '../resolve/control-session.ts'
@@ -137,4 +138,17 @@ export const observeEndpoints = (log: Logger, metrics: ProxyMetrics) => {
     metrics.ejections.inc({ code })
     if (quota({ code, service })) log.warn({ code, service, endpoint, failures, forMs }, 'endpoint ejected')
   }
+}
+
+/** Keys of issuers of tokens. A failure costs nothing while the last good ones are there. */
+export const observeKeys = (log: Logger, metrics: ProxyMetrics) => (event: KeyEvent) => {
+  const { kind, uri } = event
+  if (kind === 'failed') {
+    const { code, message } = event.error
+    metrics.jwksFetches.inc({ outcome: code })
+    const fields = { code, error: message, uri, retryMs: event.retryMs }
+    return log[event.hasKeys ? 'warn' : 'error'](fields, 'keys not fetched')
+  }
+  metrics.jwksFetches.inc({ outcome: 'fetched' })
+  if (event.changed) log.info({ uri, keys: event.keys, unusable: event.unusable.slice(0, 5) }, 'keys fetched')
 }

@@ -55,6 +55,20 @@ export function createProxyMetrics(registry: Registry) {
       'Requests on ports declared HTTP that the sidecar refused or cut off, by code (docs/errors.md).',
       ['protocol', 'code'],
     ),
+    policyWatched: registry.counter(
+      'postern_policy_watched_total',
+      'Connections and requests that an AUDIT policy matches, or that a dry run would decide otherwise, by policy and what it says.',
+      ['policy', 'what'],
+    ),
+    jwksFetches: registry.counter(
+      'postern_jwks_fetches_total',
+      'Attempts to fetch the keys of an issuer of tokens, by outcome: fetched, or the code of the failure.',
+      ['outcome'],
+    ),
+    jwksFetched: registry.gauge(
+      'postern_jwks_fetched_timestamp_seconds',
+      'When the oldest keys of issuers in force were fetched, seconds since the epoch; 0 while some could not be fetched yet.',
+    ),
     retries: registry.counter(
       'postern_retries_total',
       'Openings that went on to another endpoint of the same Service, by the code of the one that failed.',

@@ -2,18 +2,20 @@
 import type { State } from '../../shared/control/messages.ts'
 
 /**
- * Revocations, hosts outside, partners: where one answers would be dialled in plaintext. Ports with TLS, which would take
+ * Revocations, whose tokens are believed (no policy takes the place of a 401, and claims in headers would be the caller's own), hosts outside, partners: where one answers would be dialled in plaintext. Ports with TLS, which would take
  * plaintext: whoever speaks of partners speaks of those too, and means none by leaving them out.
  */
 export function withKept(next: State, former: State | undefined): State {
   const revoked = next.revoked ?? former?.revoked
   const outside = next.outside ?? former?.outside
+  const requestAuthentication = next.requestAuthentication ?? former?.requestAuthentication
   const partners = next.partners ?? former?.partners
   return {
     ...next,
     ...(former && !next.partners && withTlsPorts(next, former)),
     ...(revoked && { revoked }),
     ...(outside && { outside }),
+    ...(requestAuthentication && { requestAuthentication }),
     ...(partners && { partners }),
   }
 }

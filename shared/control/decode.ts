@@ -20,6 +20,7 @@ import { asPosternError, PosternError } from '../errors.ts'
 import { decodePartnerClients, decodePartners } from '../federation/model.ts'
 import type {
   AuthorizationPolicy,
+  Condition,
   EffectiveMode,
   InboundMode,
   OperationMatch,
@@ -29,6 +30,7 @@ import type {
   TlsMode,
 } from '../policy/model.ts'
 import { decodeOutside } from '../policy/outside-host.ts'
+import { decodeRequestAuthentication } from '../policy/request-authentication.ts'
 import { decodeProtocols } from '../protocol.ts'
 import { decodeRenewal } from '../renewal-order.ts'
 import { decodeRevoked } from '../revocation.ts'
@@ -143,6 +145,10 @@ const source = extensible<SourceMatch>({
   notServiceAccounts: strings,
   trustDomains: strings,
   notTrustDomains: strings,
+  ipBlocks: optional(listOf(cidr)),
+  notIpBlocks: optional(listOf(cidr)),
+  requestPrincipals: strings,
+  notRequestPrincipals: strings,
 })
 
 const operation = extensible<OperationMatch>({
@@ -156,6 +162,14 @@ const operation = extensible<OperationMatch>({
   notPaths: strings,
 })
 
+const condition = extensible<Condition>({
+  key: name,
+  values: strings,
+  notValues: strings,
+  equals: optional(name),
+  notEquals: optional(name),
+})
+
 const policy = extensible<AuthorizationPolicy>({
   kind: oneOf(['AuthorizationPolicy']),
   name,
@@ -165,6 +179,7 @@ const policy = extensible<AuthorizationPolicy>({
     extensible<Rule>({
       from: optional(listOf(source)),
       to: optional(listOf(operation)),
+      when: optional(listOf(condition)),
     }),
   ),
   features: listOf(name),
@@ -180,6 +195,7 @@ const state = object<State>({
       tls: optional(mapOf(portText, tlsMode)),
     }),
     policies: listOf(policy),
+    watched: optional(listOf(policy)),
     defaultAction: oneOf(['allow', 'deny']),
   }),
   trust: listOf(
@@ -193,6 +209,7 @@ const state = object<State>({
   retired: optional(fingerprints),
   revokedRoots: optional(fingerprints),
   outside: optional(decodeOutside),
+  requestAuthentication: optional(decodeRequestAuthentication),
   partners: optional(decodePartners),
   partnerClients: optional(decodePartnerClients),
 })

@@ -2,8 +2,9 @@
 // injector replica, newline-delimited JSON both ways. Items are full state with a version: whoever missed one
 // message is made whole by the next. The schema for other languages is messages.schema.json (a test compares).
 import type { Partner, PartnerClients } from '../federation/model.ts'
-import { FEATURES, type PolicySet, TLS_PORTS } from '../policy/model.ts'
+import { FEATURES, type PolicySet, TLS_PORTS, WATCHED_POLICIES } from '../policy/model.ts'
 import type { OutsideHost } from '../policy/outside-host.ts'
+import type { RequestAuthentication } from '../policy/request-authentication.ts'
 import type { Protocols } from '../protocol.ts'
 import type { Renewal } from '../renewal-order.ts'
 import type { Revoked } from '../revocation.ts'
@@ -106,6 +107,8 @@ export type StateExtensions = {
   readonly revokedRoots?: readonly string[]
   /** Foreign trust domains, all of them. Absent: the injector does not speak of them, and what was known stays in force. */
   readonly partners?: readonly Partner[]
+  /** Whose tokens requests may carry. Absent: the injector does not speak of it, and what was known stays in force. */
+  readonly requestAuthentication?: readonly RequestAuthentication[]
   /** Callers without SPIFFE whom ports of this pod know. Absent: none. */
   readonly partnerClients?: readonly PartnerClients[]
 }
@@ -124,6 +127,7 @@ export const STATE_EXTENSIONS = [
   'retired',
   'revokedRoots',
   'outside',
+  'requestAuthentication',
   'partners',
   'partnerClients',
 ] as const satisfies readonly (keyof StateExtensions)[]
@@ -133,6 +137,7 @@ export const SERVICE_EXTENSIONS = ['affinitySeconds'] as const satisfies readonl
 export const KNOWN_FEATURES: readonly string[] = [
   ...FEATURES,
   TLS_PORTS,
+  WATCHED_POLICIES,
   ...STATE_EXTENSIONS,
   ...SERVICE_EXTENSIONS,
 ]

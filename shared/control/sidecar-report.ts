@@ -1,6 +1,6 @@
 // What the injector's replicas know of the sidecars that are connected to them: told between replicas, to the command
 // line, and to whoever must know that every pod has taken something up. Each sidecar spoke for itself; its pod is proved.
-import { type Decode, extensible, listOf, optional, refuse, text } from '../decode.ts'
+import { type Decode, extensible, integer, listOf, optional, refuse, text } from '../decode.ts'
 import { failingRenewal, fingerprints, hex, time } from './decode.ts'
 import type { FailingRenewal } from './messages.ts'
 
@@ -17,9 +17,22 @@ export type SidecarReport = {
   readonly certificate?: ReportedCertificate
   /** While its renewals fail in a row. Sidecars of v0.1.0 do not say. */
   readonly renewal?: FailingRenewal
+  /** Absent: a replica that does not say, or none was sent yet. */
+  readonly state?: ReportedState
+  /** Features of policies that its version does not know: it refuses what they cover. */
+  readonly lacks?: readonly string[]
   readonly connectedSince: string
   /** When its stream ended: nothing is known of it since. Absent while it is connected. */
   readonly endedAt?: string
+}
+
+/** Everything that binds the sidecar's pod, policies among it, as its stream counts versions. */
+export type ReportedState = {
+  /** The latest that it was sent. */
+  readonly version: number
+  readonly toldAt: string
+  /** The latest that it says is in force; 0: none. */
+  readonly applied: number
 }
 
 export type ReportedCertificate = {
@@ -58,6 +71,8 @@ export const MAX_REPORT_BYTES = 64 * 1024
 
 const name = text(value => value !== '', 'a string that is not empty')
 
+const count = integer(0, Number.MAX_SAFE_INTEGER)
+
 const flag: Decode<boolean> = (value, where) => {
   if (typeof value === 'boolean') return value
   throw refuse(where, 'must be true or false')
@@ -80,6 +95,8 @@ export const decodeSidecarReport: Decode<SidecarReport> = extensible<SidecarRepo
     }),
   ),
   renewal: optional(failingRenewal),
+  state: optional(extensible<ReportedState>({ version: count, toldAt: time, applied: count })),
+  lacks: optional(listOf(name)),
   connectedSince: time,
   endedAt: optional(time),
 })

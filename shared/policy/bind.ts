@@ -3,6 +3,7 @@
 import type { PeerAuthenticationDocument, PolicyDocument, Selector } from './document.ts'
 import type { AuthorizationPolicy, EffectiveMode, InboundMode, PolicySet, TlsMode } from './model.ts'
 import type { OutsideHost } from './outside-host.ts'
+import type { RequestAuthentication } from './request-authentication.ts'
 
 /** What a document's selector can see of a pod. */
 export type PodFacts = { readonly namespace: string; readonly labels: Selector }
@@ -19,14 +20,17 @@ export type BindContext = {
 export function bind(documents: readonly PolicyDocument[], pod: PodFacts, context: BindContext): PolicySet {
   const { systemNamespace, defaultAction = 'allow' } = context
   const policies: AuthorizationPolicy[] = []
+  const watched: AuthorizationPolicy[] = []
   const modes: PeerAuthenticationDocument[] = []
   for (const document of documents) {
     if (!reaches(document, pod, systemNamespace)) continue
-    if (document.kind === 'AuthorizationPolicy') policies.push(document.policy)
+    if (document.kind === 'AuthorizationPolicy') (document.watched ? watched : policies).push(document.policy)
     else if (document.kind === 'PeerAuthentication') modes.push(document)
   }
-  policies.sort((a, b) => (a.name < b.name ? -1 : Number(a.name > b.name)))
-  return { mode: effectiveMode(modes, context), policies, defaultAction }
+  policies.sort(byName)
+  watched.sort(byName)
+  const mode = effectiveMode(modes, context)
+  return { mode, policies, ...(watched.length > 0 && { watched }), defaultAction }
 }
 
 /** The hosts outside the mesh that hold for one pod; of one address all that declare it, since none may win by chance. */
@@ -39,10 +43,27 @@ export function bindOutside(
     .filter(document => document.kind === 'OutsideHost')
     .filter(document => reaches(document, pod, systemNamespace))
     .map(({ outside }) => outside)
-    .sort((a, b) => (a.name < b.name ? -1 : Number(a.name > b.name)))
+    .sort(byName)
 }
 
-function reaches(document: PolicyDocument, pod: PodFacts, systemNamespace: string): boolean {
+/** Whose tokens requests to one pod may carry: all of them together, since they only add issuers. */
+export function bindRequestAuthentication(
+  documents: readonly PolicyDocument[],
+  pod: PodFacts,
+  { systemNamespace }: Pick<BindContext, 'systemNamespace'>,
+): readonly RequestAuthentication[] {
+  return documents
+    .filter(document => document.kind === 'RequestAuthentication')
+    .filter(document => reaches(document, pod, systemNamespace))
+    .map(({ authentication }) => authentication)
+    .sort(byName)
+}
+
+const byName = (a: { readonly name: string }, b: { readonly name: string }): number =>
+  a.name < b.name ? -1 : Number(a.name > b.name)
+
+/** Whether it holds for the pod, if nothing more specific does. */
+export function reaches(document: PolicyDocument, pod: PodFacts, systemNamespace: string): boolean {
   const isNear = document.namespace === systemNamespace || document.namespace === pod.namespace
   return isNear && selects(document.selector, pod.labels)
 }

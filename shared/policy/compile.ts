@@ -1,20 +1,29 @@
 // A PolicySet turned into what evaluate() walks: sets instead of lists, the answers made beforehand, so that a decision
 // allocates nothing. Whatever this build does not understand is compiled to a refusal of all that it might cover.
 import { parseSpiffeId, workloadOf } from '../spiffe-id.ts'
-import type { CompiledOperation, CompiledRule, CompiledSource, KnownCaller } from './compiled-rule.ts'
-import { compileHttp } from './http-match.ts'
-import {
-  type AuthorizationPolicy,
-  type Decision,
-  type EffectiveMode,
-  FEATURES,
-  type OperationMatch,
-  type PolicySet,
-  type Rule,
-  type SourceMatch,
+import type { CompiledRule } from './compiled-rule.ts'
+import { compileCondition } from './condition.ts'
+import { type CompiledOperation, compileHttp } from './http-match.ts'
+import type {
+  AuthorizationPolicy,
+  Decision,
+  EffectiveMode,
+  OperationMatch,
+  PolicySet,
+  Rule,
 } from './model.ts'
+import { obstacleIn, readable } from './obstacle.ts'
+import { asksForSegment, compileResource } from './resource.ts'
 import { indexRules, type RuleIndex } from './rule-index.ts'
-import { compileStrings } from './string-set.ts'
+import { compileSource, type KnownCaller } from './source-match.ts'
+
+/** Each is asked as if it decided. */
+export type CompiledWatch = {
+  /** AUDIT policies as DENY policies: what they refuse is recorded. */
+  readonly audit?: CompiledPolicy
+  /** The policies in force and the dry runs together. */
+  readonly dryRun?: CompiledPolicy
+}
 
 export type CompiledPolicy = {
   readonly mode: EffectiveMode
@@ -29,45 +38,19 @@ export type CompiledPolicy = {
   readonly otherwise: Decision
   /** The same for callers of other trust domains: the mesh's default is not for them. */
   readonly otherwiseForeign: Decision
+  /** Whether any rule asks for headers of requests. */
+  readonly readsHeaders: boolean
+  /** What decides nothing; absent where there is none. */
+  readonly watch?: CompiledWatch
   /** Undefined for plaintext peers, and for what is no SPIFFE ID. */
   readonly callerOf: (identity: string | undefined) => KnownCaller | undefined
 }
 
-const KNOWN_FEATURES: ReadonlySet<string> = new Set(FEATURES)
-const SOURCE_FIELDS: ReadonlySet<string> = new Set<keyof SourceMatch>([
-  'principals',
-  'notPrincipals',
-  'namespaces',
-  'notNamespaces',
-  'serviceAccounts',
-  'notServiceAccounts',
-  'trustDomains',
-  'notTrustDomains',
-])
-const OPERATION_FIELDS: ReadonlySet<string> = new Set<keyof OperationMatch>([
-  'ports',
-  'notPorts',
-  'hosts',
-  'notHosts',
-  'methods',
-  'notMethods',
-  'paths',
-  'notPaths',
-])
-const RULE_FIELDS: ReadonlySet<string> = new Set<keyof Rule>(['from', 'to'])
-
 export function compile(set: PolicySet, { trustDomain }: { readonly trustDomain: string }): CompiledPolicy {
-  const deny: CompiledRule[] = []
-  const allow: CompiledRule[] = []
-  const unsupported: CompiledRule[] = []
-  for (const policy of set.policies) {
-    const obstacle = obstacleIn(policy)
-    if (obstacle !== undefined)
-      (policy.action === 'ALLOW' ? unsupported : deny).push(...refusals(policy, obstacle))
-    else if (policy.action === 'DENY')
-      deny.push(...policy.rules.map((rule, index) => denies(policy, rule, index)))
-    else allow.push(...policy.rules.map((rule, index) => allows(policy, rule, index)))
-  }
+  const lists: { readonly [P in Place]: CompiledRule[] } = { deny: [], allow: [], unsupported: [] }
+  for (const policy of set.policies) lists[placeOf(policy)].push(...compileRules(policy))
+  const { deny, allow, unsupported } = lists
+  const watch = compileWatched(set, { trustDomain })
   return {
     mode: set.mode,
     deny: indexRules(deny, 'callers'),
@@ -76,7 +59,41 @@ export function compile(set: PolicySet, { trustDomain }: { readonly trustDomain:
     unsupported: indexRules(unsupported, 'callers'),
     otherwise: otherwise(set),
     otherwiseForeign: otherwise({ ...set, defaultAction: 'deny' }, FOREIGN_DEFAULT),
+    readsHeaders:
+      [...deny, ...allow].some(({ when }) => when?.some(({ kind }) => kind === 'header')) ||
+      [watch?.audit, watch?.dryRun].some(compiled => compiled?.readsHeaders),
+    ...(watch && { watch }),
     callerOf: callers(trustDomain),
+  }
+}
+
+type Place = 'deny' | 'allow' | 'unsupported'
+
+/** Among which rules those of a policy are consulted. */
+export function placeOf(policy: AuthorizationPolicy): Place {
+  if (policy.action !== 'ALLOW') return 'deny'
+  return obstacleIn(policy) === undefined ? 'allow' : 'unsupported'
+}
+
+/** One for each rule of the policy, in their order. */
+export function compileRules(policy: AuthorizationPolicy): CompiledRule[] {
+  const obstacle = obstacleIn(policy)
+  if (obstacle !== undefined) return refusals(policy, obstacle)
+  const compileOne = policy.action === 'DENY' ? denies : allows
+  return policy.rules.map((rule, index) => compileOne(policy, rule, index))
+}
+
+function compileWatched(
+  { watched = [], ...set }: PolicySet,
+  own: { readonly trustDomain: string },
+): CompiledWatch | undefined {
+  if (watched.length === 0) return undefined
+  const audits = watched.filter(({ action }) => action === 'AUDIT')
+  const dryRuns = watched.filter(({ action }) => action !== 'AUDIT')
+  const denying = audits.map((policy): AuthorizationPolicy => ({ ...policy, action: 'DENY' }))
+  return {
+    ...(audits.length > 0 && { audit: compile({ ...set, policies: denying }, own) }),
+    ...(dryRuns.length > 0 && { dryRun: compile({ ...set, policies: [...set.policies, ...dryRuns] }, own) }),
   }
 }
 
@@ -127,13 +144,16 @@ function otherwise({ policies, defaultAction }: PolicySet, why = OWN_DEFAULT): D
   return { allow: false, code: 'PSTN_POLICY_DENIED', reason, ...(names.length === 1 && { policy: only }) }
 }
 
-const compileRule = ({ from, to }: Rule): Omit<CompiledRule, 'decision'> => ({
-  ...(from && { from: from.map(compileSource) }),
-  ...(to && { to: to.map(compileOperation) }),
-})
-
-const compileSource = (source: SourceMatch): CompiledSource =>
-  Object.fromEntries(Object.entries(source).map(([field, values]) => [field, compileStrings(values)]))
+export function compileRule({ from, to, when }: Rule): Omit<CompiledRule, 'decision'> {
+  const resource = compileResource(to, when, compilePorts)
+  const others = when?.filter(condition => !asksForSegment(condition))
+  return {
+    ...(from && { from: from.map(compileSource) }),
+    ...(to && { to: to.map(compileOperation) }),
+    ...(resource && { resource }),
+    ...(others && { when: others.map(compileCondition) }),
+  }
+}
 
 const compileOperation = (operation: OperationMatch): CompiledOperation => ({
   ...compilePorts(operation),
@@ -144,48 +164,6 @@ const compilePorts = ({ ports, notPorts }: OperationMatch): CompiledOperation =>
   ...(ports && { ports: new Set(ports) }),
   ...(notPorts && { notPorts: new Set(notPorts) }),
 })
-
-/** What in a policy this build cannot apply, or undefined. A newer injector is the honest reason for any of it. */
-function obstacleIn({ action, features, rules }: AuthorizationPolicy): string | undefined {
-  const feature = features.find(name => !KNOWN_FEATURES.has(name))
-  if (feature !== undefined) return feature
-  if (action !== 'ALLOW' && action !== 'DENY') return `the action ${action}`
-  for (const rule of rules) {
-    const field =
-      unknownField(rule, RULE_FIELDS) ??
-      firstObstacle(rule.from, SOURCE_FIELDS, 'an empty from') ??
-      firstObstacle(rule.to, OPERATION_FIELDS, 'an empty to')
-    if (field !== undefined) return field
-  }
-  return undefined
-}
-
-function firstObstacle(
-  entries: readonly object[] | undefined,
-  known: ReadonlySet<string>,
-  empty: string,
-): string | undefined {
-  if (entries === undefined) return undefined
-  if (entries.length === 0) return empty
-  for (const entry of entries) {
-    const field = unknownField(entry, known)
-    if (field !== undefined) return field
-    const lists = Object.values(entry)
-    if (lists.length === 0 || !lists.every(isFilled)) return empty
-  }
-  return undefined
-}
-
-/** Whether the ports of a `to` that holds more than we know may be believed. */
-const readable = (to: readonly OperationMatch[]): boolean =>
-  to.length > 0 && to.every(entry => Object.values(entry).every(isFilled))
-
-const isFilled = (list: unknown): boolean => Array.isArray(list) && list.length > 0
-
-const unknownField = (value: object, known: ReadonlySet<string>): string | undefined => {
-  const field = Object.keys(value).find(key => !known.has(key))
-  return field === undefined ? undefined : `the field ${field}`
-}
 
 /** Identities repeat: the last ones are remembered parsed. */
 const REMEMBERED = 1024

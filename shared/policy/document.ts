@@ -1,6 +1,7 @@
 // Policy documents as they were written, validated and normalized, before they are bound to pods (bind.ts).
 import type { AuthorizationPolicy, InboundMode, TlsMode } from './model.ts'
 import type { OutsideHost } from './outside-host.ts'
+import type { RequestAuthentication } from './request-authentication.ts'
 
 /** Labels that a pod must have. Absent: every pod that the document's namespace reaches. */
 export type Selector = { readonly [label: string]: string }
@@ -10,6 +11,8 @@ export type AuthorizationDocument = {
   readonly namespace: string
   readonly selector?: Selector
   readonly policy: AuthorizationPolicy
+  /** It decides nothing: an AUDIT, or a dry run. */
+  readonly watched?: true
 }
 
 export type PeerAuthenticationDocument = {
@@ -31,7 +34,18 @@ export type OutsideHostDocument = {
   readonly outside: OutsideHost
 }
 
-export type PolicyDocument = AuthorizationDocument | PeerAuthenticationDocument | OutsideHostDocument
+export type RequestAuthenticationDocument = {
+  readonly kind: 'RequestAuthentication'
+  readonly namespace: string
+  readonly selector?: Selector
+  readonly authentication: RequestAuthentication
+}
+
+export type PolicyDocument =
+  | AuthorizationDocument
+  | PeerAuthenticationDocument
+  | OutsideHostDocument
+  | RequestAuthenticationDocument
 
 /** `<namespace>/<name>` */
 export function nameOf(document: PolicyDocument): string {
@@ -42,6 +56,8 @@ export function nameOf(document: PolicyDocument): string {
       return document.name
     case 'OutsideHost':
       return document.outside.name
+    case 'RequestAuthentication':
+      return document.authentication.name
   }
 }
 

@@ -2,28 +2,50 @@
 // ALLOW, then the default), with one addition: what is not known never helps the caller. An identity field, `not…` or
 // not, never lets a plaintext peer match ALLOW and always lets it match DENY; so does an HTTP field with opaque bytes.
 import type { CompiledPolicy } from './compile.ts'
-import type { CompiledOperation, CompiledSource, KnownCaller } from './compiled-rule.ts'
-import { httpMatches } from './http-match.ts'
-import type { AuthorizationPolicy, Decision, InboundMode, PolicyRequest } from './model.ts'
-import { findRule, type Matches, type Question } from './rule-index.ts'
-import { includes } from './string-set.ts'
+import type { CompiledRule } from './compiled-rule.ts'
+import { type CompiledCondition, conditionHolds } from './condition.ts'
+import { type CompiledOperation, httpMatches } from './http-match.ts'
+import type { Decision, InboundMode, Observed, PolicyRequest } from './model.ts'
+import { resourceMatches } from './resource.ts'
+import { findRule, type Question } from './rule-index.ts'
+import { type CompiledSource, sourceMatches } from './source-match.ts'
 
 export function evaluate(compiled: CompiledPolicy, request: PolicyRequest): Decision {
-  return decide(compiled, request, ruleMatches)
+  return decide(compiled, request, false)
+}
+
+/** What is to be recorded beside `decision`, which evaluate() has made of the same request. */
+export function observe(
+  { watch }: CompiledPolicy,
+  request: PolicyRequest,
+  decision: Decision,
+): Observed | undefined {
+  if (watch === undefined) return undefined
+  const audit = watch.audit && auditOf(evaluate(watch.audit, request))
+  const would = watch.dryRun && evaluate(watch.dryRun, request)
+  const dryRun = would?.allow === decision.allow ? undefined : would
+  if (audit === undefined && dryRun === undefined) return undefined
+  return { ...(audit && { audit }), ...(dryRun && { dryRun }) }
+}
+
+/** A rule's refusal; what the default refuses no AUDIT policy has named. One that is not understood covers all it may. */
+function auditOf(decision: Decision): Observed['audit'] {
+  if (decision.allow || decision.policy === undefined) return undefined
+  return { policy: decision.policy, rule: decision.rule ?? 0 }
 }
 
 /** Of a connection whose requests are decided on one by one, before the first: refused if each of them would be. */
 export function evaluateAnyRequest(compiled: CompiledPolicy, connection: PolicyRequest): Decision {
-  return decide(compiled, connection, ruleFavours)
+  return decide(compiled, connection, true)
 }
 
-function decide(compiled: CompiledPolicy, request: PolicyRequest, matches: Matches): Decision {
+function decide(compiled: CompiledPolicy, request: PolicyRequest, anyRequest: boolean): Decision {
   const caller = compiled.callerOf(request.caller.identity)
-  const denies: Question = { action: 'DENY', caller, request }
+  const denies: Question = { action: 'DENY', caller, request, anyRequest }
   const found =
-    findRule(caller ? compiled.deny : compiled.denyUnknown, matches, denies) ??
-    findRule(compiled.allow, matches, { action: 'ALLOW', caller, request }) ??
-    findRule(compiled.unsupported, matches, denies)
+    findRule(caller ? compiled.deny : compiled.denyUnknown, ruleMatches, denies) ??
+    findRule(compiled.allow, ruleMatches, { action: 'ALLOW', caller, request, anyRequest }) ??
+    findRule(compiled.unsupported, ruleMatches, denies)
   return found?.decision ?? (caller?.isForeign ? compiled.otherwiseForeign : compiled.otherwise)
 }
 
@@ -48,64 +70,37 @@ export function refusedByMode(
   return { allow: false, code: 'PSTN_PEER_NO_CERTIFICATE', reason: `port ${port} takes a certificate now` }
 }
 
-type Action = AuthorizationPolicy['action']
-
-const ruleMatches: Matches = ({ from, to }, { action, caller, request }) =>
-  operationMatches(to, action, request, httpMatches) && sourceMatches(from, action, caller)
-
-/** Of all requests, the one that fares best: it is what an ALLOW rule names, and not what a DENY rule does. */
-const ruleFavours: Matches = ({ from, to }, { action, caller, request }) =>
-  operationMatches(to, action, request, isAllow) && sourceMatches(from, action, caller)
-
-const isAllow: typeof httpMatches = (_, action) => action === 'ALLOW'
+export const ruleMatches = (
+  { from, to, resource, when }: Omit<CompiledRule, 'decision'>,
+  asked: Question,
+): boolean =>
+  (resource ? resourceMatches(resource, asked) : operationMatches(to, asked)) &&
+  isFrom(from, asked) &&
+  allHold(when, asked)
 
 function operationMatches(
   to: readonly CompiledOperation[] | undefined,
-  action: Action,
-  { port, http: known }: PolicyRequest,
-  matchesHttp: typeof httpMatches,
+  { action, request: { port, http: known }, anyRequest }: Question,
 ): boolean {
   if (to === undefined) return true
   for (const { ports, notPorts, http } of to) {
     const hasPort = (ports === undefined || ports.has(port)) && !notPorts?.has(port)
-    if (hasPort && (http === undefined || matchesHttp(http, action, known))) return true
+    if (!hasPort) continue
+    if (http === undefined) return true
+    // Of all requests, the one that fares best is what an ALLOW rule names, and not what a DENY rule does.
+    if (anyRequest ? action === 'ALLOW' : httpMatches(http, action, known)) return true
   }
   return false
 }
 
-function sourceMatches(
-  from: readonly CompiledSource[] | undefined,
-  action: Action,
-  caller: KnownCaller | undefined,
-): boolean {
+function isFrom(from: readonly CompiledSource[] | undefined, asked: Question): boolean {
   if (from === undefined) return true
-  if (caller === undefined) return action === 'DENY'
-  for (const source of from) {
-    if (action === 'ALLOW' && caller.own === undefined && !namesForeigners(source)) continue
-    if (callerMatches(source, caller)) return true
-  }
+  for (const source of from) if (sourceMatches(source, asked)) return true
   return false
 }
 
-/** A foreign peer is let in only by a source that says so: `not` our namespace is not enough. */
-const namesForeigners = ({ principals, trustDomains }: CompiledSource): boolean =>
-  principals !== undefined || trustDomains !== undefined
-
-function callerMatches(source: CompiledSource, caller: KnownCaller): boolean {
-  const { principal, trustDomain } = caller
-  const { principals, notPrincipals, trustDomains, notTrustDomains } = source
-  if (principals && !includes(principals, principal)) return false
-  if (notPrincipals && includes(notPrincipals, principal)) return false
-  if (trustDomains && !includes(trustDomains, trustDomain)) return false
-  if (notTrustDomains && includes(notTrustDomains, trustDomain)) return false
-  return workloadMatches(source, caller)
-}
-
-/** Namespaces and service accounts are those of our own trust domain: a foreign peer is in none of them. */
-function workloadMatches(source: CompiledSource, { own }: KnownCaller): boolean {
-  const { namespaces, notNamespaces, serviceAccounts, notServiceAccounts } = source
-  if (namespaces && !(own && includes(namespaces, own.namespace))) return false
-  if (notNamespaces && own && includes(notNamespaces, own.namespace)) return false
-  if (serviceAccounts && !(own && includes(serviceAccounts, own.account))) return false
-  return !(notServiceAccounts && own && includes(notServiceAccounts, own.account))
+function allHold(when: readonly CompiledCondition[] | undefined, asked: Question): boolean {
+  if (when === undefined) return true
+  for (const condition of when) if (!conditionHolds(condition, asked)) return false
+  return true
 }

@@ -1,18 +1,27 @@
 // The HTTP fields of an operation, compiled and matched. What is not known (on a connection of opaque bytes all of it)
 // never helps the caller: it never matches an ALLOW rule and always matches a DENY rule, `not…` or not.
 import type { AuthorizationPolicy, HttpRequest, OperationMatch, StringMatch } from './model.ts'
+import { compileTemplate, isPathTemplate } from './path-template.ts'
 import { compileStrings, includes, type StringSet } from './string-set.ts'
 
 /** Patterns that name a port see the host with its port, the others without. */
 export type HostSet = { readonly named: StringSet; readonly withPort: StringSet }
 
+export type PathSet = { readonly strings: StringSet; readonly templates: readonly RegExp[] }
+
 export type CompiledHttp = {
   readonly methods: StringSet | undefined
   readonly notMethods: StringSet | undefined
-  readonly paths: StringSet | undefined
-  readonly notPaths: StringSet | undefined
+  readonly paths: PathSet | undefined
+  readonly notPaths: PathSet | undefined
   readonly hosts: HostSet | undefined
   readonly notHosts: HostSet | undefined
+}
+
+export type CompiledOperation = {
+  readonly ports?: ReadonlySet<number>
+  readonly notPorts?: ReadonlySet<number>
+  readonly http?: CompiledHttp | undefined
 }
 
 /** Undefined if the operation has no HTTP field. */
@@ -23,8 +32,8 @@ export function compileHttp(operation: OperationMatch): CompiledHttp | undefined
   return {
     methods: methods && compileStrings(methods),
     notMethods: notMethods && compileStrings(notMethods),
-    paths: paths && compileStrings(paths),
-    notPaths: notPaths && compileStrings(notPaths),
+    paths: paths && compilePaths(paths),
+    notPaths: notPaths && compilePaths(notPaths),
     hosts: hosts && compileHosts(hosts),
     notHosts: notHosts && compileHosts(notHosts),
   }
@@ -39,7 +48,7 @@ export function httpMatches(
   if (http === undefined) return unknown
   return (
     holds(fields.methods, fields.notMethods, http.method, includes, unknown) &&
-    holds(fields.paths, fields.notPaths, http.path, includes, unknown) &&
+    holds(fields.paths, fields.notPaths, http.path, includesPath, unknown) &&
     holds(fields.hosts, fields.notHosts, http.host, includesHost, unknown)
   )
 }
@@ -54,6 +63,17 @@ function holds<Patterns>(
   if (wanted === undefined && unwanted === undefined) return true
   if (value === '') return unknown
   return (wanted === undefined || isIn(wanted, value)) && (unwanted === undefined || !isIn(unwanted, value))
+}
+
+export const compilePaths = (patterns: readonly StringMatch[]): PathSet => ({
+  strings: compileStrings(patterns.filter(pattern => !isPathTemplate(pattern))),
+  templates: patterns.filter(isPathTemplate).map(compileTemplate),
+})
+
+export function includesPath({ strings, templates }: PathSet, path: string): boolean {
+  if (includes(strings, path)) return true
+  for (const template of templates) if (template.test(path)) return true
+  return false
 }
 
 /** The scheme of every request that the gate reads is http (RFC 9110, section 4.2.1). */

@@ -2,6 +2,9 @@
 // defaults filled in, and bound to the pods they select; the YAML form is shared/policy/parse.ts.
 // Semantics follow Istio's AuthorizationPolicy and PeerAuthentication.
 
+import type { EndUser } from './end-user.ts'
+import type { HeaderValues } from './request-headers.ts'
+
 /** A pattern over a string: exact, `prefix*`, `*suffix`, or `*` (present, not empty). */
 export type StringMatch = string
 
@@ -17,6 +20,12 @@ export type SourceMatch = {
   /** Ours, or a partner's. */
   readonly trustDomains?: readonly StringMatch[]
   readonly notTrustDomains?: readonly StringMatch[]
+  /** Canonical CIDRs of the address that the connection came from: known of every caller, and no identity. */
+  readonly ipBlocks?: readonly string[]
+  readonly notIpBlocks?: readonly string[]
+  /** `<iss>/<sub>` of the end user's token: of the request, not of who carries it. */
+  readonly requestPrincipals?: readonly StringMatch[]
+  readonly notRequestPrincipals?: readonly StringMatch[]
 }
 
 /** One `to` entry, in the same way. The HTTP fields are known of requests on ports that are declared HTTP alone. */
@@ -28,22 +37,36 @@ export type OperationMatch = {
   readonly notHosts?: readonly StringMatch[]
   readonly methods?: readonly StringMatch[]
   readonly notMethods?: readonly StringMatch[]
-  /** Of normalized paths, without the query. */
+  /** Of normalized paths, without the query. Templates too (path-template.ts). */
   readonly paths?: readonly StringMatch[]
   readonly notPaths?: readonly StringMatch[]
 }
 
-/** Matches when any `from` and any `to` match; an absent list matches everything. */
+/** One `when` entry: a value of what `key` names (condition-key.ts), and none of `notValues`. */
+export type Condition = {
+  readonly key: string
+  readonly values?: readonly StringMatch[]
+  readonly notValues?: readonly StringMatch[]
+  /** Of `request.path[…]` alone: the key of what must be the same, or must not. */
+  readonly equals?: string
+  readonly notEquals?: string
+}
+
+/** Matches when any `from`, any `to` and every `when` match; an absent list matches everything. */
 export type Rule = {
   readonly from?: readonly SourceMatch[]
   readonly to?: readonly OperationMatch[]
+  readonly when?: readonly Condition[]
 }
+
+/** AUDIT decides nothing: what matches is recorded. */
+export type Action = 'ALLOW' | 'DENY' | 'AUDIT'
 
 export type AuthorizationPolicy = {
   readonly kind: 'AuthorizationPolicy'
   /** `<namespace>/<name>`: how logs, metrics and refusals name it. */
   readonly name: string
-  readonly action: 'ALLOW' | 'DENY'
+  readonly action: Action
   /** No rules: an ALLOW policy that matches nothing (deny all), a DENY policy that denies nothing. */
   readonly rules: readonly Rule[]
   /** Features that an evaluator must know; an unknown one fails closed (PSTN_POLICY_UNSUPPORTED). */
@@ -75,12 +98,23 @@ export type EffectiveMode = {
 export type PolicySet = {
   readonly mode: EffectiveMode
   readonly policies: readonly AuthorizationPolicy[]
+  /** Policies that decide nothing: AUDIT, and dry runs of ALLOW and DENY. Only for sidecars that know WATCHED_POLICIES. */
+  readonly watched?: readonly AuthorizationPolicy[]
   /** What holds where no ALLOW policy selects the pod, for callers of our own trust domain and in plaintext. */
   readonly defaultAction: 'allow' | 'deny'
 }
 
 /** The features that this build's evaluator knows. */
-export const FEATURES = ['l4', 'http', 'trustDomains'] as const
+export const FEATURES = [
+  'l4',
+  'http',
+  'trustDomains',
+  'ipBlocks',
+  'pathTemplates',
+  'when',
+  'requestPrincipals',
+  'pathNames',
+] as const
 export type Feature = (typeof FEATURES)[number]
 
 /** In the hello of a sidecar that knows `mode.tls`. */
@@ -89,6 +123,14 @@ export const TLS_PORTS = 'tlsPorts'
 /** The same policy for a sidecar that does not. */
 export function withoutTlsPorts({ mode: { inbound, ports }, ...rest }: PolicySet): PolicySet {
   return { ...rest, mode: { inbound, ports } }
+}
+
+/** In the hello of a sidecar that knows `watched`. */
+export const WATCHED_POLICIES = 'watchedPolicies'
+
+/** The same policy for a sidecar that does not: nothing is decided otherwise. */
+export function withoutWatched({ mode, policies, defaultAction }: PolicySet): PolicySet {
+  return { mode, policies, defaultAction }
 }
 
 /** What is known of a caller when it is authorized. `identity` is absent for plaintext (unauthenticated) peers. */
@@ -107,13 +149,27 @@ export type HttpRequest = {
   readonly host: string
   /** Normalized, in the form in which the application gets it; without the query. `*` of an OPTIONS request. */
   readonly path: string
+  /** Absent: nobody has read them, since no policy asked when the request came. */
+  readonly headers?: HeaderValues
+  /** Whom its token speaks of, where one was verified. */
+  readonly user?: EndUser
 }
 
 /** `http` is absent for a connection of opaque bytes. */
 export type PolicyRequest = {
   readonly caller: Caller
   readonly port: number
+  /** Of the pod, in its canonical form, as it was dialled. */
+  readonly address?: string
   readonly http?: HttpRequest | undefined
+}
+
+/** What policies that decide nothing say of a connection or request. */
+export type Observed = {
+  /** The first rule of an AUDIT policy that matches. */
+  readonly audit?: { readonly policy: string; readonly rule: number }
+  /** The decision if the dry runs were in force, where it is another. */
+  readonly dryRun?: Decision
 }
 
 /** `policy` and `rule` (index) name what decided; absent for the default. */

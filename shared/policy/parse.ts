@@ -5,13 +5,13 @@ import { overlapsOf } from './outside-overlap.ts'
 import { readAuthorization } from './read-authorization.ts'
 import { readOutsideHost } from './read-outside-host.ts'
 import { readPeerAuthentication } from './read-peer-authentication.ts'
+import { readRequestAuthentication } from './read-request-authentication.ts'
 import { readName } from './read-selector.ts'
 import type { Item, Reader } from './reader.ts'
 import { type DocumentConfigMap, type DocumentReader, type Parsed, parseConfigMap } from './yaml-documents.ts'
 
-const POLICY_API_VERSION = 'policy.postern.dev/v1'
-const KINDS = ['AuthorizationPolicy', 'PeerAuthentication', 'OutsideHost'] as const
-const KINDS_LATER = ['RequestAuthentication']
+export const POLICY_API_VERSION = 'policy.postern.dev/v1'
+const KINDS = ['AuthorizationPolicy', 'PeerAuthentication', 'RequestAuthentication', 'OutsideHost'] as const
 
 export type ParsedPolicies = Parsed<PolicyDocument>
 export type PolicyOrigin = { readonly namespace: string; readonly systemNamespace: string }
@@ -44,7 +44,7 @@ function readPolicy(reader: Reader, root: Item, origin: PolicyOrigin): PolicyDoc
   const field = (name: keyof typeof fields): Item => fields[name] ?? { value: undefined, path: [name] }
   const isVersion = (text: string) => text === POLICY_API_VERSION
   reader.text(field('apiVersion'), isVersion, `write apiVersion: ${POLICY_API_VERSION}`)
-  const kind = reader.oneOf(field('kind'), KINDS, KINDS_LATER)
+  const kind = reader.oneOf(field('kind'), KINDS)
   const name = readName(reader, field('metadata'), origin.namespace)
   if (kind === undefined) return undefined
   const meshWide = origin.namespace === origin.systemNamespace
@@ -54,6 +54,8 @@ function readPolicy(reader: Reader, root: Item, origin: PolicyOrigin): PolicyDoc
       return readAuthorization(reader, field('spec'), place)
     case 'PeerAuthentication':
       return readPeerAuthentication(reader, field('spec'), place)
+    case 'RequestAuthentication':
+      return readRequestAuthentication(reader, field('spec'), place)
     case 'OutsideHost':
       return readOutsideHost(reader, field('spec'), place)
   }

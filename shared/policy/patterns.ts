@@ -1,6 +1,7 @@
 // What may be written as a pattern, checked so that nothing is accepted that could never match: a DENY rule with such a
 // pattern would protect nothing, and nobody would notice.
 import { normalizePath } from '../http/path.ts'
+import { exampleOf, isPathTemplate, templateProblem } from './path-template.ts'
 
 /** `*`, `prefix*`, `*suffix` of what `part` accepts, or text without a star that `exact` accepts. */
 export function isPattern(text: string, part: RegExp, exact: (text: string) => boolean): boolean {
@@ -39,9 +40,8 @@ type Problem = { readonly reason: string; readonly hint: string }
 /** What is wrong with a path pattern, or undefined. */
 export function pathProblem(text: string): Problem | undefined {
   if (text === '*') return undefined
-  if (/[{}]/.test(text))
-    return { reason: 'path templates are not supported yet', hint: 'write one * at the beginning or the end' }
   if (/[?#]/.test(text)) return { reason: 'has a query or fragment', hint: 'only the path itself is matched' }
+  if (isPathTemplate(text)) return templateProblem(text) ?? oddTemplate(text)
   const isSuffix = text.startsWith('*')
   const isPrefix = !isSuffix && text.endsWith('*')
   const bare = isSuffix ? text.slice(1) : isPrefix ? text.slice(0, -1) : text
@@ -51,6 +51,13 @@ export function pathProblem(text: string): Problem | undefined {
 }
 
 const PATH = 'write a path such as /orders, or one * at the beginning or the end, such as /orders/*'
+
+const NORMAL_FORM = 'docs/policy.md says what the normal form is'
+
+function oddTemplate(template: string): Problem | undefined {
+  const problem = matchless('', exampleOf(template), '')
+  return problem && { reason: problem.reason, hint: NORMAL_FORM }
+}
 
 /** Whether no path in its normal form can have `bare` between what may stand before and behind it. */
 function matchless(before: string, bare: string, behind: string): Problem | undefined {
@@ -65,7 +72,7 @@ function matchless(before: string, bare: string, behind: string): Problem | unde
   const star = { before: before && '*', behind: behind && '*' }
   return {
     reason,
-    hint: core ? `write ${star.before}${core}${star.behind}` : 'docs/policy.md says what the normal form is',
+    hint: core ? `write ${star.before}${core}${star.behind}` : NORMAL_FORM,
   }
 }
 

@@ -7,6 +7,11 @@ const PORT = 'write a port from 1 to 65535'
 const METHOD = 'write a method in capital letters, for example GET, or one * at the beginning or the end'
 const HOST = 'write a host, with a port or without, or one * at the beginning or the end of its name'
 
+const GRPC = 'write <package>.<Service>/<Method>, or <package>.<Service>/* for each of its methods'
+
+/** What `grpcMethods` stands for. */
+const GRPC_FIELDS = { grpcMethods: 'paths', notGrpcMethods: 'notPaths' } as const
+
 const HTTP_FIELDS = ['hosts', 'notHosts', 'methods', 'notMethods', 'paths', 'notPaths'] as const
 
 export function readOperation(reader: Reader, item: Item): OperationMatch | undefined {
@@ -26,8 +31,45 @@ export function readOperation(reader: Reader, item: Item): OperationMatch | unde
     notMethods: method,
     paths: path,
     notPaths: path,
-  } as const satisfies { [Field in keyof Required<OperationMatch>]: unknown }
-  return readLists(reader, item, readers, [], 'every port')
+    grpcMethods: (entry: Item) => readGrpcMethod(reader, entry),
+    notGrpcMethods: (entry: Item) => readGrpcMethod(reader, entry),
+  } as const satisfies { [Field in keyof Required<OperationMatch> | keyof typeof GRPC_FIELDS]: unknown }
+  const read = readLists(reader, item, readers, [], 'every port')
+  return read && asPaths(reader, item, read)
+}
+
+/** A method of gRPC is a path (the protocol's PROTOCOL-HTTP2): evaluators know paths alone. */
+function asPaths(
+  reader: Reader,
+  item: Item,
+  {
+    grpcMethods,
+    notGrpcMethods,
+    ...operation
+  }: OperationMatch & { readonly [F in keyof typeof GRPC_FIELDS]?: readonly string[] },
+): OperationMatch {
+  for (const [field, lists] of [
+    ['grpcMethods', [grpcMethods, operation.paths]],
+    ['notGrpcMethods', [notGrpcMethods, operation.notPaths]],
+  ] as const)
+    if (lists.every(list => list !== undefined))
+      reader.report(
+        [...item.path, field],
+        `a method of gRPC is a path, and ${GRPC_FIELDS[field]} are given too`,
+        'write an operation for each',
+      )
+  return {
+    ...operation,
+    ...(grpcMethods && { paths: grpcMethods }),
+    ...(notGrpcMethods && { notPaths: notGrpcMethods }),
+  }
+}
+
+const GRPC_METHOD = /^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\/(\*|[A-Za-z_][A-Za-z0-9_]*)$/
+
+function readGrpcMethod(reader: Reader, item: Item): string | undefined {
+  const text = reader.text(item, value => GRPC_METHOD.test(value), GRPC)
+  return text && `/${text}`
 }
 
 /** What of a request only the gate of a declared port can know. */

@@ -132,7 +132,7 @@ function readTrust(
   return readRoots(reader, caBundle)
 }
 
-function readRoots(reader: Reader, item: Item): Pick<OutsideTls, 'roots'> | undefined {
+export function readRoots(reader: Reader, item: Item): Pick<OutsideTls, 'roots'> | undefined {
   const hint = `write 1 to ${MAX_ROOTS} CA certificates in PEM`
   const text = reader.text(item, value => value.includes('-----BEGIN CERTIFICATE-----'), hint)
   if (text === undefined) return undefined

@@ -1,8 +1,9 @@
 // Finds the first rule that matches without walking all of them: rules that name their callers exactly are found by the
 // caller, others that name their ports by the port; what is left (patterns, `not…`) is walked. An index holds no more
 // entries than the policies have values, so that no document costs more than its length.
-import type { CompiledRule, CompiledSource, KnownCaller } from './compiled-rule.ts'
-import type { AuthorizationPolicy, PolicyRequest } from './model.ts'
+import type { CompiledRule } from './compiled-rule.ts'
+import type { Asked } from './condition.ts'
+import type { CompiledSource } from './source-match.ts'
 import type { StringSet } from './string-set.ts'
 
 /** In the order in which rules are consulted, across all lists. */
@@ -32,11 +33,7 @@ export function indexRules(rules: readonly CompiledRule[], whom: 'callers' | 'an
 }
 
 /** What is asked of each rule. Handed on instead of a closure, since it is asked for each request. */
-export type Question = {
-  readonly action: AuthorizationPolicy['action']
-  readonly caller: KnownCaller | undefined
-  readonly request: PolicyRequest
-}
+export type Question = Asked
 
 export type Matches = (rule: CompiledRule, question: Question) => boolean
 

@@ -16,3 +16,19 @@ export async function typed(
   })
   return { code, out: out.join(''), err: err.join('') }
 }
+
+/** Without a cluster; `asked`: how often one was asked for. */
+export async function typedAlone(
+  words: readonly string[],
+  commands: Environment['commands'],
+): Promise<Printed & { readonly asked: number }> {
+  let asked = 0
+  const printed = await typed(words, {
+    commands,
+    connect: () => {
+      asked += 1
+      return Promise.reject(new Error('no cluster'))
+    },
+  })
+  return { ...printed, asked }
+}

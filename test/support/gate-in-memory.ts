@@ -108,7 +108,16 @@ export type GateInMemory = {
 }
 
 export type InMemoryOptions = Partial<
-  Pick<GateOptions, 'signal' | 'draining' | 'forwardedClientCert' | 'headTimeoutMs' | 'lingerMs'>
+  Pick<
+    GateOptions,
+    | 'signal'
+    | 'draining'
+    | 'authenticator'
+    | 'forwardedClientCert'
+    | 'headTimeoutMs'
+    | 'lingerMs'
+    | 'readsHeaders'
+  >
 > & {
   readonly allow?: (request: HttpRequest) => boolean
 }
@@ -125,6 +134,7 @@ export function gateInMemory({ allow = () => true, ...options }: InMemoryOptions
     now: () => 0,
     traffic,
     onRequest: outcome => outcomes.push(outcome),
+    readsHeaders: () => false,
     authorize: (request, onRevoked) => {
       asked.push(request)
       const told: typeof onRevoked = why => onRevoked(why)

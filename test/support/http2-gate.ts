@@ -48,6 +48,7 @@ export async function startGate(
   const traffic = { aToB: 0, bToA: 0 }
   const options: GateOptions = {
     signal: controller.signal,
+    readsHeaders: () => false,
     authorize: (request, onRevoked) => {
       const decision = decide(request)
       if (decision.allow) grants.set(request, onRevoked)

@@ -59,6 +59,7 @@ export function http2InMemory(options: Http2InMemoryOptions = {}): Http2InMemory
     now: () => clock.now,
     traffic: { aToB: 0, bToA: 0 },
     onRequest: outcome => outcomes.push(outcome),
+    readsHeaders: () => false,
     authorize: (request, onRevoked) => {
       asked.push(request)
       live.add(onRevoked)

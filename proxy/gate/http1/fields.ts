@@ -71,6 +71,15 @@ export class FieldReader {
     return bytes.toString('latin1', start, end)
   }
 
+  name(bytes: Buffer): string {
+    return bytes.toString('latin1', this.start, this.valueStart - 1)
+  }
+
+  /** As it stands behind the colon. */
+  text(bytes: Buffer): string {
+    return bytes.toString('latin1', this.valueStart, this.valueEnd)
+  }
+
   #emptyLine(bytes: Buffer, at: number): 'end' | 'incomplete' {
     if (isBlank(bytes[at])) throw malformed('a line begins with a blank: folded lines are refused')
     if (bytes[at] !== CR) throw malformed('a field name has a character that is none of a token')

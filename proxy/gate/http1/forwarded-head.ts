@@ -6,13 +6,24 @@ export function clientCertLine(value: string | undefined): Buffer {
   return Buffer.from(value === undefined ? '' : `x-forwarded-client-cert: ${value}\r\n`, 'latin1')
 }
 
+/** With what the token of a request says. */
+export function claimLines(
+  clientCert: Buffer,
+  adds: readonly (readonly [name: string, value: string])[],
+): Buffer {
+  if (adds.length === 0) return clientCert
+  const lines = adds.map(([name, value]) => `${name}: ${value}\r\n`).join('')
+  return Buffer.concat([clientCert, Buffer.from(lines, 'latin1')])
+}
+
 /** Appends to `pieces` what stands for the head at `start` of `bytes`, which `head` has read. */
 export function forwardHead(
   pieces: Buffer[],
   bytes: Buffer,
   start: number,
   head: RequestHead,
-  clientCert: Buffer,
+  /** Lines of ours. */
+  said: Buffer,
 ): void {
   let from = start
   if (head.rewrittenTarget !== undefined) {
@@ -20,9 +31,9 @@ export function forwardHead(
     pieces.push(Buffer.from(`${head.request.method} ${head.rewrittenTarget} ${version}\r\n`, 'latin1'))
     from = head.fieldsStart
   }
-  if (clientCert.length > 0) {
+  if (said.length > 0) {
     if (from < head.fieldsStart) pieces.push(bytes.subarray(from, head.fieldsStart))
-    pieces.push(clientCert)
+    pieces.push(said)
     from = head.fieldsStart
   }
   const { removed } = head

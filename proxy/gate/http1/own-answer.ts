@@ -1,8 +1,9 @@
 // What the gate answers by itself: the code in the header and the body, and nothing about the policy or the pod.
-import type { HttpRefusal } from '../refusal.ts'
+import { CHALLENGE, type HttpRefusal } from '../refusal.ts'
 
 const REASONS: { readonly [S in HttpRefusal['status']]: string } = {
   400: 'Bad Request',
+  401: 'Unauthorized',
   403: 'Forbidden',
   408: 'Request Timeout',
   414: 'URI Too Long',
@@ -26,6 +27,7 @@ export function ownAnswer({ status, code }: HttpRefusal, { withoutBody, close }:
     `postern-code: ${code}`,
     'content-type: text/plain',
     `content-length: ${body.length}`,
+    ...(status === 401 ? [`www-authenticate: ${CHALLENGE}`] : []),
     ...(close ? ['connection: close'] : []),
     '',
     withoutBody ? '' : body,

@@ -3,6 +3,8 @@
 import { normalizeHost } from '../../../shared/http/host.ts'
 import { normalizePath, normalizeQuery } from '../../../shared/http/path.ts'
 import type { HttpRequest } from '../../../shared/policy/model.ts'
+import { RequestHeaders } from '../../../shared/policy/request-headers.ts'
+import type { Authenticated } from '../interface.ts'
 import { malformed, overLimit, upgradeRefused } from '../refusal.ts'
 import { contentLength, FieldReader, skip } from './fields.ts'
 import { LIMITS } from './limits.ts'
@@ -64,6 +66,32 @@ export class RequestHead {
       bytes.toString('latin1', methodEnd + 1, targetEnd),
     )
     return end
+  }
+
+  /** Of the head that was read last, while its bytes are there; as the application gets them, where it is known whose request it is. */
+  headers(bytes: Buffer, found?: Authenticated): RequestHeaders {
+    const headers = new RequestHeaders()
+    const fields = new FieldReader()
+    for (let at = this.fieldsStart; fields.next(bytes, at) === 'field'; at = fields.end)
+      if (!found?.removes(fields.name(bytes))) headers.add(fields.name(bytes), fields.text(bytes))
+    for (const [name, value] of found?.adds ?? []) headers.add(name, value)
+    return headers
+  }
+
+  /** Lines that are not forwarded either, and names that nobody may have removed on the way. @throws HttpRefusal */
+  remove(bytes: Buffer, names: (name: string) => boolean, kept: readonly string[]): void {
+    const lines: [start: number, end: number][] = []
+    for (let i = 0; i + 1 < this.removed.length; i += 2)
+      lines.push([this.removed[i] ?? 0, this.removed[i + 1] ?? 0])
+    const known = new Set(lines.map(([start]) => start))
+    const fields = new FieldReader()
+    for (let at = this.fieldsStart; fields.next(bytes, at) === 'field'; at = fields.end)
+      if (!known.has(fields.start) && names(fields.name(bytes))) lines.push([fields.start, fields.end])
+    this.removed = lines.sort(([one], [other]) => one - other).flat()
+    if (this.#connection === '') return
+    const listed = connectionOptions(this.#connection.toLowerCase())
+    const taken = listed.find(option => names(option) || kept.includes(option))
+    if (taken !== undefined) throw malformed(`connection lists ${taken}`)
   }
 
   get hasBody(): boolean {

@@ -3,12 +3,12 @@
 import { asPosternError } from '../../../shared/errors.ts'
 import type { HttpRequest } from '../../../shared/policy/model.ts'
 import { authorizeReadings } from '../authorize.ts'
-import { type GateOptions, HEAD_TIMEOUT_MS, type RequestRefusal } from '../interface.ts'
-import { HttpRefusal, malformed, toldOf, tooSlow } from '../refusal.ts'
+import { type Authenticated, type GateOptions, HEAD_TIMEOUT_MS, type RequestRefusal } from '../interface.ts'
+import { HttpRefusal, malformed, notAuthenticated, toldOf, tooSlow } from '../refusal.ts'
 import { isForbiddenTrailer } from '../trailers.ts'
 import { BodyReader } from './body.ts'
 import type { Exchange, Exchanges } from './exchanges.ts'
-import { clientCertLine, forwardHead } from './forwarded-head.ts'
+import { claimLines, clientCertLine, forwardHead } from './forwarded-head.ts'
 import { LIMITS } from './limits.ts'
 import type { Link } from './link.ts'
 import { LF } from './octets.ts'
@@ -49,6 +49,7 @@ export class RequestSide {
   readonly #head = new RequestHead()
   readonly #body = new BodyReader()
   readonly #onRevoked: (why: unknown) => void
+  readonly #isForbiddenTrailer: (name: string) => boolean
   #mode: Mode = 'head'
   #held = NOTHING
   /** `#held` begins a head whose end has not come. */
@@ -70,6 +71,8 @@ export class RequestSide {
     this.#options = options
     this.#clientCert = clientCertLine(options.forwardedClientCert)
     this.#onRevoked = why => link.abort(why)
+    const { authenticator } = options
+    this.#isForbiddenTrailer = name => isForbiddenTrailer(name) || (authenticator?.owns(name) ?? false)
   }
 
   /** Nothing more can be acted on until an answer has come. */
@@ -169,16 +172,27 @@ export class RequestSide {
     }
     this.#stopTimer()
     this.#isNew = false
-    const { request } = head
+    const found = this.#authenticate(bytes)
+    if (found instanceof HttpRefusal) {
+      this.#deny(head.request, found)
+      return end
+    }
+    if (found)
+      head.remove(
+        bytes,
+        found.removes,
+        found.adds.map(([name]) => name),
+      )
+    const request = this.#requestOf(bytes, found)
     const grant = authorizeReadings(this.#options.authorize, request, this.#onRevoked)
     const { decision } = grant
     if (!decision.allow) {
       grant[Symbol.dispose]()
-      this.#deny(request, decision)
+      this.#deny(request, new HttpRefusal(403, decision.code, decision.reason), decision)
       return end
     }
     this.#exchanges.begin(request, grant, head.webSocket)
-    forwardHead(this.#pieces, bytes, at, head, this.#clientCert)
+    forwardHead(this.#pieces, bytes, at, head, claimLines(this.#clientCert, found?.adds ?? []))
     if (head.webSocket) {
       this.#exchanges.sent()
       this.#mode = 'switching'
@@ -187,9 +201,31 @@ export class RequestSide {
     return end
   }
 
+  #authenticate(bytes: Buffer): Authenticated | HttpRefusal | undefined {
+    try {
+      return this.#options.authenticator?.authenticate(() => this.#head.headers(bytes))
+    } catch (thrown) {
+      return notAuthenticated(thrown)
+    }
+  }
+
+  #requestOf(bytes: Buffer, found: Authenticated | undefined): HttpRequest {
+    const { request } = this.#head
+    const reads = this.#options.readsHeaders()
+    if (!reads && !found?.user) return request
+    return {
+      ...request,
+      ...(reads && { headers: this.#head.headers(bytes, found) }),
+      ...(found?.user && { user: found.user }),
+    }
+  }
+
   #beginBody(mode: 'body' | 'discarding'): void {
     const { chunked, length = 0 } = this.#head
-    this.#body.begin(chunked ? { kind: 'chunked' } : { kind: 'length', bytes: length }, isForbiddenTrailer)
+    this.#body.begin(
+      chunked ? { kind: 'chunked' } : { kind: 'length', bytes: length },
+      this.#isForbiddenTrailer,
+    )
     this.#mode = mode
   }
 
@@ -213,11 +249,10 @@ export class RequestSide {
   }
 
   /** Only a small body of known length is worth reading for the connection’s sake. */
-  #deny(request: HttpRequest, decision: { code: RequestRefusal['code']; reason: string }): void {
+  #deny(request: HttpRequest, refusal: HttpRefusal, told: RequestRefusal = toldOf(refusal)): void {
     const { last, hasBody, chunked, length = 0, expectsContinue } = this.#head
     const drainable = !hasBody || (!chunked && !expectsContinue && length <= LIMITS.discardedBytes)
-    const refusal = new HttpRefusal(403, decision.code, decision.reason)
-    this.#refuse({ refusal, told: decision, request, close: last || !drainable })
+    this.#refuse({ refusal, told, request, close: last || !drainable })
   }
 
   #giveUp(): void {

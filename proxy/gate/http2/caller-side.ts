@@ -17,13 +17,13 @@ import {
 import type { Header } from '../../http2/header.ts'
 import { HpackDecoder } from '../../http2/hpack-decoder.ts'
 import { authorizeReadings } from '../authorize.ts'
-import type { RequestRefusal } from '../interface.ts'
-import { HttpRefusal, malformed, overLimit, toldOf } from '../refusal.ts'
+import type { Authenticated, RequestRefusal } from '../interface.ts'
+import { HttpRefusal, malformed, notAuthenticated, overLimit, toldOf } from '../refusal.ts'
 import { LIMITS } from './limits.ts'
 import type { Link } from './link.ts'
 import { isGrpc } from './own-answer.ts'
 import { refusalOf, streamErrorOf } from './refusals.ts'
-import { readGatedRequest, readGatedTrailers } from './request-head.ts'
+import { readGatedRequest, readGatedTrailers, readHeaders, withClaims } from './request-head.ts'
 import { longestFrame, settingsForApplication } from './settings.ts'
 import type { GatedStream } from './streams.ts'
 
@@ -189,8 +189,18 @@ export class CallerSide implements FrameHandler {
     const { options, streams, connectProtocol } = this.#link
     const clientCert = options.forwardedClientCert
     const read = readGatedRequest(headers, id, { clientCert, connectProtocol })
-    const { request, forwarded, contentLength } = read
+    const { forwarded, contentLength } = read
     if (ended && contentLength) throw malformed('a content-length without content')
+    const found = this.#authenticate(headers)
+    if (found instanceof HttpRefusal) {
+      this.#answer(id, found, headers, ended)
+      streams.refused(read.request, found.status, toldOf(found))
+      return
+    }
+    const user = found?.user
+    const headersSeen = () => readHeaders(found ? withClaims(headers, found) : headers)
+    const seen = options.readsHeaders() ? { ...read.request, headers: headersSeen() } : read.request
+    const request = user ? { ...seen, user } : seen
     const grant = authorizeReadings(options.authorize, request, why => this.#revoke(id, why))
     const { decision } = grant
     if (!decision.allow) {
@@ -207,8 +217,16 @@ export class CallerSide implements FrameHandler {
       grant,
       contentLeft: contentLength,
     })
-    this.#link.headersToApplication(id, forwarded, ended)
+    this.#link.headersToApplication(id, found ? withClaims(forwarded, found) : forwarded, ended)
     if (ended) streams.callerEnded(stream)
+  }
+
+  #authenticate(headers: readonly Header[]): Authenticated | HttpRefusal | undefined {
+    try {
+      return this.#link.options.authenticator?.authenticate(() => readHeaders(headers))
+    } catch (thrown) {
+      return notAuthenticated(thrown)
+    }
   }
 
   #trailers(stream: GatedStream, list: readonly Header[] | HttpRefusal, ended: boolean): void {
@@ -217,7 +235,12 @@ export class CallerSide implements FrameHandler {
       const wrong = wrongContent(stream, 0, true)
       if (wrong) throw wrong
       if (!ended) throw malformed('trailers that do not end the stream')
-      this.#link.headersToApplication(stream.id, readGatedTrailers(list, stream.id), true)
+      const trailers = readGatedTrailers(
+        list,
+        stream.id,
+        name => this.#link.options.authenticator?.owns(name) ?? false,
+      )
+      this.#link.headersToApplication(stream.id, trailers, true)
       this.#link.streams.callerEnded(stream)
     } catch (thrown) {
       this.#cut(stream, thrown)

@@ -3,8 +3,10 @@
 import { normalizeHost } from '../../../shared/http/host.ts'
 import { normalizePath } from '../../../shared/http/path.ts'
 import type { HttpRequest } from '../../../shared/policy/model.ts'
+import { RequestHeaders } from '../../../shared/policy/request-headers.ts'
 import { checkTrailers, type RequestHead, readRequest } from '../../http2/fields.ts'
 import type { Header } from '../../http2/header.ts'
+import type { Authenticated } from '../interface.ts'
 import { malformed, overLimit, upgradeRefused } from '../refusal.ts'
 import { isForbiddenTrailer } from '../trailers.ts'
 import { LIMITS } from './limits.ts'
@@ -59,11 +61,35 @@ export function readGatedRequest(
   return { request: { method, host: normalizeHost(authority), path }, forwarded, contentLength }
 }
 
+/** As policies know them. Cookies may be divided into fields, and are one (RFC 9113, section 8.2.3). */
+export function readHeaders(list: readonly Header[]): RequestHeaders {
+  const headers = new RequestHeaders()
+  const cookies: string[] = []
+  for (const [name, value] of list)
+    if (name === 'cookie') cookies.push(value)
+    else if (!name.startsWith(':')) headers.add(name, value)
+  if (cookies.length > 0) headers.add('cookie', cookies.join('; '))
+  return headers
+}
+
+/** What is forwarded, once it is known whose request it is. */
+export function withClaims(
+  forwarded: readonly Header[],
+  { removes, adds }: Authenticated,
+): readonly Header[] {
+  return [...forwarded.filter(([name]) => name.startsWith(':') || !removes(name)), ...adds]
+}
+
 /** The trailers as they are forwarded. @throws Http2Error of the stream, HttpRefusal */
-export function readGatedTrailers(trailers: readonly Header[], streamId: number): readonly Header[] {
+export function readGatedTrailers(
+  trailers: readonly Header[],
+  streamId: number,
+  isOurs: (name: string) => boolean = () => false,
+): readonly Header[] {
   checkTrailers(trailers, streamId)
   for (const [name] of trailers)
-    if (isForbiddenTrailer(name)) throw malformed(`the trailer ${name}, which belongs into the head`)
+    if (isForbiddenTrailer(name) || isOurs(name))
+      throw malformed(`the trailer ${name}, which belongs into the head`)
   return trailers
 }
 

@@ -1,135 +1,42 @@
-// Small alphabets on purpose: policies and callers must meet often for a wrong decision to show.
 import fc from 'fast-check'
 import t from 'tap'
 import { compile } from '../../../shared/policy/compile.ts'
 import { evaluate, evaluateAnyRequest } from '../../../shared/policy/evaluate.ts'
-import type { OperationMatch, PolicyRequest, PolicySet, SourceMatch } from '../../../shared/policy/model.ts'
+import type { PolicySet } from '../../../shared/policy/model.ts'
+import { policySet, port, request, TRUST_DOMAIN } from './arbitraries.ts'
 import { reference } from './reference.ts'
 
-const TRUST_DOMAIN = 'td.one'
-const domain = fc.constantFrom(TRUST_DOMAIN, 'td.two')
-const namespace = fc.constantFrom('a', 'ab', 'b')
-const account = fc.constantFrom('x', 'xa', 'y')
-
-const workload = fc.tuple(domain, namespace, account).map(([td, ns, sa]) => `${td}/ns/${ns}/sa/${sa}`)
-const principal = fc.oneof(
-  { weight: 9, arbitrary: workload },
-  domain.map(td => `${td}/other/path`),
-)
-
-const cut = (value: fc.Arbitrary<string>) =>
-  fc.tuple(value, fc.nat(), fc.boolean()).map(([text, at, head]) => {
-    const index = at % (text.length + 1)
-    return head ? `${text.slice(0, index)}*` : `*${text.slice(index)}`
-  })
-const pattern = (value: fc.Arbitrary<string>) =>
-  fc.oneof({ weight: 3, arbitrary: value }, { weight: 2, arbitrary: cut(value) })
-const list = <T>(value: fc.Arbitrary<T>) => fc.array(value, { minLength: 1, maxLength: 3 })
-
-const serviceAccount = fc.tuple(namespace, account).map(([ns, sa]) => `${ns}/${sa}`)
-const optional = { requiredKeys: [] as never[] }
-const notEmpty = (value: object) => Object.keys(value).length > 0
-
-const source: fc.Arbitrary<SourceMatch> = fc
-  .record(
-    {
-      principals: list(pattern(principal)),
-      notPrincipals: list(pattern(principal)),
-      namespaces: list(pattern(namespace)),
-      notNamespaces: list(pattern(namespace)),
-      serviceAccounts: list(pattern(serviceAccount)),
-      notServiceAccounts: list(pattern(serviceAccount)),
-      trustDomains: list(pattern(domain)),
-      notTrustDomains: list(pattern(domain)),
-    },
-    optional,
-  )
-  .filter(notEmpty)
-
-const port = fc.constantFrom(80, 81, 443)
-const method = fc.constantFrom('GET', 'GETX', 'POST')
-const path = fc.constantFrom('/', '/a', '/a/b', '/a/b.js')
-const name = fc.constantFrom('a', 'a.b', 'b.b')
-const withPort = fc.tuple(name, fc.constantFrom(80, 8080)).map(parts => parts.join(':'))
-const hostPattern = fc.oneof(
-  pattern(name),
-  withPort,
-  fc.constantFrom('*:80', '*.b:8080', '*b:80', 'A.B', 'B.b:80'),
-)
-const operation: fc.Arbitrary<OperationMatch> = fc
-  .record(
-    {
-      ports: list(port),
-      notPorts: list(port),
-      methods: list(pattern(method)),
-      notMethods: list(pattern(method)),
-      paths: list(pattern(path)),
-      notPaths: list(pattern(path)),
-      hosts: list(hostPattern),
-      notHosts: list(hostPattern),
-    },
-    optional,
-  )
-  // Few fields at once, or nothing ever matches.
-  .map(all => Object.fromEntries(Object.entries(all).slice(0, 3)))
-  .filter(notEmpty)
-
-const policySet: fc.Arbitrary<PolicySet> = fc.record({
-  mode: fc.constant({ inbound: 'permissive' as const, ports: {} }),
-  defaultAction: fc.constantFrom('allow' as const, 'deny' as const),
-  policies: fc.array(
-    fc.record({
-      kind: fc.constant('AuthorizationPolicy' as const),
-      name: fc.constantFrom('a/one', 'a/two'),
-      action: fc.constantFrom('ALLOW' as const, 'DENY' as const),
-      features: fc.constant(['l4']),
-      rules: fc.array(fc.record({ from: list(source), to: list(operation) }, optional), { maxLength: 3 }),
-    }),
-    { maxLength: 4 },
-  ),
-})
-
-const request: fc.Arbitrary<PolicyRequest> = fc.record({
-  caller: fc.record(
-    { identity: principal.map(text => `spiffe://${text}`), address: fc.constant('10.0.0.1') },
-    { requiredKeys: ['address'] },
-  ),
-  port,
-  http: fc.option(
-    fc.record({
-      method,
-      path: fc.oneof({ weight: 9, arbitrary: path }, fc.constant('*')),
-      host: fc.oneof(name, withPort, fc.constantFrom('', 'A.B', 'a.b.', 'a.b.:8080', 'b.b:', 'a.b:080')),
-    }),
-    { nil: undefined },
-  ),
-})
+const ruleText = ({ policies }: PolicySet, by: readonly [policy: string, rule: number] | undefined) =>
+  JSON.stringify(policies.map(({ name, rules }) => by && name === by[0] && rules[by[1]]))
 
 const RUNS = Number(process.env.POSTERN_PROPERTY_RUNS ?? 20_000)
 
 t.test(
   'the compiled policy decides as the semantics table does, and names the rule that decided',
   async t => {
-    const seen = { allowed: 0, byRule: 0, opaque: 0 }
+    const seen = { allowed: 0, byRule: 0, opaque: 0, byUser: 0, bySegment: 0 }
     fc.assert(
       fc.property(policySet, fc.array(request, { minLength: 1, maxLength: 4 }), (set, requests) => {
         const compiled = compile(set, { trustDomain: TRUST_DOMAIN })
         for (const asked of requests) {
           const decision = evaluate(compiled, asked)
           const { allow, by } = reference(set, TRUST_DOMAIN, asked)
-          if (decision.allow !== allow) return false
-          if (by ? decision.policy !== by[0] || decision.rule !== by[1] : decision.rule !== undefined)
-            return false
-          seen.allowed += Number(allow)
-          seen.byRule += Number(by !== undefined && allow)
-          seen.opaque += Number(asked.http === undefined && allow)
+          if (decision.allow !== allow || decision.rule !== by?.[1]) return false
+          if (by && decision.policy !== by[0]) return false
+          if (!allow) continue
+          const asks = ruleText(set, by)
+          seen.allowed += 1
+          seen.byRule += Number(by !== undefined)
+          seen.opaque += Number(asked.http === undefined)
+          seen.byUser += Number(/request(Principals|.auth)/.test(asks))
+          seen.bySegment += Number(asks.includes('request.path'))
         }
         return true
       }),
       { numRuns: RUNS },
     )
     for (const [what, count] of Object.entries(seen))
-      t.ok(count > RUNS / 40, `control: ${what} ${count} times, otherwise nothing was compared`)
+      t.ok(count > RUNS / 250, `control: ${what} ${count} times, otherwise nothing was compared`)
   },
 )
 
@@ -156,7 +63,12 @@ t.test('what no request could pass, none does, and a policy without HTTP fields 
       seen.refused += Number(!best.allow)
       seen.open += Number(best.allow && !opaque.allow)
       const fields = set.policies.flatMap(({ rules }) => rules.flatMap(({ to = [] }) => to))
-      const hasHttp = fields.some(entry => Object.keys(entry).some(field => !/ports$/i.test(field)))
+      const conditions = set.policies.flatMap(({ rules }) => rules.flatMap(({ when = [] }) => when))
+      const sources = set.policies.flatMap(({ rules }) => rules.flatMap(({ from = [] }) => from))
+      const hasHttp =
+        sources.some(entry => entry.requestPrincipals ?? entry.notRequestPrincipals) ||
+        conditions.some(({ key }) => key.startsWith('request.')) ||
+        fields.some(entry => Object.keys(entry).some(field => !/ports$/i.test(field)))
       return hasHttp || best.allow === opaque.allow
     }),
     { numRuns: RUNS },
@@ -167,7 +79,13 @@ t.test('what no request could pass, none does, and a policy without HTTP fields 
 t.test('a plaintext caller is never allowed what a rule with an identity gives', async () => {
   fc.assert(
     fc.property(policySet, port, (set, asked) => {
-      const identified = set.policies.filter(({ rules }) => rules.every(rule => rule.from !== undefined))
+      const identified = set.policies.filter(({ rules }) =>
+        rules.every(({ from }) =>
+          from?.every(entry =>
+            Object.keys(entry).some(field => !/ipBlocks$|requestPrincipals$/i.test(field)),
+          ),
+        ),
+      )
       const allowing = identified.filter(({ action }) => action === 'ALLOW')
       if (allowing.length === 0) return true
       const compiled = compile({ ...set, policies: identified }, { trustDomain: TRUST_DOMAIN })

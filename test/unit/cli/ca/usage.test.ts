@@ -4,19 +4,9 @@ import { caRevokeRoot } from '../../../../cli/ca/revoke-root.ts'
 import { caRotate } from '../../../../cli/ca/rotate.ts'
 import { caStatus } from '../../../../cli/ca/status.ts'
 import { partners } from '../../../../cli/partners/list.ts'
-import { typed as typedAt } from '../../../support/command-line.ts'
+import { typedAlone } from '../../../support/command-line.ts'
 
-async function typed(words: string) {
-  let asked = 0
-  const printed = await typedAt(words.split(' '), {
-    commands: [caStatus, caRotate, caRevokeRoot, partners],
-    connect: () => {
-      asked += 1
-      return Promise.reject(new Error('no cluster'))
-    },
-  })
-  return { ...printed, asked }
-}
+const typed = (words: string) => typedAlone(words.split(' '), [caStatus, caRotate, caRevokeRoot, partners])
 
 const senseless: readonly [string, RegExp][] = [
   ['ca', /no command "ca"/],

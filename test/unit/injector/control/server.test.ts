@@ -13,6 +13,7 @@ import {
   type Hello,
   KNOWN_FEATURES,
 } from '../../../../shared/control/messages.ts'
+import { decodeSidecarReport } from '../../../../shared/control/sidecar-report.ts'
 import { PosternError } from '../../../../shared/errors.ts'
 import { live } from '../../../../shared/live.ts'
 import { createLogger } from '../../../../shared/log.ts'
@@ -159,7 +160,13 @@ t.test('what came after the first version is told to those who say that they kno
   const [zoned] = await read(await dial(), 1, { ...hello, features: ['l4', 'zone'] })
   t.strictSame(zoned, { ...old, zone: 'west' })
   const [present] = await read(await dial(), 1, { ...hello, features: KNOWN_FEATURES })
-  const empty = { protocols: {}, revoked: NOBODY_REVOKED, outside: [], partners: [] }
+  const empty = {
+    protocols: {},
+    revoked: NOBODY_REVOKED,
+    outside: [],
+    requestAuthentication: [],
+    partners: [],
+  }
   t.strictSame(present, { ...old, zone: 'west', ...empty })
 })
 
@@ -388,6 +395,17 @@ t.test('what a sidecar says of itself is kept', async t => {
   const subscribe = { kind: 'subscribe', addresses: ['127.0.0.1'] } as const
   await read(stream, 2, hello, status, subscribe)
   t.same(sidecars.connected()[0]?.status, status)
+})
+
+t.test('what a sidecar was told, has applied, and does not know is reported', async t => {
+  const { dial, sidecars } = await start(t)
+  const stream = await dial()
+  const status = { kind: 'status', stateVersion: 1, roots: [authority.rootFingerprint] } as const
+  const subscribe = { kind: 'subscribe', addresses: ['127.0.0.1'] } as const
+  await read(stream, 2, { ...hello, features: ['l4'] }, status, subscribe)
+  const [report] = sidecars.reports()
+  t.match(report, { state: { version: 1, applied: 1, toldAt: /^20/ }, lacks: ['http', 'trustDomains'] })
+  t.same(decodeSidecarReport(JSON.parse(JSON.stringify(report)), 'report'), report)
 })
 
 t.test('a sidecar that comes back takes its former stream’s place', async t => {

@@ -14,6 +14,7 @@ import { NO_PROTOCOLS, type Protocols } from '../../../../shared/protocol.ts'
 
 const CLIENT = { identity: 'spiffe://cluster.local/ns/shop/sa/client', address: '10.0.0.1' }
 const PLAIN = { address: '10.0.0.2' }
+const at = (port: number) => ({ address: '10.0.0.9', port })
 const GET: HttpRequest = { method: 'GET', host: 'orders', path: '/orders' }
 const DELETE: HttpRequest = { ...GET, method: 'DELETE' }
 
@@ -58,8 +59,8 @@ t.test('before the first policy nothing is decided', async t => {
   const policy = live<CompiledPolicy | undefined>(undefined)
   using authorizer = createAuthorizer(policy, live<Protocols>({ 80: 'http1' }))
   for (const port of [80, 81])
-    t.throws(() => authorizer.authorizeConnection(CLIENT, port), { code: 'PSTN_NOT_READY' })
-  t.throws(() => authorizer.authorizeRequest(CLIENT, 80, GET, unexpected), { code: 'PSTN_NOT_READY' })
+    t.throws(() => authorizer.authorizeConnection(CLIENT, at(port)), { code: 'PSTN_NOT_READY' })
+  t.throws(() => authorizer.authorizeRequest(CLIENT, at(80), GET, unexpected), { code: 'PSTN_NOT_READY' })
   policy.set(policies({ policies: [denyPort(80), denyPort(81)] }))
   t.pass('and nothing of it is registered')
 })
@@ -68,19 +69,19 @@ t.test('plaintext must pass the mode of its port before any policy is asked', as
   const mode = { inbound: 'strict', ports: { '8080': 'permissive' } } as const
   const { authorizer } = given(t, { policy: policies({ mode }), protocols: { 80: 'http1', 8080: 'http2' } })
   for (const refused of [
-    authorizer.authorizeConnection(PLAIN, 80),
-    authorizer.authorizeConnection(PLAIN, 81),
-    authorizer.authorizeRequest(PLAIN, 80, GET, unexpected),
+    authorizer.authorizeConnection(PLAIN, at(80)),
+    authorizer.authorizeConnection(PLAIN, at(81)),
+    authorizer.authorizeRequest(PLAIN, at(80), GET, unexpected),
   ])
     t.match(refused.decision, { allow: false, code: 'PSTN_PLAINTEXT_REFUSED' })
-  t.match(authorizer.authorizeConnection(PLAIN, 8080).decision, { allow: true })
-  t.match(authorizer.authorizeConnection(CLIENT, 80).decision, { allow: true })
+  t.match(authorizer.authorizeConnection(PLAIN, at(8080)).decision, { allow: true })
+  t.match(authorizer.authorizeConnection(CLIENT, at(80)).decision, { allow: true })
 })
 
 t.test('a change ends what it forbids with the policy that does, and leaves the rest', async t => {
   const { authorizer, policy } = given(t)
-  const forbidden = authorizer.authorizeConnection(CLIENT, 80)
-  const other = authorizer.authorizeConnection(CLIENT, 81)
+  const forbidden = authorizer.authorizeConnection(CLIENT, at(80))
+  const other = authorizer.authorizeConnection(CLIENT, at(81))
   policy.set(policies({ policies: [denyPort(80)] }))
   t.match(forbidden.signal.reason, { code: 'PSTN_POLICY_DENIED', policy: 'shop/no-80', rule: 0 })
   t.equal(other.signal.aborted, false)
@@ -98,20 +99,20 @@ t.test('a change that comes while a connection or request is decided on is not m
     },
   }
   policy.set(changing)
-  const grant = authorizer.authorizeConnection(CLIENT, 80)
+  const grant = authorizer.authorizeConnection(CLIENT, at(80))
   t.equal(grant.decision.allow, true, 'by the policy of before')
   t.equal(grant.signal.aborted, true, 'and revoked by the one of after')
 
   policy.set(changing)
   const told: Revoked[] = []
-  t.equal(authorizer.authorizeRequest(CLIENT, 80, GET, why => told.push(why)).decision.allow, true)
+  t.equal(authorizer.authorizeRequest(CLIENT, at(80), GET, why => told.push(why)).decision.allow, true)
   t.match(told, [{ code: 'PSTN_POLICY_DENIED' }])
 })
 
 t.test('all that was let in can be ended, with a reason, and nothing else', async t => {
   const { authorizer } = given(t, { policy: policies({ policies: [denyPort(80)] }) })
   const [refused, over, open, other] = [80, 81, 82, 83].map(port =>
-    authorizer.authorizeConnection(CLIENT, port),
+    authorizer.authorizeConnection(CLIENT, at(port)),
   )
   over?.[Symbol.dispose]()
   const why = new PosternError('PSTN_DRAINING', 'the time is over')
@@ -122,8 +123,8 @@ t.test('all that was let in can be ended, with a reason, and nothing else', asyn
 
 t.test('what has ended is not decided on again', async t => {
   const { authorizer, policy } = given(t, { protocols: { 81: 'http1' } })
-  const grant = authorizer.authorizeConnection(CLIENT, 80)
-  const request = authorizer.authorizeRequest(CLIENT, 81, GET, unexpected)
+  const grant = authorizer.authorizeConnection(CLIENT, at(80))
+  const request = authorizer.authorizeRequest(CLIENT, at(81), GET, unexpected)
   grant[Symbol.dispose]()
   request[Symbol.dispose]()
   policy.set(policies({ policies: [denyPort(80), denyPort(81)] }))
@@ -136,17 +137,17 @@ t.test('a connection of requests is let in if one could pass, and its requests a
   })
   const { authorizer } = given(t, { policy, protocols: { 80: 'http1', 81: 'http1', 82: 'http2' } })
   const refused = { allow: false, code: 'PSTN_POLICY_DENIED', policy: 'shop/no-80', rule: 0 }
-  t.match(authorizer.authorizeConnection(CLIENT, 80), { decision: refused, protocol: 'http1' })
-  t.match(authorizer.authorizeRequest(CLIENT, 80, GET, unexpected).decision, refused)
-  t.match(authorizer.authorizeConnection(CLIENT, 82), { decision: { allow: true }, protocol: 'http2' })
-  t.equal(authorizer.authorizeRequest(CLIENT, 82, DELETE, unexpected).decision.allow, false)
-  t.equal(authorizer.authorizeRequest(CLIENT, 82, GET, unexpected).decision.allow, true)
+  t.match(authorizer.authorizeConnection(CLIENT, at(80)), { decision: refused, protocol: 'http1' })
+  t.match(authorizer.authorizeRequest(CLIENT, at(80), GET, unexpected).decision, refused)
+  t.match(authorizer.authorizeConnection(CLIENT, at(82)), { decision: { allow: true }, protocol: 'http2' })
+  t.equal(authorizer.authorizeRequest(CLIENT, at(82), DELETE, unexpected).decision.allow, false)
+  t.equal(authorizer.authorizeRequest(CLIENT, at(82), GET, unexpected).decision.allow, true)
 })
 
 t.test('a connection of requests ends when none of them could pass any more', async t => {
   const { authorizer, policy } = given(t, { protocols: { 80: 'http1', 81: 'http1' } })
-  const forbidden = authorizer.authorizeConnection(CLIENT, 80)
-  const other = authorizer.authorizeConnection(CLIENT, 81)
+  const forbidden = authorizer.authorizeConnection(CLIENT, at(80))
+  const other = authorizer.authorizeConnection(CLIENT, at(81))
   policy.set(policies({ policies: [denyPort(80), deny('no-delete', { methods: ['DELETE'] })] }))
   t.match(forbidden.signal.reason, { code: 'PSTN_POLICY_DENIED', policy: 'shop/no-80' })
   t.equal(other.signal.aborted, false)
@@ -154,13 +155,13 @@ t.test('a connection of requests ends when none of them could pass any more', as
 
 t.test('a connection of opaque bytes is refused what only some requests are', async t => {
   const { authorizer } = given(t, { policy: noDelete, protocols: { 80: 'http1' } })
-  const { decision, protocol } = authorizer.authorizeConnection(CLIENT, 81)
+  const { decision, protocol } = authorizer.authorizeConnection(CLIENT, at(81))
   t.match(
     { decision, protocol },
     { decision: { allow: false, policy: 'shop/no-delete' }, protocol: undefined },
   )
   t.equal(
-    authorizer.authorizeConnection(CLIENT, 80).decision.allow,
+    authorizer.authorizeConnection(CLIENT, at(80)).decision.allow,
     true,
     'control: where they are told apart',
   )
@@ -168,10 +169,10 @@ t.test('a connection of opaque bytes is refused what only some requests are', as
 
 t.test('a change is told once to each request that it forbids, and to no other', async t => {
   const { authorizer, policy } = given(t, { protocols: { 80: 'http1' } })
-  const connection = authorizer.authorizeConnection(CLIENT, 80)
+  const connection = authorizer.authorizeConnection(CLIENT, at(80))
   const told: Revoked[] = []
-  authorizer.authorizeRequest(CLIENT, 80, DELETE, why => told.push(why))
-  authorizer.authorizeRequest(CLIENT, 80, GET, unexpected)
+  authorizer.authorizeRequest(CLIENT, at(80), DELETE, why => told.push(why))
+  authorizer.authorizeRequest(CLIENT, at(80), GET, unexpected)
   policy.set(noDelete)
   policy.set(noDelete)
   t.match(told, [{ code: 'PSTN_POLICY_DENIED', policy: 'shop/no-delete', rule: 0 }])
@@ -183,7 +184,7 @@ t.test('one that fails to end does not save the others', async t => {
   const { authorizer, policy } = given(t, { protocols: { 80: 'http1' } })
   const told: Revoked[] = []
   for (const fails of [true, false, true])
-    authorizer.authorizeRequest(CLIENT, 80, DELETE, why => {
+    authorizer.authorizeRequest(CLIENT, at(80), DELETE, why => {
       if (fails) throw new Error('cannot end')
       told.push(why)
     })
@@ -199,20 +200,20 @@ const CHANGES: readonly (readonly [it: string, before: Protocols, after: Protoco
 for (const [it, before, after] of CHANGES)
   t.test(`a live connection of ${it} is closed, since other rules hold for it now`, async t => {
     const { authorizer, protocols } = given(t, { protocols: before })
-    const changed = authorizer.authorizeConnection(CLIENT, 80)
-    const other = authorizer.authorizeConnection(CLIENT, 81)
+    const changed = authorizer.authorizeConnection(CLIENT, at(80))
+    const other = authorizer.authorizeConnection(CLIENT, at(81))
     protocols.set(after)
     t.match(changed.signal.reason, { code: 'PSTN_PROTOCOL_CHANGED', message: /port 80 was/ })
     t.equal(changed.protocol, before[80], 'it keeps what it was accepted with')
     t.equal(other.signal.aborted, false)
     protocols.set(before)
     t.match(changed.signal.reason, { code: 'PSTN_PROTOCOL_CHANGED' }, 'once and for all')
-    t.equal(authorizer.authorizeConnection(CLIENT, 80).protocol, before[80])
+    t.equal(authorizer.authorizeConnection(CLIENT, at(80)).protocol, before[80])
   })
 
 t.test('a state that changes both gives the protocol as the reason, whichever is told first', async t => {
   const { state, authorizer } = givenState(t, { policy: policies(), protocols: NO_PROTOCOLS })
-  const { signal } = authorizer.authorizeConnection(CLIENT, 80)
+  const { signal } = authorizer.authorizeConnection(CLIENT, at(80))
   state.set({ policy: noDelete, protocols: { 80: 'http1' } })
   t.match(signal.reason, { code: 'PSTN_PROTOCOL_CHANGED' })
 })
@@ -220,9 +221,9 @@ t.test('a state that changes both gives the protocol as the reason, whichever is
 t.test('a connection that fails to end saves neither connections nor requests', async t => {
   const before: Told = { policy: policies(), protocols: { 80: 'http1', 82: 'http1' } }
   const { state, authorizer } = givenState(t, before)
-  const connections = [82, 81].map(port => authorizer.authorizeConnection(CLIENT, port))
+  const connections = [82, 81].map(port => authorizer.authorizeConnection(CLIENT, at(port)))
   const told: Revoked[] = []
-  authorizer.authorizeRequest(CLIENT, 80, DELETE, why => told.push(why))
+  authorizer.authorizeRequest(CLIENT, at(80), DELETE, why => told.push(why))
   for (const { signal } of connections)
     signal.addEventListener('abort', () => {
       throw new Error('cannot end')
@@ -239,7 +240,23 @@ t.test('a connection that fails to end saves neither connections nor requests', 
 
 t.test('a policy that is lost forbids everything', async t => {
   const { authorizer, policy } = given(t)
-  const { signal } = authorizer.authorizeConnection(CLIENT, 80)
+  const { signal } = authorizer.authorizeConnection(CLIENT, at(80))
   policy.set(undefined)
   t.match(signal.reason, { code: 'PSTN_NOT_READY' })
+})
+
+t.test('a request whose user is none any more is ended, and no other', async t => {
+  const { authorizer } = given(t, { protocols: { 80: 'http1' } })
+  const [ada, bob] = ['ada', 'bob'].map(name => ({ principal: `i/${name}`, claims: {} }))
+  const told: Revoked[] = []
+  const ask = (user: typeof ada) =>
+    authorizer.authorizeRequest(CLIENT, at(80), { ...GET, ...(user && { user }) }, why => told.push(why))
+  using _ada = ask(ada)
+  using _bob = ask(bob)
+  using _nobody = ask(undefined)
+  const judge = (user: object) => (user === ada ? new PosternError('PSTN_JWT_EXPIRED', 'over') : undefined)
+  authorizer.judgeUsers(judge)
+  authorizer.judgeUsers(judge)
+  t.match(told, [{ code: 'PSTN_JWT_EXPIRED', message: 'over' }])
+  t.equal(told.length, 1, 'once')
 })

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { compile } from '../../../../shared/policy/compile.ts'
-import { evaluate, evaluateAnyRequest, inboundMode } from '../../../../shared/policy/evaluate.ts'
+import { evaluate, evaluateAnyRequest, inboundMode, observe } from '../../../../shared/policy/evaluate.ts'
 import type {
   AuthorizationPolicy,
   Decision,
@@ -386,8 +386,11 @@ t.test('an unknown feature refuses exactly the ports that the policy covers', as
 })
 
 const COVERS_ALL: readonly (readonly [string, AuthorizationPolicy])[] = [
-  ['an unlisted field of a rule', newer('DENY', { when: [{ key: 'x' }] })],
-  ['an unlisted field of a source', newer('DENY', { from: [{ ipBlocks: ['10.0.0.0/8'] }] })],
+  ['an unlisted field of a rule', newer('DENY', { unless: [{ key: 'x' }] })],
+  ['a condition that nobody knows', newer('DENY', { when: [{ key: 'x', values: ['y'] }] })],
+  ['a condition that asks nothing', newer('DENY', { when: [{ key: 'source.ip' }] })],
+  ['an empty when', newer('DENY', { when: [] })],
+  ['an unlisted field of a source', newer('DENY', { from: [{ remoteIpBlocks: ['10.0.0.0/8'] }] })],
   ['an unlisted field of an operation', newer('DENY', { to: [{ grpcMethods: ['GET'] }] })],
   ['a feature that may widen a pattern', newer('DENY', { to: [{ paths: ['/a/{*}'] }] }, ['templates'])],
   ['an unknown action', newer('AUDIT', {})],
@@ -465,3 +468,42 @@ for (const [it, of, identity, allow] of BEST)
     const connection = { caller: { address: '10.0.0.7', identity }, port: 8080 }
     t.equal(evaluateAnyRequest(compile(set, { trustDomain: TRUST_DOMAIN }), connection).allow, allow)
   })
+
+t.test(
+  'what decides nothing is recorded: an AUDIT rule that matches, a dry run that would decide otherwise',
+  async t => {
+    const watched = (policies: readonly AuthorizationPolicy[], watching: readonly AuthorizationPolicy[]) => {
+      const mode = { inbound: 'permissive', ports: {} } as const
+      const set: PolicySet = { mode, policies, watched: watching, defaultAction: 'allow' }
+      const compiled = compile(set, { trustDomain: TRUST_DOMAIN })
+      return (identity?: string) => {
+        const request = { caller: { address: '10.0.0.7', ...(identity && { identity }) }, port: 8080 }
+        const decision = evaluate(compiled, request)
+        t.strictSame(decision.allow, decide(policies, identity).allow, 'nothing is decided by it')
+        return observe(compiled, request, decision)
+      }
+    }
+    const audit = {
+      ...policy('ALLOW', from({ namespaces: ['shop'] })),
+      name: 'shop/audit',
+      action: 'AUDIT',
+    } as const
+    const recorded = watched([], [audit])
+    t.strictSame(recorded(ORDERS), { audit: { policy: 'shop/audit', rule: 0 } })
+    t.equal(recorded('spiffe://cluster.local/ns/bank/sa/x'), undefined)
+    t.ok(recorded(undefined), 'it may have been a plaintext caller of that namespace')
+    t.equal(recorded(FOREIGN), undefined, 'the default refuses it, and no rule names it')
+
+    const allow = policy('ALLOW', from({ serviceAccounts: ['shop/web'] }))
+    t.match(watched([], [allow])(ORDERS), { dryRun: { allow: false, policy: 'shop/allow' } })
+    t.match(watched([policy('DENY', {})], [allow])('spiffe://cluster.local/ns/shop/sa/web'), undefined)
+    const opened = watched(
+      [{ ...allow, name: 'shop/other' }],
+      [policy('ALLOW', from({ namespaces: ['shop'] }))],
+    )
+    t.match(opened(ORDERS), { dryRun: { allow: true, policy: 'shop/allow', rule: 0 } })
+    t.match(watched([], [policy('DENY', {})])(undefined), { dryRun: { allow: false, policy: 'shop/deny' } })
+    const later = { ...policy('DENY', {}), features: ['later'] }
+    t.match(watched([], [later])(ORDERS), { dryRun: { code: 'PSTN_POLICY_UNSUPPORTED' } })
+  },
+)
