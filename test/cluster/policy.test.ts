@@ -49,7 +49,11 @@ t.test('an edited policy is felt by the live connection and by the next one', { 
     '--seconds=6',
   )
   const opened = 'postern_connections_opened_total{direction="inbound",via="tunnel"}'
-  await eventually(async () => (await metric(cluster, NS, 'banner', opened)) === 2, 'both connections')
+  const both = eventually(async () => (await metric(cluster, NS, 'banner', opened)) === 2, 'both connections')
+  await both.catch(async thrown => {
+    t.comment(JSON.stringify(await Promise.all(holding)))
+    throw thrown
+  })
   await eventually(async () => (await metric(cluster, NS, 'web', opened)) > 10, 'many connections')
 
   const before = Date.now()
