@@ -329,13 +329,7 @@ function startControl(
   mesh: Mesh,
 ): Promise<ControlServer> {
   const { config } = context
-  return serveControl({
-    ...context,
-    ...mesh,
-    host: config.listenAddress,
-    port: config.controlPort,
-    ...told,
-  })
+  return serveControl({ ...context, ...mesh, ...told, host: config.listenAddress, port: config.controlPort })
 }
 
 async function startBundleEndpoint(

@@ -68,7 +68,8 @@ export function createKeySets({ fetch, clock, random, observe, signal }: Parts):
   const inline = new WeakMap<readonly PublicJwk[], readonly TrustedKey[]>()
   const changes = live(0)
 
-  const ask = async (set: FetchedSet, failures: number): Promise<number> => {
+  /** How long to wait for the next question, after so many failures in a row, this one included. */
+  const ask = async (set: FetchedSet, failures: number): Promise<{ failures: number; waitMs: number }> => {
     const { source, stop } = set
     set.askedAt = clock.monotonic()
     try {
@@ -77,24 +78,25 @@ export function createKeySets({ fetch, clock, random, observe, signal }: Parts):
       set.fetchedAt = clock.now()
       observe({ kind: 'fetched', uri: source.uri, keys: keys.length, unusable, changed })
       if (changed) changes.set(changes.get() + 1)
-      return 0
+      return { failures: 0, waitMs: REFRESH_MS * (1 - JITTER * random()) }
     } catch (thrown) {
       stop.signal.throwIfAborted()
       const error = asPosternError(thrown, 'PSTN_JWKS_UNAVAILABLE')
       const retryMs = backoffMs(RETRY, failures, random())
       observe({ kind: 'failed', uri: source.uri, error, retryMs, hasKeys: set.keys !== undefined })
-      return failures + 1
+      return { failures: failures + 1, waitMs: retryMs }
     }
   }
   const run = async (set: FetchedSet) => {
     let failures = 0
     while (!set.stop.signal.aborted) {
-      failures = await ask(set, failures)
-      const ms =
-        failures > 0 ? backoffMs(RETRY, failures - 1, random()) : REFRESH_MS * (1 - JITTER * random())
+      const asked = await ask(set, failures)
+      failures = asked.failures
       const hurried = new AbortController()
       set.hurry = () => hurried.abort()
-      await clock.sleep(ms, AbortSignal.any([set.stop.signal, hurried.signal])).catch(() => undefined)
+      await clock
+        .sleep(asked.waitMs, AbortSignal.any([set.stop.signal, hurried.signal]))
+        .catch(() => undefined)
     }
   }
   const start = (source: FetchedKeys): FetchedSet => {

@@ -1,7 +1,6 @@
 // What the caller sends: requests are read, authorized and forwarded in our own words; DATA and windows pass. What the
 // application never gets of a stream is paid back to the caller's window here, since nobody else will.
 import type { PosternError } from '../../../shared/errors.ts'
-import type { HttpRequest } from '../../../shared/policy/model.ts'
 import { ErrorCode, Http2Error } from '../../http2/errors.ts'
 import { type FrameHandler, FrameReader } from '../../http2/frame-reader.ts'
 import {
@@ -18,7 +17,7 @@ import {
 import type { Header } from '../../http2/header.ts'
 import { HpackDecoder } from '../../http2/hpack-decoder.ts'
 import { authorizeReadings } from '../authorize.ts'
-import type { Authenticated, RequestGrant, RequestRefusal } from '../interface.ts'
+import type { Authenticated, RequestRefusal } from '../interface.ts'
 import { HttpRefusal, malformed, notAuthenticated, overLimit, toldOf } from '../refusal.ts'
 import { LIMITS } from './limits.ts'
 import type { Link } from './link.ts'
@@ -199,10 +198,12 @@ export class CallerSide implements FrameHandler {
       return
     }
     const user = found?.user
-    const headersSeen = () => readHeaders(found ? withClaims(headers, found) : headers)
-    const seen = options.readsHeaders() ? { ...read.request, headers: headersSeen() } : read.request
+    const seen = options.readsHeaders()
+      ? { ...read.request, headers: readHeaders(found ? withClaims(headers, found) : headers) }
+      : read.request
     const request = user ? { ...seen, user } : seen
-    const grant = this.#ask(id, request)
+    // No closure here may hold the head, or it lives as long as the request.
+    const grant = authorizeReadings(options.authorize, request, why => this.#revoke(id, why))
     const { decision } = grant
     if (!decision.allow) {
       grant[Symbol.dispose]()
@@ -220,11 +221,6 @@ export class CallerSide implements FrameHandler {
     })
     this.#link.headersToApplication(id, found ? withClaims(forwarded, found) : forwarded, ended)
     if (ended) streams.callerEnded(stream)
-  }
-
-  /** Apart from the closures over the head, which would live as long as the request with it. */
-  #ask(id: number, request: HttpRequest): RequestGrant {
-    return authorizeReadings(this.#link.options.authorize, request, why => this.#revoke(id, why))
   }
 
   #authenticate(headers: readonly Header[]): Authenticated | HttpRefusal | undefined {
